@@ -1,0 +1,3 @@
+from genotok.cli import main
+
+main()

@@ -1,0 +1,81 @@
+"""Files that are either whole or absent."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from genotok.errors import InputError
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` and rename it to `target` when the block ends well.
+
+    The temporary name keeps the suffixes of the target (`x.vcf.gz` becomes `.x.<pid>.tmp.vcf.gz`), since
+    htslib and pyarrow choose their format by suffix. On an exception the temporary file is removed and an
+    existing target is left as it was.
+
+    Raises:
+        InputError: the directory of `target` cannot be created or written to, or the disk is full.
+    """
+    target = Path(target)
+    stem = target.name.split(".")[0]
+    suffixes = target.name[len(stem) :]
+    temporary = target.with_name(f".{stem}.{os.getpid()}.tmp{suffixes}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush_to_disk(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        if _about(error, temporary):
+            raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(target: str | Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `target` that takes its place when the block ends well.
+
+    What an earlier run left in `target` is removed only then.
+
+    Raises:
+        InputError: the directory cannot be made or written to, or the disk is full.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    except OSError as error:
+        if _about(error, temporary) or str(temporary) in str(error.filename):
+            raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _about(error: OSError, temporary: Path) -> bool:
+    """Whether an OSError concerns the output rather than something that the block was reading."""
+    full_disk = error.errno in (28, 122)  # ENOSPC, EDQUOT name no file when they come from write()
+    return full_disk or (error.filename is not None and Path(error.filename).parent == temporary.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Make sure that a rename never becomes durable before the bytes that it names."""
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,136 @@
+"""UCSC .2bit genomes, streamed contig by contig.
+
+Follows the twoBit section of UCSC's "Data File Formats" page and `twoBit.h`: both byte orders, version 0
+(32-bit offsets) and version 1 (64-bit offsets), N blocks, and mask blocks, which become lower case.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from genotok.errors import InputError
+from genotok.genomes.formats import BLOCK
+
+SIGNATURE = 0x1A412743
+LOWER_CASE = 0x20
+
+# One packed byte gives four letters, the first from the highest two bits; T, C, A, G are 0, 1, 2, 3.
+_LETTERS = np.frombuffer(b"TCAG", dtype=np.uint8)
+_UNPACKED = _LETTERS[np.arange(256)[:, None] >> np.array([6, 4, 2, 0]) & 3]
+
+
+class _Contig(NamedTuple):
+    """One sequence record: blocks are (n, 2) arrays of [start, end), 0-based."""
+
+    length: int
+    unknown: np.ndarray
+    masked: np.ndarray
+    packed_at: int
+
+
+def read_twobit(path: str | Path, label: str | None = None) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Stream a .2bit file as `read_fasta` streams FASTA; memory grows only with a contig's block lists.
+
+    Args:
+        path: the file.
+        label: how error sentences call the file; default the path.
+
+    Yields:
+        (name, blocks): blocks are `bytes` of at most 128 KiB of A, C, G, T and N, in lower case where masked.
+        They may be skipped.
+
+    Raises:
+        InputError: another signature or version, a truncated file, blocks outside their contig, or a name
+            that occurs twice.
+    """
+    label = label or str(path)
+    with open(path, "rb") as handle:
+        reader = _Reader(handle, label)
+        for name, offset in reader.offsets().items():
+            yield name, reader.letters(name, offset)
+
+
+class _Reader:
+    """Reads numbers in the file's own byte order; a short read means a truncated file."""
+
+    def __init__(self, handle: BinaryIO, label: str):
+        self.handle, self.label = handle, label
+        self.size = os.fstat(handle.fileno()).st_size
+        signature = self._read(4)
+        self.order = "<" if signature == struct.pack("<I", SIGNATURE) else ">"
+        if signature != struct.pack(f"{self.order}I", SIGNATURE):
+            raise InputError(
+                f"{label}: is no .2bit file (its signature is {signature.hex()}); check the file"
+            )
+        self.version, self.count, _ = self._numbers(3).tolist()
+        if self.version not in (0, 1):
+            raise InputError(f"{label}: is .2bit version {self.version}; only versions 0 and 1 are known")
+
+    def offsets(self) -> dict[str, int]:
+        """Where each contig's record begins, in the order of the file."""
+        found: dict[str, int] = {}
+        for _ in range(self.count):
+            raw = self._read(self._read(1)[0])
+            if not re.fullmatch(rb"[!-~]+", raw):
+                raise InputError(f"{self.label}: {raw!r} cannot be the name of a contig in FASTA; rename it")
+            name = raw.decode()
+            if name in found:
+                raise InputError(f"{self.label}: contig name {name} occurs twice; rename or remove one")
+            (found[name],) = struct.unpack(*self._offset_field())
+        return found
+
+    def _offset_field(self) -> tuple[str, bytes]:
+        return (f"{self.order}Q", self._read(8)) if self.version else (f"{self.order}I", self._read(4))
+
+    def letters(self, name: str, offset: int) -> Iterator[bytes]:
+        """The letters of one contig in blocks."""
+        contig = self._contig(name, offset)
+        for start in range(0, contig.length, BLOCK):
+            end = min(start + BLOCK, contig.length)
+            self.handle.seek(contig.packed_at + start // 4)
+            packed = np.frombuffer(self._read(-(-(end - start) // 4)), dtype=np.uint8)
+            letters = _UNPACKED[packed].reshape(-1)[: end - start]
+            letters[_covered(contig.unknown, start, end)] = ord("N")
+            letters[_covered(contig.masked, start, end)] |= LOWER_CASE
+            yield letters.tobytes()
+
+    def _contig(self, name: str, offset: int) -> _Contig:
+        self.handle.seek(offset)
+        length = int(self._numbers(1)[0])
+        unknown, masked = self._intervals(name, length), self._intervals(name, length)
+        self._read(4)
+        return _Contig(length, unknown, masked, self.handle.tell())
+
+    def _intervals(self, name: str, length: int) -> np.ndarray:
+        count = int(self._numbers(1)[0])
+        starts, sizes = self._numbers(count), self._numbers(count)
+        intervals = np.stack([starts, starts + sizes], axis=1)
+        if count and intervals[:, 1].max() > length:
+            raise InputError(
+                f"{self.label}: contig {name}: a block lies outside the contig; the file is damaged"
+            )
+        return intervals[np.argsort(intervals[:, 0], kind="stable")]
+
+    def _numbers(self, count: int) -> np.ndarray:
+        return np.frombuffer(self._read(4 * count), dtype=f"{self.order}u4").astype(np.int64)
+
+    def _read(self, size: int) -> bytes:
+        if self.handle.tell() + size > self.size:
+            raise InputError(f"{self.label}: is truncated (.2bit data ends early); get the file again")
+        return self.handle.read(size)
+
+
+def _covered(intervals: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Which of the positions `[start, end)` lie in an interval (sorted by start), as a boolean array."""
+    starts, ends = intervals[:, 0], intervals[:, 1]
+    touching = slice(None, np.searchsorted(starts, end))
+    inside = ends[touching] > start
+    steps = np.zeros(end - start + 1, dtype=np.int32)
+    np.add.at(steps, np.maximum(starts[touching][inside], start) - start, 1)
+    np.add.at(steps, np.minimum(ends[touching][inside], end) - start, -1)
+    return np.cumsum(steps[:-1]) > 0

@@ -1,0 +1,63 @@
+"""Attention over packed sequences, and rotary positions."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from genotok.kernels.ragged import Ragged
+
+
+def ragged_attention(
+    q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, *, causal: bool = True, window: int = -1
+) -> Tensor:
+    """Scaled dot-product attention within each sequence.
+
+    Args:
+        q, k, v: (T, H, E).
+        ragged: the layout of the T rows.
+        causal: whether row t sees only rows up to t.
+        window: how many earlier rows (and later ones when not causal) are seen besides the row itself;
+            -1 sees all. A window of w thus covers w + 1 keys, as flash attention's `window_size=(w, 0)`.
+
+    Returns:
+        (T, H, E).
+    """
+    q, k, v = (ragged.to_padded(part).transpose(1, 2) for part in (q, k, v))
+    limited = 0 <= window < ragged.max_seqlen - 1
+    # Behind the end of a shorter sequence lie rows that no causal query in front of them can see.
+    if causal and not limited:
+        out = scaled_dot_product_attention(q, k, v, is_causal=True)
+    else:
+        mask = None if ragged.is_uniform and not limited else _visible(ragged, causal, window)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return ragged.to_packed(out.transpose(1, 2))
+
+
+def _visible(ragged: Ragged, causal: bool, window: int) -> Tensor:
+    """(B or 1, 1, L, L) bool: which key each query may see."""
+    rows = torch.arange(ragged.max_seqlen, device=ragged.cu_seqlens.device)
+    distance = rows[:, None] - rows[None, :]
+    visible = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+    if window >= 0:
+        visible = visible & (distance.abs() <= window)
+    if causal or ragged.is_uniform:
+        return visible[None, None]
+    real = (rows[None, :] < ragged.lengths[:, None])[:, None, None, :]
+    # A row behind the end sees itself, so that its softmax is defined; it is dropped afterwards.
+    return (visible & real) | (distance == 0)
+
+
+def rotate(x: Tensor, positions: Tensor, dim: int, base: float = 10_000.0) -> Tensor:
+    """Rotary position embedding of the first `dim` features, halves not interleaved (RoFormer, arXiv 2104.09864).
+
+    Args:
+        x: (T, H, E) queries or keys.
+        positions: (T,) position of each row in its own sequence.
+        dim: how many of the E features turn; even. The rest pass unchanged.
+        base: of the geometric series of wave lengths.
+    """
+    frequency = base ** -(torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / dim)
+    angle = positions[:, None].float() * frequency
+    cos, sin = (part.to(x.dtype)[:, None] for part in (angle.cos(), angle.sin()))
+    first, second, rest = x[..., : dim // 2], x[..., dim // 2 : dim], x[..., dim:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)

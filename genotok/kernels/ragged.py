@@ -1,0 +1,88 @@
+"""The one data layout inside the model: sequences of different length laid end to end."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Where each of B sequences begins and ends in a packed tensor of T rows.
+
+    Attributes:
+        cu_seqlens: (B + 1,) int32, cumulative lengths: sequence b is the rows cu_seqlens[b] to
+            cu_seqlens[b + 1] (0-based, half-open). Every sequence has at least one row.
+        total: T, the number of rows, on the host.
+        max_seqlen: the longest length, on the host.
+    """
+
+    cu_seqlens: Tensor
+    total: int
+    max_seqlen: int
+
+    @classmethod
+    def from_lengths(cls, lengths: Tensor) -> "Ragged":
+        """Make the layout of sequences whose `lengths` (B,) are given; costs one host synchronisation."""
+        cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
+        cu_seqlens[1:] = lengths.cumsum(0)
+        total, longest = torch.stack([cu_seqlens[-1], lengths.max().int()]).tolist()
+        return cls(cu_seqlens, total, longest)
+
+    @classmethod
+    def uniform(cls, batch: int, length: int, device: torch.device | str = "cpu") -> "Ragged":
+        """Make the layout of `batch` sequences of one length, without a synchronisation."""
+        cu_seqlens = torch.arange(batch + 1, dtype=torch.int32, device=device) * length
+        return cls(cu_seqlens, batch * length, length)
+
+    @property
+    def batch(self) -> int:
+        """B, the number of sequences."""
+        return len(self.cu_seqlens) - 1
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all sequences have one length, so that packed and padded tensors are the same memory."""
+        return self.total == self.batch * self.max_seqlen
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(B,) int64."""
+        return self.cu_seqlens.diff().long()
+
+    @cached_property
+    def first_rows(self) -> Tensor:
+        """(B,) int64, the row of each sequence's first element."""
+        return self.cu_seqlens[:-1].long()
+
+    @cached_property
+    def sequence_ids(self) -> Tensor:
+        """(T,) int64, which sequence each row belongs to."""
+        ids = torch.arange(self.batch, device=self.cu_seqlens.device)
+        return ids.repeat_interleave(self.lengths, output_size=self.total)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(T,) int64, the 0-based position of each row in its own sequence."""
+        rows = torch.arange(self.total, device=self.cu_seqlens.device)
+        return rows - self.first_rows[self.sequence_ids]
+
+    def to_padded(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        """(T, ...) to (B, max_seqlen, ...), with `fill` behind the end of the shorter sequences."""
+        shape = (self.batch, self.max_seqlen, *values.shape[1:])
+        if self.is_uniform:
+            return values.view(shape)
+        padded = values.new_full((self.batch * self.max_seqlen, *values.shape[1:]), fill)
+        return padded.index_copy(0, self._padded_rows, values).view(shape)
+
+    def to_packed(self, padded: Tensor) -> Tensor:
+        """(B, L, ...) with L >= max_seqlen to (T, ...), leaving out what lies behind each sequence."""
+        if self.is_uniform and padded.shape[1] == self.max_seqlen:
+            return padded.reshape(self.total, *padded.shape[2:])
+        rows = self.sequence_ids * padded.shape[1] + self.positions
+        return padded.reshape(-1, *padded.shape[2:]).index_select(0, rows)
+
+    @cached_property
+    def _padded_rows(self) -> Tensor:
+        return self.sequence_ids * self.max_seqlen + self.positions

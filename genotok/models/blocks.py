@@ -1,0 +1,83 @@
+"""A mixer and an MLP around a residual stream, and a stack of such blocks."""
+
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from genotok.kernels.ragged import Ragged
+from genotok.models.config import ModelConfig
+from genotok.models.layout import BlockLayout
+from genotok.models.mixers.attention import Attention
+from genotok.models.mixers.mamba2 import Mamba2
+from genotok.models.norms import RMSNorm
+
+
+class SwiGLU(nn.Module):
+    """out(silu(gate(x)) * value(x)), with value and gate side by side in one matrix (arXiv 2002.05202)."""
+
+    def __init__(self, width: int, intermediate: int):
+        super().__init__()
+        self.value_gate = nn.Linear(width, 2 * intermediate, bias=False)
+        self.out = nn.Linear(intermediate, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, D) to (T, D)."""
+        value, gate = self.value_gate(x).chunk(2, -1)
+        return self.out(silu(gate) * value)
+
+
+class Block(nn.Module):
+    """Pre-norm residual block; the residual stream stays float32 under autocast."""
+
+    def __init__(self, layout: BlockLayout, config: ModelConfig, stage: int):
+        super().__init__()
+        width = config.d_model[stage]
+        self.mixer_norm = RMSNorm(width, config.norm_eps)
+        self.mixer = make_mixer(layout.mixer, config, stage)
+        self.mlp_norm = RMSNorm(width, config.norm_eps) if layout.mlp else None
+        self.mlp = SwiGLU(width, config.d_intermediate[stage]) if layout.mlp else None
+
+    def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
+        """(T, D) float32 to (T, D) float32."""
+        x = x + self.mixer(self.mixer_norm(x), ragged)
+        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
+
+    @property
+    def residual_writes(self) -> int:
+        """How often the block adds to the residual stream; the initialisation scales by it."""
+        return 1 if self.mlp is None else 2
+
+
+class BlockStack(nn.Module):
+    """Blocks one after the other, with a norm behind the last."""
+
+    def __init__(self, layouts: tuple[BlockLayout, ...], config: ModelConfig, stage: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(layout, config, stage) for layout in layouts)
+        self.norm = RMSNorm(config.d_model[stage], config.norm_eps)
+
+    def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
+        """(T, D) to (T, D) float32."""
+        x = x.float()
+        for block in self.blocks:
+            x = block(x, ragged)
+        return self.norm(x)
+
+    @property
+    def residual_writes(self) -> int:
+        """The sum over the blocks."""
+        return sum(block.residual_writes for block in self.blocks)
+
+
+def make_mixer(name: str, config: ModelConfig, stage: int) -> nn.Module:
+    """Build the mixer that the layout names, with the settings of its stage."""
+    width = config.d_model[stage]
+    if name == "mamba2":
+        return Mamba2(width, config.mamba2, config.norm_eps)
+    settings = config.attention
+    return Attention(
+        width,
+        settings.heads[stage],
+        settings.rotary_dim[stage],
+        settings.window[stage],
+        settings.rotary_base,
+    )

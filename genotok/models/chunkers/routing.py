@@ -1,0 +1,64 @@
+"""H-Net's routing: a boundary stands where neighbouring states differ (arXiv 2507.07955, section 2.2)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from genotok.kernels.ragged import Ragged
+
+
+@dataclass
+class Boundaries:
+    """Where chunks begin.
+
+    Attributes:
+        prob: (T,) float32 probability that a row begins a chunk, 1 at each sequence's first row; with gradient.
+        mask: (T,) bool, the rows that do begin one.
+        ragged: the layout of the T rows.
+    """
+
+    prob: Tensor
+    mask: Tensor
+    ragged: Ragged
+
+    @property
+    def confidence(self) -> Tensor:
+        """(T,) probability of the decision that was taken, boundary or not."""
+        return torch.where(self.mask, self.prob, 1 - self.prob)
+
+    @property
+    def chunk_of_row(self) -> Tensor:
+        """(T,) int64: the chunk that each row lies in, counted over the whole batch."""
+        return self.mask.cumsum(0) - 1
+
+    def chunk_layout(self) -> Ragged:
+        """The layout of the chunks; costs one host synchronisation."""
+        counts = self.mask.new_zeros(self.ragged.batch, dtype=torch.long)
+        counts = counts.index_add(0, self.ragged.sequence_ids, self.mask.long())
+        return Ragged.from_lengths(counts)
+
+
+class RoutingChunker(nn.Module):
+    """Boundary probability from the cosine of a row's key with the query of the row before it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin with identity projections, so that the first boundaries follow the states themselves."""
+        nn.init.eye_(self.query.weight)
+        nn.init.eye_(self.key.weight)
+
+    def forward(self, x: Tensor, ragged: Ragged) -> Boundaries:
+        """(T, D) states to boundaries; the first row of each sequence always begins a chunk."""
+        query = normalize(self.query(x[:-1]).float(), dim=-1)
+        key = normalize(self.key(x[1:]).float(), dim=-1)
+        differs = (0.5 - 0.5 * (query * key).sum(-1)).clamp(0, 1)
+        prob = torch.cat([differs.new_ones(1), differs])
+        prob = prob.index_fill(0, ragged.first_rows, 1.0)
+        return Boundaries(prob, prob > 0.5, ragged)

@@ -1,0 +1,39 @@
+"""Bringing chunk states back to their rows."""
+
+import torch
+from torch import Tensor
+
+from genotok.kernels.ema import ema_scan
+from genotok.kernels.ragged import Ragged
+from genotok.models.chunkers.routing import Boundaries
+
+
+class _StraightThroughOne(torch.autograd.Function):
+    """1 in the forward pass, the identity in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, confidence: Tensor) -> Tensor:
+        return torch.ones_like(confidence)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def ema_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
+    """Smooth the chunk states by their boundaries' probabilities and give each row its chunk's state.
+
+    The rows are multiplied by a one whose gradient reaches the boundary probabilities (straight-through), so
+    that confident decisions are rewarded.
+
+    Args:
+        chunks: (M, D) states.
+        boundaries: of the T rows, M of them boundaries.
+        chunk_layout: the layout of the M chunks.
+
+    Returns:
+        (T, D) float32.
+    """
+    smooth = ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
+    rows = smooth.index_select(0, boundaries.chunk_of_row)
+    return rows * _StraightThroughOne.apply(boundaries.confidence)[:, None]

@@ -1,0 +1,206 @@
+"""What a model is, as JSON that a person can read."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from genotok.errors import InputError
+from genotok.models.layout import StageLayout, parse_layout
+from genotok.tokenizers import load_tokenizer
+
+
+@dataclass
+class AttentionConfig:
+    """Attention, one value a stage.
+
+    Attributes:
+        heads: number of heads; must divide the stage's width.
+        rotary_dim: how many features of a head the rotary embedding turns; even; 0 for none.
+        window: how many earlier positions are seen; -1 for all.
+        rotary_base: base of the rotary wave lengths.
+    """
+
+    heads: list[int]
+    rotary_dim: list[int]
+    window: list[int]
+    rotary_base: float = 10_000.0
+
+
+@dataclass
+class Mamba2Config:
+    """Mamba-2: state size, convolution taps, expansion, features a head, rows a scan block."""
+
+    d_state: int = 128
+    d_conv: int = 4
+    expand: int = 2
+    head_dim: int = 64
+    chunk_size: int = 64
+
+
+@dataclass
+class ModelConfig:
+    """Everything that fixes a model's architecture.
+
+    Attributes:
+        layout: nested list of blocks, see `genotok.models.layout`.
+        d_model: width of each stage, outermost first; must not fall.
+        d_intermediate: width of the MLP in each stage; 0 where the stage has none.
+        attention: settings of attention blocks, one value a stage.
+        mamba2: settings of Mamba-2 blocks.
+        tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
+        vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
+        tie_embeddings: whether the head shares the embedding's weights.
+        norm_eps: epsilon of every RMSNorm.
+    """
+
+    layout: list
+    d_model: list[int]
+    d_intermediate: list[int]
+    attention: AttentionConfig
+    mamba2: Mamba2Config = field(default_factory=Mamba2Config)
+    tokenizer: str = "nucleotide"
+    vocab_size: int = 0
+    tie_embeddings: bool = False
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Fill in what is left out and refuse what cannot be built."""
+        if isinstance(self.attention, dict):
+            self.attention = _section("attention", AttentionConfig, self.attention)
+        if isinstance(self.mamba2, dict):
+            self.mamba2 = _section("mamba2", Mamba2Config, self.mamba2)
+        stages = self.stage_layout.depth
+        self.d_model = _per_stage("d_model", self.d_model, stages)
+        self.d_intermediate = _per_stage("d_intermediate", self.d_intermediate, stages)
+        for key in ("heads", "rotary_dim", "window"):
+            value = _per_stage(f"attention.{key}", getattr(self.attention, key), stages)
+            setattr(self.attention, key, value)
+        size = load_tokenizer(self.tokenizer).vocab_size
+        self.vocab_size = self.vocab_size or -(-size // 8) * 8
+        if self.vocab_size < size:
+            raise InputError(f"vocab_size: {self.vocab_size} is less than the {size} tokens of the tokenizer")
+        self._check_widths()
+
+    @property
+    def stage_layout(self) -> StageLayout:
+        """The layout, parsed."""
+        return parse_layout(self.layout)
+
+    def _check_widths(self) -> None:
+        stage = self.stage_layout
+        for s, width in enumerate(self.d_model):
+            if width < 1 or (s and width < self.d_model[s - 1]):
+                raise InputError(f"d_model: {self.d_model} must be positive and must not fall inwards")
+            blocks = stage.encoder + stage.decoder
+            if any(block.mixer == "attention" for block in blocks):
+                self._check_attention(s, width)
+            if any(block.mixer == "mamba2" for block in blocks):
+                inner = width * self.mamba2.expand
+                if inner % self.mamba2.head_dim:
+                    raise InputError(
+                        f"mamba2.head_dim: {self.mamba2.head_dim} does not divide d_model x expand = {inner} "
+                        f"of stage {s}"
+                    )
+            if any(block.mlp for block in blocks) and self.d_intermediate[s] < 1:
+                raise InputError(f"d_intermediate: stage {s} has blocks with an MLP and needs a width for it")
+            stage = stage.inner
+
+    def _check_attention(self, s: int, width: int) -> None:
+        heads, rotary = self.attention.heads[s], self.attention.rotary_dim[s]
+        if heads < 1 or width % heads:
+            raise InputError(f"attention.heads: {heads} does not divide d_model {width} of stage {s}")
+        if rotary % 2 or not 0 <= rotary <= width // heads:
+            raise InputError(
+                f"attention.rotary_dim: {rotary} must be even and at most {width // heads}, "
+                f"the features of a head in stage {s}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        """Make a configuration from JSON values: genotok's own, or H-Net's (recognised by `arch_layout`).
+
+        Raises:
+            InputError: an unknown or missing key, or values that do not fit together; names the key.
+        """
+        if "arch_layout" in values:
+            values = from_hnet_json(values)
+        return _section("", cls, values)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> "ModelConfig":
+        """Read a configuration from a JSON file."""
+        try:
+            values = json.loads(Path(path).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as a model configuration: {error}") from error
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: line {error.lineno} is not JSON: {error.msg}") from error
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: a model configuration is a JSON object, not a {type(values).__name__}")
+        try:
+            return cls.from_dict(values)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    def to_json(self) -> str:
+        """The configuration as JSON text, the same bytes every time."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def preset(cls, name: str) -> "ModelConfig":
+        """A published or tried architecture by name; see `genotok/models/presets`."""
+        folder = files("genotok.models") / "presets"
+        known = sorted(item.name.removesuffix(".json") for item in folder.iterdir())
+        if name not in known:
+            raise InputError(f"model preset {name!r} is unknown; there are {', '.join(known)}")
+        return cls.from_dict(json.loads((folder / f"{name}.json").read_text()))
+
+
+def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:
+    """Translate the JSON of H-Net's own code (github.com/goombalab/hnet, configs/) to genotok's keys."""
+    values = dict(values)
+    ssm, attention = values.pop("ssm_cfg", {}), values.pop("attn_cfg")
+    known = {"d_state", "d_conv", "expand", "chunk_size"}
+    if set(ssm) - known:
+        raise InputError(f"ssm_cfg: unknown key {sorted(set(ssm) - known)[0]!r}")
+    return {
+        "layout": values.pop("arch_layout"),
+        "tokenizer": "byte",
+        "attention": {
+            "heads": attention["num_heads"],
+            "rotary_dim": attention["rotary_emb_dim"],
+            "window": attention["window_size"],
+        },
+        "mamba2": ssm,
+        **values,
+    }
+
+
+def _section(where: str, kind: type, values: dict[str, Any]) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: {values!r} should be an object with keys")
+    prefix = f"{where}." if where else ""
+    known = {item.name for item in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise InputError(f"{prefix}{key}: unknown key; known are {', '.join(sorted(known))}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        missing = str(error).split("'")[1] if "missing" in str(error) else str(error)
+        raise InputError(f"{prefix}{missing}: this key is needed") from error
+
+
+def _per_stage(key: str, value: int | list[int], stages: int) -> list[int]:
+    values = [value] * stages if isinstance(value, int) else value
+    if not isinstance(values, list) or any(not isinstance(v, int) or isinstance(v, bool) for v in values):
+        raise InputError(f"{key}: {value!r} should be a whole number or a list of them, one a stage")
+    if len(values) != stages:
+        raise InputError(f"{key}: {len(values)} values for the {stages} stages of the layout")
+    return list(values)

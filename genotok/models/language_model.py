@@ -1,0 +1,159 @@
+"""The model as users meet it: padded ids in, logits, loss and boundaries out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from genotok.errors import InputError
+from genotok.kernels.ragged import Ragged
+from genotok.models.chunkers.routing import Boundaries
+from genotok.models.config import ModelConfig
+from genotok.models.saved import model_hash, read_model, save_model
+from genotok.models.stage import Stage
+from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
+
+
+@dataclass
+class StageBoundaries:
+    """Boundaries of one stage in padded form: `prob` (B, L_s) float32 and `mask` (B, L_s) bool.
+
+    L_s counts tokens in stage 0 and the chunks of the stage around it further in. Behind the end of a
+    sequence both are 0.
+    """
+
+    prob: Tensor
+    mask: Tensor
+
+
+@dataclass
+class ModelOutput:
+    """What a forward pass gives.
+
+    Attributes:
+        logits: (B, L, V); zero behind the end of a sequence.
+        loss: scalar, mean cross-entropy in nats over the predicted tokens, when labels were given.
+        boundaries: one entry a chunking stage, outermost first.
+        hidden_states: on request, a list of (B, L, D): the embeddings, and the states after the final norm.
+        packed_boundaries: the same boundaries as the model holds them.
+    """
+
+    logits: Tensor
+    loss: Tensor | None = None
+    boundaries: list[StageBoundaries] = field(default_factory=list)
+    hidden_states: list[Tensor] | None = None
+    packed_boundaries: list[Boundaries] = field(default_factory=list, repr=False)
+
+
+class GenomicLM(nn.Module):
+    """A causal language model over nucleotides, bytes or other tokens, with any number of learned stages.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.tokenizer = load_tokenizer(config.tokenizer)
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model[0])
+        self.backbone = Stage(config.stage_layout, config)
+        self.head = nn.Linear(config.d_model[0], config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights from torch's global generator, as H-Net does."""
+        nn.init.normal_(self.embedding.weight, std=0.02 if self.config.tie_embeddings else 1.0)
+        self.backbone.initialise()
+        if not self.config.tie_embeddings:
+            nn.init.normal_(self.head.weight, std=0.02)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> "GenomicLM":
+        """Read a model from a folder with `config.json` and `model.safetensors`; see `genotok.models.saved`."""
+        return read_model(cls, folder).to(device)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into a folder; the same model gives the same bytes."""
+        save_model(self, folder)
+
+    def content_hash(self) -> str:
+        """SHA-256 over the configuration and the weights, in hexadecimal."""
+        return model_hash(self)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.embedding.weight.device
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        task: str = "lm",
+        labels: Tensor | None = None,
+        lengths: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> ModelOutput:
+        """Run the model on a padded batch.
+
+        Args:
+            input_ids: (B, L) token ids.
+            task: `lm`, prediction of the next token.
+            labels: (B, L) token ids, as a rule `input_ids` itself: the logits at t are held against the label
+                at t + 1. Labels of -100, and those behind the end of a sequence, do not count.
+            lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
+            output_hidden_states: whether to return the states as well.
+
+        Raises:
+            InputError: the shapes or the task do not fit.
+        """
+        if task != "lm":
+            raise InputError(f"task {task!r} is unknown; this model knows 'lm'")
+        ragged = self._layout(input_ids, lengths)
+        embedded = self.embedding(ragged.to_packed(input_ids))
+        states, boundaries = self.backbone(embedded, ragged)
+        logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
+        output = ModelOutput(logits, packed_boundaries=boundaries)
+        for stage in boundaries:
+            padded = stage.ragged.to_padded(stage.prob), stage.ragged.to_padded(stage.mask)
+            output.boundaries.append(StageBoundaries(*padded))
+        if labels is not None:
+            output.loss = next_token_loss(logits, labels, lengths)
+        if output_hidden_states:
+            hidden = (embedded, states)
+            output.hidden_states = [ragged_to_length(x, ragged, input_ids.shape[1]) for x in hidden]
+        return output
+
+    def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
+        if input_ids.ndim != 2 or 0 in input_ids.shape:
+            raise InputError(f"input_ids must be (batch, length), both at least 1, not {tuple(input_ids.shape)}")
+        batch, longest = input_ids.shape
+        if lengths is None:
+            return Ragged.uniform(batch, longest, input_ids.device)
+        lengths = lengths.to(input_ids.device)
+        ragged = Ragged.from_lengths(lengths)
+        if len(lengths) != batch or int(lengths.min()) < 1 or ragged.max_seqlen > longest:
+            raise InputError(f"lengths must hold {batch} values from 1 to {longest}, not {lengths.tolist()}")
+        return ragged
+
+
+def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
+    """(T, ...) to (B, length, ...), zero behind the end of each sequence."""
+    padded = ragged.to_padded(values)
+    missing = length - padded.shape[1]
+    return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
+
+
+def next_token_loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in nats of `labels[:, 1:]` under `logits[:, :-1]`; 0 when nothing is to be predicted."""
+    labels = labels[:, 1:].long()
+    if lengths is not None:
+        places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+        labels = labels.masked_fill(places >= lengths.to(labels.device)[:, None], IGNORED_LABEL)
+    flat = logits[:, :-1].float().flatten(0, 1)
+    total = cross_entropy(flat, labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
+    return total / (labels != IGNORED_LABEL).sum().clamp(min=1)

@@ -1,0 +1,63 @@
+"""Mamba-2, a selective state space with a scalar decay a head (Dao and Gu 2024, arXiv 2405.21060)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from genotok.kernels.causal_conv import causal_conv
+from genotok.kernels.ragged import Ragged
+from genotok.kernels.ssd import ssd
+from genotok.models.config import Mamba2Config
+from genotok.models.norms import RMSNorm
+
+
+class Mamba2(nn.Module):
+    """The mixer of Mamba-2 with one group of B and C.
+
+    `in_proj` yields, in this order: gate z, input x, B, C, step size dt (one a head).
+
+    Args:
+        width: features a row.
+        config: sizes, see `Mamba2Config`.
+        norm_eps: epsilon of the gated norm.
+    """
+
+    def __init__(self, width: int, config: Mamba2Config, norm_eps: float):
+        super().__init__()
+        self.inner = width * config.expand
+        self.heads = self.inner // config.head_dim
+        self.states, self.chunk = config.d_state, config.chunk_size
+        channels = self.inner + 2 * self.states
+        self.in_proj = nn.Linear(width, self.inner + channels + self.heads, bias=False)
+        self.conv_weight = nn.Parameter(torch.empty(channels, config.d_conv))
+        self.conv_bias = nn.Parameter(torch.empty(channels))
+        self.dt_bias = nn.Parameter(torch.empty(self.heads))
+        self.a_log = nn.Parameter(torch.empty(self.heads))
+        self.skip = nn.Parameter(torch.ones(self.heads))
+        self.norm = RMSNorm(self.inner, norm_eps)
+        self.out = nn.Linear(self.inner, width, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the state space's own parameters as the paper does: dt in [0.001, 0.1], A in [-16, -1]."""
+        bound = 1 / math.sqrt(self.conv_weight.shape[1])
+        nn.init.uniform_(self.conv_weight, -bound, bound)
+        nn.init.uniform_(self.conv_bias, -bound, bound)
+        with torch.no_grad():
+            dt = torch.empty(self.heads).uniform_(math.log(0.001), math.log(0.1)).exp().clamp(min=1e-4)
+            self.dt_bias.copy_(dt + (-(-dt).expm1()).log())  # the inverse of softplus
+            self.a_log.copy_(torch.empty(self.heads).uniform_(1, 16).log())
+
+    def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
+        """(T, D) to (T, D), causal."""
+        channels = self.inner + 2 * self.states
+        z, mixed, dt = self.in_proj(x).split([self.inner, channels, self.heads], -1)
+        mixed = silu(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged))
+        value, b, c = mixed.split([self.inner, self.states, self.states], -1)
+        value = value.view(len(x), self.heads, -1)
+        dt = softplus(dt.float() + self.dt_bias)
+        y = ssd(value, dt, -self.a_log.float().exp(), b[:, None], c[:, None], ragged, self.chunk)
+        y = y + self.skip[:, None] * value
+        return self.out(self.norm(y.flatten(1) * silu(z.float())).to(x.dtype))

@@ -1,0 +1,111 @@
+"""Models on disk: `config.json` and `model.safetensors` in one folder."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from genotok.atomic import atomic_path
+from genotok.errors import InputError
+from genotok.models.config import ModelConfig
+
+if TYPE_CHECKING:
+    from genotok.models.language_model import GenomicLM
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+def save_model(model: "GenomicLM", folder: str | Path) -> None:
+    """Write a model's configuration and weights; the same model gives the same bytes."""
+    folder = Path(folder)
+    with atomic_path(folder / WEIGHTS_NAME) as path:
+        path.write_bytes(save(_unshared(model), metadata={"format": "pt"}))
+    with atomic_path(folder / CONFIG_NAME) as path:
+        path.write_text(model.config.to_json())
+
+
+def _unshared(model: "GenomicLM") -> dict[str, Tensor]:
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if model.config.tie_embeddings:
+        state.pop("head.weight")
+    return state
+
+
+def read_model(cls: type["GenomicLM"], folder: str | Path) -> "GenomicLM":
+    """Read a model from a folder that `save_model` wrote.
+
+    Raises:
+        InputError: a file is missing or damaged, or the weights are not those of the configuration.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: no {name} here, so this is no model; give the folder that holds one")
+    config = ModelConfig.from_json(folder / CONFIG_NAME)
+    state = read_weights(folder / WEIGHTS_NAME)
+    if config.tie_embeddings and "embedding.weight" in state:
+        state["head.weight"] = state["embedding.weight"]
+    return build_model(cls, config, state, str(folder / WEIGHTS_NAME))
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: it cannot be read, or is truncated or of another kind.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def build_model(
+    cls: type["GenomicLM"], config: ModelConfig, state: dict[str, Tensor], source: str
+) -> "GenomicLM":
+    """Make a model of given weights.
+
+    Args:
+        cls: `GenomicLM`.
+        config: the architecture.
+        state: the weights under genotok's names.
+        source: what to call the weights in an error.
+
+    Raises:
+        InputError: keys are missing or left over, or a shape differs; names the first of them.
+    """
+    with torch.device("meta"):
+        model = cls(config)
+    expected = model.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise InputError(f"{source}: {_key_difference(missing, extra)}; is this the right configuration for it?")
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            shapes = f"{tuple(value.shape)}, and the configuration says {tuple(expected[key].shape)}"
+            raise InputError(f"{source}: {key} has the shape {shapes}")
+    model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+    if config.tie_embeddings:
+        model.head.weight = model.embedding.weight
+    return model.requires_grad_().eval()
+
+
+def _key_difference(missing: list[str], extra: list[str]) -> str:
+    parts = [
+        f"{len(keys)} {word} key{'s' if len(keys) > 1 else ''} ({', '.join(keys[:3])}{', …' if keys[3:] else ''})"
+        for word, keys in (("missing", missing), ("unknown", extra))
+        if keys
+    ]
+    return " and ".join(parts)
+
+
+def model_hash(model: "GenomicLM") -> str:
+    """SHA-256 over the configuration and the weights, in hexadecimal: the same for the same model."""
+    digest = hashlib.sha256(model.config.to_json().encode())
+    digest.update(save(_unshared(model), metadata={"format": "pt"}))
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""The recursion: a stage encodes its rows, cuts them into chunks, lets the inner stage think, and decodes."""
+
+import torch
+from torch import Tensor, nn
+
+from genotok.kernels.ragged import Ragged
+from genotok.models.blocks import BlockStack
+from genotok.models.chunkers.routing import Boundaries, RoutingChunker
+from genotok.models.chunkers.upsampling import ema_upsample
+from genotok.models.config import ModelConfig
+from genotok.models.layout import StageLayout
+
+
+class Stage(nn.Module):
+    """One level of an H-Net (arXiv 2507.07955, figure 1).
+
+    Args:
+        layout: the blocks of this stage and of the stages inside.
+        config: widths and settings.
+        index: 0 for the outermost stage.
+    """
+
+    def __init__(self, layout: StageLayout, config: ModelConfig, index: int = 0):
+        super().__init__()
+        width = config.d_model[index]
+        outer = config.d_model[index - 1] if index else width
+        # Rows that come from a narrower stage are widened by learned features, the same for every row.
+        self.widening = nn.Parameter(torch.zeros(width - outer)) if width > outer else None
+        self.encoder = BlockStack(layout.encoder, config, index)
+        self.inner = None
+        if layout.inner is not None:
+            self.chunker = RoutingChunker(width)
+            self.skip = nn.Linear(width, width)
+            self.inner = Stage(layout.inner, config, index + 1)
+            self.decoder = BlockStack(layout.decoder, config, index)
+
+    def forward(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, list[Boundaries]]:
+        """Run the stage and those inside it.
+
+        Args:
+            x: (T, D_outer) rows of the stage around this one.
+            ragged: their layout.
+
+        Returns:
+            (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
+        """
+        outer = x.shape[-1]
+        if self.widening is not None:
+            x = torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
+        x = self.encoder(x, ragged)
+        if self.inner is None:
+            return x[:, :outer], []
+        boundaries = self.chunker(x, ragged)
+        chunk_layout = boundaries.chunk_layout()
+        chunks, inner_boundaries = self.inner(x[boundaries.mask], chunk_layout)
+        with torch.autocast(x.device.type, enabled=False):
+            skipped = self.skip(x)
+        x = self.decoder(ema_upsample(chunks, boundaries, chunk_layout) + skipped, ragged)
+        return x[:, :outer], [boundaries, *inner_boundaries]
+
+    def initialise(self, residual_writes: int = 0) -> None:
+        """Draw the weights as H-Net does: N(0, 0.02), outputs scaled down by the depth of the residual stream.
+
+        Args:
+            residual_writes: additions to the residual stream in the stages around this one.
+        """
+        residual_writes += self.encoder.residual_writes
+        if self.inner is not None:
+            residual_writes += self.decoder.residual_writes
+            self.inner.initialise(residual_writes)
+            nn.init.zeros_(self.skip.weight)
+            nn.init.zeros_(self.skip.bias)
+            _draw_linear(self.decoder, residual_writes)
+        _draw_linear(self.encoder, residual_writes)
+
+
+def _draw_linear(stack: BlockStack, residual_writes: int) -> None:
+    for name, module in stack.named_modules():
+        if isinstance(module, nn.Linear):
+            scale = residual_writes**-0.5 if name.endswith(".out") else 1.0
+            nn.init.normal_(module.weight, std=0.02 * scale)

@@ -1,0 +1,33 @@
+"""Importing published checkpoints."""
+
+from torch import Tensor
+
+from genotok.errors import InputError
+from genotok.models import GenomicLM
+from genotok.models.saved import build_model
+from genotok.pretrained.hnet import convert_hnet
+
+CONVERTERS = {"hnet": convert_hnet}
+
+
+def import_checkpoint(
+    family: str, config: dict, state_dict: dict[str, Tensor], source: str = "the checkpoint"
+) -> GenomicLM:
+    """Make a model of a published checkpoint.
+
+    Args:
+        family: `hnet`.
+        config: the configuration in the family's own JSON.
+        state_dict: the weights under the family's own names.
+        source: what to call the weights in an error.
+
+    Raises:
+        InputError: an unknown family, or weights that are not those of the configuration.
+    """
+    if family not in CONVERTERS:
+        raise InputError(f"{family!r} is no family of checkpoints; there are {', '.join(CONVERTERS)}")
+    converted_config, converted_state = CONVERTERS[family](config, state_dict)
+    return build_model(GenomicLM, converted_config, converted_state, source)
+
+
+__all__ = ["import_checkpoint"]

@@ -1,0 +1,149 @@
+"""`manifest.json`: what a folder of shards holds."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genotok.atomic import atomic_path
+from genotok.errors import InputError
+
+FORMAT = "genotok-shards"
+VERSION = 1
+MANIFEST_NAME = "manifest.json"
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass
+class ShardFile:
+    """One Arrow file: path relative to the manifest, split, SHA-256, windows, letters in its windows."""
+
+    path: str
+    split: str
+    sha256: str
+    windows: int
+    bases: int
+
+
+@dataclass
+class Contig:
+    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous."""
+
+    genome: str
+    name: str
+    split: str
+    length: int = 0
+    ambiguous: int = 0
+    soft_masked: int = 0
+    windows: int = 0
+    dropped_windows: int = 0
+
+
+@dataclass
+class Manifest:
+    """The parameters that made a folder of shards, its contigs and its files.
+
+    Attributes:
+        tokenizer: name of the tokenizer.
+        window, stride: in letters.
+        sources: the FASTA files: genome name, file name, SHA-256 of the file.
+    """
+
+    tokenizer: str
+    window: int
+    stride: int
+    sources: list[dict[str, str]] = field(default_factory=list)
+    contigs: list[Contig] = field(default_factory=list)
+    files: list[ShardFile] = field(default_factory=list)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Contigs, windows and letters of each split."""
+        totals = {}
+        for split in SPLITS:
+            contigs = [contig for contig in self.contigs if contig.split == split]
+            files = [file for file in self.files if file.split == split]
+            totals[split] = {
+                "contigs": len(contigs),
+                "windows": sum(file.windows for file in files),
+                "letters": sum(contig.length for contig in contigs),
+                "ambiguous": sum(contig.ambiguous for contig in contigs),
+                "soft_masked": sum(contig.soft_masked for contig in contigs),
+            }
+        return totals
+
+    def to_json(self) -> str:
+        """The manifest as text, the same bytes every time."""
+        values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
+        return json.dumps(values, indent=1) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write `manifest.json` into a folder."""
+        with atomic_path(folder / MANIFEST_NAME) as path:
+            path.write_text(self.to_json())
+
+
+def read_manifest(shards: str | Path) -> tuple[Path, Manifest]:
+    """Read the manifest of a folder of shards.
+
+    Args:
+        shards: the folder, or the manifest itself.
+
+    Returns:
+        The folder and the manifest.
+
+    Raises:
+        InputError: there is none, it is damaged, or another version wrote it.
+    """
+    path = Path(shards)
+    path = path / MANIFEST_NAME if path.is_dir() else path
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{shards}: no shards here: {path}: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a manifest of shards: {error}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise InputError(f"{path}: not a manifest of shards; give a folder that `genotok tokenize` wrote")
+    if values.pop("version") != VERSION:
+        raise InputError(f"{path}: written by another version of genotok; run `genotok tokenize` again")
+    values.pop("format"), values.pop("counts")
+    values["contigs"] = [Contig(**contig) for contig in values["contigs"]]
+    values["files"] = [ShardFile(**file) for file in values["files"]]
+    return path.parent, Manifest(**values)
+
+
+def merge_manifests(shards: list[Path], target: Path) -> Manifest:
+    """Describe several folders of shards as one, without copying them.
+
+    Args:
+        shards: the folders, in the order that they shall have.
+        target: the folder of the merged manifest; the files are named relative to it.
+
+    Raises:
+        InputError: they were made with different parameters, or hold the same genome twice.
+    """
+    read = [read_manifest(folder) for folder in shards]
+    if not read:
+        raise InputError("no folders of shards were given to merge")
+    first = read[0][1]
+    merged = Manifest(first.tokenizer, first.window, first.stride)
+    for folder, manifest in read:
+        for key in ("tokenizer", "window", "stride"):
+            if getattr(manifest, key) != getattr(merged, key):
+                raise InputError(
+                    f"{folder}: {key} is {getattr(manifest, key)!r} and that of {read[0][0]} is "
+                    f"{getattr(merged, key)!r}; shards of one run must agree"
+                )
+        known = {source["genome"] for source in merged.sources}
+        for source in manifest.sources:
+            if source["genome"] in known:
+                raise InputError(f"{folder}: the genome {source['genome']!r} is in another folder as well")
+        merged.sources += manifest.sources
+        merged.contigs += manifest.contigs
+        for file in manifest.files:
+            path = os.path.relpath(folder / file.path, target)
+            merged.files.append(ShardFile(path, file.split, file.sha256, file.windows, file.bases))
+    target.mkdir(parents=True, exist_ok=True)
+    merged.save(target)
+    return merged

@@ -1,0 +1,97 @@
+"""Reading shards back: windows by index, without copying what is not asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from genotok.errors import InputError
+from genotok.shards.manifest import Manifest, read_manifest
+
+
+@dataclass
+class Window:
+    """One window: where it lies (`start` 0-based), its token ids (L,) uint8, and which are ambiguous (L,) bool."""
+
+    genome: str
+    contig: str
+    start: int
+    ids: np.ndarray
+    ambiguous: np.ndarray
+
+
+class ShardDataset:
+    """The windows of one split, in the order of the files; memory-mapped.
+
+    Args:
+        shards: a folder with `manifest.json`.
+        split: `train`, `valid` or `test`.
+
+    Raises:
+        InputError: the folder holds no shards, the split is empty, or a file is missing or damaged.
+    """
+
+    def __init__(self, shards: str | Path, split: str):
+        self.folder, self.manifest = read_manifest(shards)
+        self.split = split
+        files = [file for file in self.manifest.files if file.split == split]
+        if not files:
+            raise InputError(f"{shards}: the split {split!r} holds no windows")
+        self._batches: list[pa.RecordBatch] = []
+        for file in files:
+            self._batches += _open_batches(self.folder / file.path, file.windows)
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Window:
+        batch_index = int(np.searchsorted(self._ends, index, side="right"))
+        batch = self._batches[batch_index]
+        row = index - (int(self._ends[batch_index - 1]) if batch_index else 0)
+        return Window(
+            batch.column("genome")[row].as_py(),
+            batch.column("contig")[row].as_py(),
+            batch.column("start")[row].as_py(),
+            batch.column("ids")[row].values.to_numpy(),
+            batch.column("ambiguous")[row].values.to_numpy(zero_copy_only=False),
+        )
+
+
+def _open_batches(path: Path, windows: int) -> list[pa.RecordBatch]:
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: not a readable shard: {error}; run `genotok tokenize` again") from error
+    if sum(batch.num_rows for batch in batches) != windows:
+        raise InputError(f"{path}: does not hold the {windows} windows that its manifest names")
+    return batches
+
+
+def contig_sequences(shards: str | Path, split: str):
+    """Each contig of a split as one array of ids, for models that read a contig as a whole.
+
+    Letters of dropped windows (all ambiguous) are left out, and a new array begins behind them.
+
+    Yields:
+        (Window of the first window, ids (L,) uint8) for each unbroken stretch.
+    """
+    dataset = ShardDataset(shards, split)
+    stretch: list[np.ndarray] = []
+    first, end = None, -1
+    for i in range(len(dataset)):
+        window = dataset[i]
+        follows = first is not None and (window.genome, window.contig) == (first.genome, first.contig)
+        if not (follows and window.start <= end):
+            if first is not None:
+                yield first, np.concatenate(stretch)
+            first, stretch, end = window, [], window.start
+        stretch.append(window.ids[end - window.start :])
+        end = window.start + len(window.ids)
+    if first is not None:
+        yield first, np.concatenate(stretch)
+
+
+__all__ = ["Manifest", "ShardDataset", "Window", "contig_sequences"]

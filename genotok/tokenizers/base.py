@@ -1,0 +1,62 @@
+"""What every tokenizer offers."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+# The label of a place where nothing is to be predicted.
+IGNORED_LABEL = -100
+
+LETTERS = b"ACGTURYSWKMBDHVN"
+_COMPLEMENTS = b"TGCAAYRSWMKVHDBN"
+LETTER_COMPLEMENT = bytes.maketrans(LETTERS + LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
+
+
+class LetterTokenizer:
+    """A tokenizer that gives each letter one id, by table.
+
+    Attributes:
+        name: how `load_tokenizer` finds it.
+        vocab_size: number of ids.
+        start_id: the token put in front of a sequence, so that its first nucleotide is predicted as well;
+            None where the vocabulary has none in use.
+        table: (256,) uint8, the id of each byte.
+        letters: what each id is written as.
+        is_nucleotide: (vocab_size,) bool, the ids that stand for one certain nucleotide. Only these count
+            in likelihoods; ambiguity codes do not.
+        complement: (vocab_size,) uint8, the id of the complementary letter; ids of no letter map to themselves.
+    """
+
+    def __init__(self, name: str, table: np.ndarray, letters: list[str], start_id: int | None):
+        self.name = name
+        self.table = table
+        self.letters = letters
+        self.vocab_size = len(letters)
+        self.start_id = start_id
+        self.is_nucleotide = np.isin(np.arange(self.vocab_size), table[np.frombuffer(b"ACGTU", np.uint8)])
+        self.complement = self._complement_ids()
+
+    def _complement_ids(self) -> np.ndarray:
+        complement = np.arange(self.vocab_size, dtype=np.uint8)
+        # Case by case from the last letter to the first, so that A and T win over U where they share an id.
+        for letter in reversed(LETTERS + LETTERS.lower()):
+            complement[self.table[letter]] = self.table[LETTER_COMPLEMENT[letter]]
+        return complement
+
+    def encode_letters(self, letters: bytes | np.ndarray) -> np.ndarray:
+        """Ids (L,) uint8 of L letters given as bytes or as an array of uint8."""
+        if isinstance(letters, (bytes, bytearray)):
+            letters = np.frombuffer(letters, np.uint8)
+        return self.table[letters]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sequence, without a start token."""
+        return self.encode_letters(text.encode("utf-8")).tolist()
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The sequence that ids stand for; special tokens leave no letter."""
+        return "".join(self.letters[i] for i in ids)
+
+    def reverse_complement(self, ids: np.ndarray) -> np.ndarray:
+        """Ids of the opposite strand, 5' to 3'; reverses the last axis."""
+        return self.complement[ids][..., ::-1]

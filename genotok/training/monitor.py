@@ -1,0 +1,69 @@
+"""What a run tells: `metrics.jsonl`, which the same run writes again byte for byte, and TensorBoard."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+METRICS_NAME = "metrics.jsonl"
+
+
+class Monitor:
+    """Appends records to `metrics.jsonl` and shows them in TensorBoard.
+
+    `metrics.jsonl` holds nothing that depends on the clock, so that an interrupted run that goes on ends with
+    the same bytes as one that was not; speed goes to TensorBoard alone.
+
+    Args:
+        folder: of the run.
+        step: steps that are done; records behind it, left by an interrupted run, are dropped.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self.path = folder / METRICS_NAME
+        kept = []
+        if step and self.path.is_file():
+            kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
+        self.path.write_text("".join(line + "\n" for line in kept))
+        self._board = _tensorboard(folder / "tensorboard", step)
+
+    def write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        """Note values of one step (1-based) of the split `train` or `valid`."""
+        record = {"step": step, "split": split, **values}
+        with open(self.path, "a") as handle:
+            handle.write(json.dumps(record) + "\n")
+        for key, value in values.items():
+            if isinstance(value, list):
+                for stage, part in enumerate(value):
+                    self.show(step, f"{split}/{key}/stage{stage}", part)
+            else:
+                self.show(step, f"{split}/{key}", value)
+
+    def show(self, step: int, name: str, value: float) -> None:
+        """Show one number in TensorBoard only."""
+        if self._board is not None:
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush what TensorBoard still holds."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")  # the last line of a killed run may be cut
+
+
+def _tensorboard(folder: Path, step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # a bare GPU node can train without it
+        return None
+    return SummaryWriter(str(folder), purge_step=step or None)

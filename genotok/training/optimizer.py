@@ -1,0 +1,58 @@
+"""AdamW with a learning rate for each stage, and weight decay only where it belongs."""
+
+import math
+
+import torch
+from torch import nn
+
+from genotok.errors import InputError
+from genotok.models import GenomicLM
+from genotok.training.config import TrainConfig
+
+
+def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
+    """Build AdamW with two groups a stage: matrices that decay, and the rest.
+
+    Each group carries `base_lr`, the learning rate at the plateau.
+    """
+    factors = stage_factors(model, config)
+    decaying = {
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault((name.count("inner."), name in decaying), []).append(parameter)
+    settings = []
+    for (stage, decays), parameters in sorted(groups.items()):
+        rate = config.learning_rate * factors[stage]
+        decay = config.weight_decay if decays else 0.0
+        settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+    fused = model.device.type == "cuda"
+    return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2), fused=fused)
+
+
+def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
+    """Factor on the learning rate of each stage, outermost first.
+
+    Unless given, sqrt(tokens of the stage for each token of the innermost * D_innermost / D_stage): outer
+    stages see more tokens a step and are narrower, and bear larger steps (H-Net, arXiv 2507.07955, eq. 11,
+    without its constant for text).
+
+    Raises:
+        InputError: the number of factors or of chunk lengths is not that of the stages.
+    """
+    widths = model.config.d_model
+    lengths = config.target_chunk_length
+    if len(lengths) != len(widths) - 1:
+        raise InputError(
+            f"target_chunk_length: {len(lengths)} values for the {len(widths) - 1} chunking stages of the model"
+        )
+    if config.stage_learning_rates is None:
+        return [math.sqrt(math.prod(lengths[s:]) * widths[-1] / widths[s]) for s in range(len(widths))]
+    if len(config.stage_learning_rates) != len(widths):
+        raise InputError(
+            f"stage_learning_rates: {len(config.stage_learning_rates)} values for {len(widths)} stages"
+        )
+    return config.stage_learning_rates

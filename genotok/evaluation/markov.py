@@ -229,7 +229,8 @@ def fit_markov_baselines(
     Args:
         train: id arrays, one for each contig or window; A C G T are 0 1 2 3, all else is ambiguous.
         valid: id arrays on which the strengths and the weights of the mixture are tuned. When there are
-            none, the last tenth of every training array is held back for tuning and counted afterwards.
+            none, the middle tenth of every training array is held back for tuning and counted afterwards
+            (the ends of linear genomes are often repeats of each other).
         orders: the orders of the single models, which the mixture combines.
         both_strands: count the reverse complements as well.
 
@@ -240,19 +241,22 @@ def fit_markov_baselines(
         InputError: an order lies outside 0 to 12, or the contigs hold no A, C, G or T.
     """
     model = MarkovModel(max(orders), both_strands=both_strands)
-    tuning, counted_later = [np.asarray(ids) for ids in valid], []
-    hold_back = not tuning
-    for ids in train:
-        ids = np.asarray(ids)
-        kept = len(ids) - len(ids) // 10 if hold_back else len(ids)
-        model.update(ids[:kept])
-        counted_later += [ids[kept:]] if hold_back else []
+    tuning = [np.asarray(ids) for ids in valid]
+    held_back = []
+    for ids in map(np.asarray, train):
+        if tuning:
+            model.update(ids)
+        else:
+            before, middle, behind = np.split(ids, [len(ids) * 45 // 100, len(ids) * 55 // 100])
+            held_back.append(middle)
+            model.update(before)
+            model.update(behind)
     if not model.counts[0].any():
         raise InputError("the training contigs hold no A, C, G or T; check the split and the FASTA")
-    model.tune(tuning or counted_later)
+    model.tune(tuning or held_back)
     mixture = MarkovMixture(model, orders)
-    mixture.tune(tuning or counted_later)
-    for ids in counted_later:
+    mixture.tune(tuning or held_back)
+    for ids in held_back:
         model.update(ids)
     single = {f"markov_{order}": MarkovOrder(model, order) for order in orders}
     return {"uniform": UniformModel(), **single, "markov_mixture": mixture}

@@ -192,7 +192,8 @@ def evaluate_variants(
 ) -> dict:
     """Compare a model's scores with the truth, beside scores that need no model.
 
-    All predictors are judged on the same variants: those with a score and a truth.
+    All predictors are judged on the same variants, those with a score and a truth; only `transition` leaves
+    out what is no change of a single base, and says so in its own `n_missing`.
 
     Args:
         table: one row for each variant, with columns `ref`, `alt` and those named below.

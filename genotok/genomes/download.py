@@ -55,7 +55,7 @@ def download(
     """Download an address, or copy a local file, to `target`, which appears when it is whole and verified.
 
     Statuses 408, 429 and 5xx, connection errors, stalls and bodies that are shorter than announced are tried
-    again after `backoff`, 2 `backoff`, 4 `backoff` ... seconds, or after the server's `Retry-After` where that
+    again after `backoff`, 2 `backoff`, 4 `backoff` ... seconds, or after the server's `Retry-After` if that
     is longer. What has been received waits in `<target>.part`, with the server's validator in
     `<target>.part.json`; the next attempt, or the next call, asks for the rest (RFC 9110: `Range` with
     `If-Range`) and starts anew when the server answers with the whole, refuses the range, or the file has
@@ -84,6 +84,10 @@ def download(
     if local is not None:
         return _copy(local, target, sha256, md5)
     url = str(url)
+    if urlsplit(url).scheme not in ("http", "https", "ftp"):
+        raise InputError(f"{url}: only http, https, ftp and file addresses can be downloaded")
+    if target.is_dir():
+        raise InputError(f"{target}: is a directory; name the file to write")
     _checked_digests(sha256, md5)
     with _Part(target, url) as part:
         for last in (False, True):
@@ -158,7 +162,7 @@ class _Part:
             raise InputError(f"{target}: cannot be written: {error.strerror}") from error
         self._lock()
         self.notes = self._read_notes()
-        if self.notes.get("url") != url or not self.notes.get("validator"):
+        if self.notes.get("url") != url:
             self.restart({})
 
     def _lock(self) -> None:
@@ -184,6 +188,11 @@ class _Part:
     @property
     def size(self) -> int:
         return os.fstat(self.handle.fileno()).st_size
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there are bytes, and a validator to prove that others belong to them."""
+        return self.size > 0 and bool(self.notes.get("validator"))
 
     def restart(self, notes: dict) -> None:
         """Forget all bytes; `notes` describe the file that will be received now."""
@@ -212,7 +221,7 @@ class _Part:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         """Keep a part that the next call can go on from; remove any other."""
-        if kind is not None and (self.size == 0 or not self.notes.get("validator")):
+        if kind is not None and not self.resumable:
             self.path.unlink(missing_ok=True)
             self.notes_path.unlink(missing_ok=True)
         self.handle.close()
@@ -231,20 +240,17 @@ def _receive(
             wait = min(longest_wait, max(backoff * 2**attempt, asked))
             log.warning("%s: %s; retry %d of %d in %.3g s", url, reason, attempt + 1, retries, wait)
             time.sleep(wait)
-    kept = (
-        f"; {part.path} keeps what was received, so that the next call goes on from there"
-        if part.size
-        else ""
-    )
+    kept = f"; the next call goes on from {part.path}" if part.resumable else ""
     raise InputError(f"{url}: {reason}; gave up after {retries + 1} attempts{kept}")
 
 
 def _attempt(url: str, part: _Part, timeout: float) -> None:
     """Ask for the rest where the part may be continued, else, or if that is not to be had, for the whole."""
+    if part.resumable and _request(url, part, timeout):
+        return
+    part.restart({})
     if not _request(url, part, timeout):
-        part.restart({})
-        if not _request(url, part, timeout):
-            raise _Transient("the server sends a part of the file where the whole was asked for")
+        raise _Transient("the server sends a part of the file where the whole was asked for")
 
 
 def _request(url: str, part: _Part, timeout: float) -> bool:

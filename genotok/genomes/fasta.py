@@ -125,7 +125,12 @@ class Reference:
         if self._handle is None or self._process != os.getpid():
             fai, gzi = self._index
             places = {"filepath_index": str(fai), "filepath_index_compressed": str(gzi) if gzi else None}
-            self._handle = pysam.FastaFile(str(self.path), **places)
+            try:
+                self._handle = pysam.FastaFile(str(self.path), **places)
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{self.path}: cannot be opened with its index {fai}; delete the index"
+                ) from error
             self._process = os.getpid()
         return self._handle
 

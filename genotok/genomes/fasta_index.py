@@ -17,7 +17,9 @@ import pysam
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.genomes.fasta_text import read_fasta
-from genotok.genomes.formats import BLOCK, genome_format
+from genotok.genomes.formats import genome_format
+
+_LOOK = 4096  # bytes that are looked at before and behind a contig
 
 
 class Index(NamedTuple):
@@ -37,7 +39,7 @@ def index_beside(path: str | Path) -> Index:
 def index_fasta(path: str | Path, index: Index | None = None, *, checked: bool = False) -> Index:
     """Write the `.fai` index of a FASTA, and the `.gzi` index of a BGZF one, as `samtools faidx` does.
 
-    Records without sequence get no line in the index, as in samtools.
+    Records without sequence get no line in the index, as in samtools; as the last record they make it fail.
 
     Args:
         path: a plain or BGZF FASTA.
@@ -46,7 +48,7 @@ def index_fasta(path: str | Path, index: Index | None = None, *, checked: bool =
             because faidx itself drops repeated names without an error.
 
     Raises:
-        InputError: a plain gzip file, lines of different widths inside one contig, all that `read_fasta`
+        InputError: a plain gzip file, lines of different widths inside one contig, an empty last record, all that `read_fasta`
             raises, or a directory that cannot be written to.
     """
     path = Path(path)
@@ -70,7 +72,9 @@ def _faidx(path: Path, *options: str) -> None:
         pysam.faidx(*options, str(path))
     except pysam.SamtoolsError as error:
         raise InputError(
-            recompress_advice(path, "has lines of different widths in one contig, so it cannot be indexed")
+            recompress_advice(
+                path, "has lines of different widths or an empty last record, so it cannot be indexed"
+            )
         ) from error
     finally:
         pysam.set_verbosity(verbosity)
@@ -93,7 +97,7 @@ def usable_index(path: Path) -> Index:
 
 
 def _may_write(folder: Path) -> bool:
-    """Whether files may be made in a folder; one that is marked read-only for all is respected by root too."""
+    """Whether files may be made in a folder; one marked read-only for all is respected by root too."""
     marked = folder.stat().st_mode & 0o222
     return bool(marked) and os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
@@ -138,26 +142,32 @@ def _fits(path: Path, index: Index) -> bool:
         if any(file.stat().st_mtime_ns < path.stat().st_mtime_ns for file in files):
             return False
         lines = [line.split("\t") for line in index.fai.read_text().splitlines()]
-        entries = [_Entry(name, *map(int, numbers)) for name, *numbers in (lines[0], lines[-1])]
-        tail = _bytes_at(path, index.gzi, entries[-1].end, entries[-1].end + BLOCK)
-        nothing_left = all(not line.strip() or line.startswith(b">") for line in tail.splitlines())
-        return nothing_left and all(_header_precedes(path, index.gzi, entry) for entry in entries)
+        first, last = (_Entry(name, *map(int, numbers)) for name, *numbers in (lines[0], lines[-1]))
+        return all(
+            _header_precedes(path, index.gzi, entry) and _ends_in_place(path, index.gzi, entry, entry is last)
+            for entry in (first, last)
+        )
     except (OSError, EOFError, ValueError, TypeError, IndexError, ArithmeticError, struct.error):
         return False  # absent, or not an index of this file at all
 
 
 def _header_precedes(path: Path, gzi: Path | None, entry: _Entry) -> bool:
     """Whether the line before the contig's first letter is its header (a very long one is taken on trust)."""
-    before = _bytes_at(path, gzi, max(0, entry.offset - 4096), entry.offset)
-    lines = before.split(b"\n")
-    if lines.pop() != b"":
+    before = _bytes_at(path, gzi, max(0, entry.offset - _LOOK), entry.offset)
+    if not before.endswith(b"\n"):
         return False
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if len(lines) <= 1 and entry.offset > 4096:
+    lines = before.rstrip().split(b"\n")
+    if len(lines) == 1 and entry.offset > _LOOK:
         return True
-    words = lines[-1].split(maxsplit=1) if lines else []
-    return bool(words) and words[0] == b">" + entry.name.encode()
+    return lines[-1].split(maxsplit=1)[:1] == [b">" + entry.name.encode()]
+
+
+def _ends_in_place(path: Path, gzi: Path | None, entry: _Entry, last: bool) -> bool:
+    """Whether the contig's last letter is one, and a header or the end of the file follows its line."""
+    text = _bytes_at(path, gzi, entry.end - 1, entry.end + _LOOK)
+    rest = text[1:]
+    followed = rest.strip()[:1] in ((b"",) if last else (b"", b">"))
+    return text[:1].isalpha() and rest[:1] in (b"", b"\r", b"\n") and followed
 
 
 def _bytes_at(path: Path, gzi: Path | None, start: int, end: int) -> bytes:
@@ -167,8 +177,9 @@ def _bytes_at(path: Path, gzi: Path | None, start: int, end: int) -> bytes:
             handle.seek(start)
             return handle.read(end - start)
     raw = gzi.read_bytes()
-    (count,) = struct.unpack_from("<Q", raw)
-    pairs = [(0, 0), *struct.iter_unpack("<QQ", raw[8 : 8 + 16 * count])]
+    if struct.unpack_from("<Q", raw) != ((len(raw) - 8) / 16,):
+        raise ValueError(f"{gzi} does not hold as many entries as it says")
+    pairs = [(0, 0), *struct.iter_unpack("<QQ", raw[8:])]
     compressed, uncompressed = pairs[bisect.bisect_right([pair[1] for pair in pairs], start) - 1]
     with open(path, "rb") as handle:
         handle.seek(compressed)

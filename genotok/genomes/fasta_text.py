@@ -1,5 +1,6 @@
 """FASTA text: a streaming reader that checks every letter, and a writer (plain or BGZF)."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from genotok.genomes.formats import read_blocks
 from genotok.progress import progress
 
 Blocks = Iterator[bytes]
+
+log = logging.getLogger(__name__)
 
 LINE_WIDTH = 60
 COMPRESSION_LEVEL = 4  # level 6 packs nucleotides 4 % smaller and takes six times as long
@@ -112,7 +115,10 @@ class _Scanner:
     def _letters(self, raw: bytes) -> bytes:
         letters = raw.translate(_CHECKED, _LINE_ENDS)
         if letters and self.contig is None:
-            raise InputError(f"{self.label}: line {self.line}: sequence before the first header ('>name')")
+            blank = raw[: len(raw) - len(raw.lstrip(_LINE_ENDS))].count(b"\n")
+            raise InputError(
+                f"{self.label}: line {self.line + blank}: sequence before the first header ('>name')"
+            )
         if 0 in letters:
             at = letters.index(0)
             shown = repr(chr(raw.translate(None, _LINE_ENDS)[at]))
@@ -159,7 +165,8 @@ class _Scanner:
 def write_fasta(records: Iterable[tuple[str, Iterable[bytes]]], target: str | Path) -> int:
     """Write contigs as FASTA with 60 letters per line, BGZF when the name ends in `.gz` or `.bgz`.
 
-    The same records give the same bytes. The file appears when it is whole.
+    Records without letters are left out, with a warning, since faidx cannot index them. The same records give
+    the same bytes. The file appears when it is whole.
 
     Args:
         records: (header line without `>`, blocks of letters), as `fasta_records` yields.
@@ -174,10 +181,13 @@ def write_fasta(records: Iterable[tuple[str, Iterable[bytes]]], target: str | Pa
         mode = f"wb{COMPRESSION_LEVEL}"
         with pysam.BGZFile(str(temporary), mode) if compressed else open(temporary, "wb") as handle:
             for header, blocks in records:
-                handle.write(b">" + header.encode("utf-8", "surrogateescape") + b"\n")
+                heading = b">" + header.encode("utf-8", "surrogateescape") + b"\n"
                 for lines, bases in _wrapped(blocks):
-                    handle.write(lines)
+                    handle.write(heading + lines)
                     bar.advance(bases)
+                    heading = b""
+                if heading:
+                    log.warning("%s: contig %s has no sequence and is left out", target, header)
     return bar.done
 
 
@@ -200,7 +210,8 @@ def _wrapped(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
 def compress_to_bgzf(source: str | Path, target: str | Path) -> Path:
     """Rewrite a plain, gzip or BGZF FASTA as BGZF that can be indexed.
 
-    Lines get one width, CRLF goes, blank lines go; header lines, case, U and ambiguity letters stay.
+    Lines get one width; CRLF, blank lines and records without sequence go; header lines, case, U and ambiguity
+    letters stay.
 
     Args:
         source: the FASTA; may be the target itself.

@@ -56,6 +56,8 @@ def fetch_genome(
     addresses = resolve_source(source)
     local = local_path(addresses[0])
     if local is not None:
+        if not local.is_file():
+            raise InputError(f"{local}: is no file; give a genome")
         if complaint := checksum_complaint(local, sha256, md5):
             raise InputError(f"{local}: {complaint}")
         _convert(local, target, str(local))

@@ -34,7 +34,7 @@ def genome_format(path: str | Path, label: str | None = None) -> str:
     """
     path, label = Path(path), label or str(path)
     head = _head(path, label)
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
     if head.startswith(TWOBIT_SIGNATURES):
         return "2bit"

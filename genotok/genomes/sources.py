@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genotok.errors import InputError
-from genotok.genomes.download import local_path
 
 ARCHIVES = {
     "GENOTOK_NCBI_DATASETS_URL": "https://api.ncbi.nlm.nih.gov/datasets/v2",
@@ -68,13 +67,11 @@ def resolve_source(source: str) -> list[str]:
         One or more addresses (or one path). A later one is meant only when an earlier one does not exist.
 
     Raises:
-        InputError: nothing of the above; an accession without its version; a file that is absent.
+        InputError: nothing of the above, or an accession without its version.
     """
     source = source.strip()
     if "://" in source:
-        if source.split("://")[0].lower() not in ("http", "https", "ftp", "file"):
-            raise InputError(f"{source}: only http, https, ftp and file addresses can be fetched")
-        return [_existing(source) if source.lower().startswith("file://") else source]
+        return [source]
     if source and Path(source).exists():
         return [source]
     resolvers: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], list[str]]], ...] = (
@@ -89,13 +86,6 @@ def resolve_source(source: str) -> list[str]:
     raise InputError(
         f"{source or 'the empty source'}: no such file, and no known kind of source; give {ACCEPTED}"
     )
-
-
-def _existing(address: str) -> str:
-    path = local_path(address)
-    if path is None or not path.exists():
-        raise InputError(f"{address}: no such file")
-    return address
 
 
 def _base(variable: str) -> str:

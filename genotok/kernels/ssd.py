@@ -29,24 +29,30 @@ def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged, 
     extra = chunks * chunk - total
     weighted = pad(x * dt[..., None], (0, 0, 0, 0, 0, extra)).view(chunks, chunk, heads, width)
     log_decay = pad(dt * a.float(), (0, 0, 0, extra)).view(chunks, chunk, heads)
-    b = pad(b, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, groups, states)
-    c = pad(c, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, groups, states)
+    b = pad(b, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, groups, states).transpose(1, 2)
+    c = pad(c, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, groups, states).transpose(1, 2)
     segments = pad(ragged.sequence_ids, (0, extra), value=-1).view(chunks, chunk)
 
     cumulative, decay = segment_decay(log_decay, segments)
-    scores = (c.transpose(1, 2) @ b.permute(0, 2, 3, 1)).repeat_interleave(heads // groups, 1)
-    inside = (scores * decay) @ weighted.transpose(1, 2)
+    scores = (c @ b.transpose(-1, -2)).unsqueeze(2)
+    weights = (scores * decay.unflatten(1, (groups, -1))).flatten(1, 2)
+    inside = (weights @ weighted.transpose(1, 2)).transpose(1, 2)
 
     # What each chunk leaves behind: its inputs, decayed from their row to the chunk's last row.
     to_end = decay[:, :, -1].transpose(1, 2)[..., None]
-    by_head = b.repeat_interleave(heads // groups, 2).permute(0, 2, 3, 1)
-    left_behind = by_head @ (weighted * to_end).transpose(1, 2)
+    left_behind = b.transpose(-1, -2) @ _by_group(weighted * to_end, groups)
+    left_behind = left_behind.unflatten(-1, (-1, width)).transpose(2, 3).flatten(1, 2)
     carried = carried_states(left_behind, cumulative[:, -1], segments)
-
-    reach = (cumulative.exp() * reaches_from_before(segments)).transpose(1, 2)[..., None]
-    from_before = (c.repeat_interleave(heads // groups, 2).transpose(1, 2) @ carried) * reach
-    y = (inside + from_before).transpose(1, 2)
+    carried = carried.unflatten(1, (groups, -1)).transpose(2, 3).flatten(3)
+    from_before = (c @ carried).unflatten(-1, (-1, width)).transpose(1, 2).flatten(2, 3)
+    reach = (cumulative.exp() * reaches_from_before(segments))[..., None]
+    y = torch.addcmul(inside, from_before, reach)
     return y.reshape(chunks * chunk, heads, width)[:total]
+
+
+def _by_group(x: Tensor, groups: int) -> Tensor:
+    """(C, Q, H, P) to (C, G, Q, H / G * P): the heads of one group side by side."""
+    return x.unflatten(2, (groups, -1)).transpose(1, 2).flatten(3)
 
 
 def ssd_recurrent(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged) -> Tensor:

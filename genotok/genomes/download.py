@@ -1,5 +1,6 @@
 """Downloads that survive bad networks: timeouts, retries with backoff, resume by byte range, checksums."""
 
+import contextlib
 import email.utils
 import fcntl
 import ftplib
@@ -224,7 +225,8 @@ class _Part:
         if kind is not None and not self.resumable:
             self.path.unlink(missing_ok=True)
             self.notes_path.unlink(missing_ok=True)
-        self.handle.close()
+        with contextlib.suppress(OSError):  # on a full disk; `finish` has flushed what counts
+            self.handle.close()
 
 
 def _receive(
@@ -280,9 +282,9 @@ def _request(url: str, part: _Part, timeout: float) -> bool:
 
 def _notes(response) -> dict:
     """What is worth knowing about the whole file when its transfer begins."""
-    length = response.headers.get("Content-Length")
-    chunked = response.headers.get("Transfer-Encoding")
-    return {"validator": _validator(response), "length": int(length) if length and not chunked else None}
+    length = response.headers.get("Content-Length", "")
+    known = length.isdigit() and "Transfer-Encoding" not in response.headers
+    return {"validator": _validator(response), "length": int(length) if known else None}
 
 
 def _validator(response) -> str | None:
@@ -313,7 +315,7 @@ def _continues(response, part: _Part) -> bool:
 def _append_body(response, part: _Part) -> None:
     """Write what comes, up to the announced length; complain when less comes."""
     length, size = part.notes["length"], part.size
-    with progress(f"download {part.target.name.lstrip('.')}", length, "bytes") as bar:
+    with progress(f"download from {urlsplit(part.url).hostname}", length, "bytes") as bar:
         bar.resume_at(size)
         while length is None or size < length:
             block = response.read1(BLOCK if length is None else min(BLOCK, length - size))

@@ -48,8 +48,8 @@ def index_fasta(path: str | Path, index: Index | None = None, *, checked: bool =
             because faidx itself drops repeated names without an error.
 
     Raises:
-        InputError: a plain gzip file, lines of different widths inside one contig, an empty last record, all that `read_fasta`
-            raises, or a directory that cannot be written to.
+        InputError: a plain gzip file, lines of different widths inside one contig, an empty last record, all
+            that `read_fasta` raises, or a directory that cannot be written to.
     """
     path = Path(path)
     if genome_format(path) not in ("fasta", "bgzf"):
@@ -81,6 +81,7 @@ def _faidx(path: Path, *options: str) -> None:
 
 
 def recompress_advice(path: Path, complaint: str) -> str:
+    """An error sentence with the command that turns the file into an indexed BGZF FASTA."""
     plain = path.name.removesuffix(".gz").removesuffix(".zip")
     return f"{path}: {complaint}; rewrite it with: genotok fetch {path} -o {Path(plain).stem}.bgzf.fa.gz"
 

@@ -10,7 +10,7 @@ import pysam
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.genomes.formats import read_blocks
-from genotok.progress import progress
+from genotok.progress import Progress, progress
 
 Blocks = Iterator[bytes]
 
@@ -162,7 +162,9 @@ class _Scanner:
         return header
 
 
-def write_fasta(records: Iterable[tuple[str, Iterable[bytes]]], target: str | Path) -> int:
+def write_fasta(
+    records: Iterable[tuple[str, Iterable[bytes]]], target: str | Path, label: str | None = None
+) -> int:
     """Write contigs as FASTA with 60 letters per line, BGZF when the name ends in `.gz` or `.bgz`.
 
     Records without letters are left out, with a warning, since faidx cannot index them. The same records give
@@ -171,24 +173,45 @@ def write_fasta(records: Iterable[tuple[str, Iterable[bytes]]], target: str | Pa
     Args:
         records: (header line without `>`, blocks of letters), as `fasta_records` yields.
         target: the file to write.
+        label: how error sentences call the source of the records; default the target.
 
     Returns:
-        The number of letters written.
+        The number of letters written, never 0.
+
+    Raises:
+        InputError: there are no letters, or `target` cannot be written.
     """
     target = Path(target)
-    compressed = target.name.endswith((".gz", ".bgz"))
     with atomic_path(target) as temporary, progress(f"write {target.name}", None, "bases") as bar:
-        mode = f"wb{COMPRESSION_LEVEL}"
-        with pysam.BGZFile(str(temporary), mode) if compressed else open(temporary, "wb") as handle:
-            for header, blocks in records:
-                heading = b">" + header.encode("utf-8", "surrogateescape") + b"\n"
-                for lines, bases in _wrapped(blocks):
-                    handle.write(heading + lines)
-                    bar.advance(bases)
-                    heading = b""
-                if heading:
-                    log.warning("%s: contig %s has no sequence and is left out", target, header)
+        try:
+            empty = _write_records(records, temporary, bar)
+        except OSError as error:  # pysam's carry no error number
+            raise InputError(
+                f"{target.name}: cannot be written: {error.strerror or error}; is the disk full?"
+            ) from error
+        if bar.done == 0:
+            raise InputError(f"{label or target}: holds no bases; give a genome")
+    if empty:
+        log.warning(
+            "%s: %d contigs without sequence left out, the first %s", target.name, len(empty), empty[0]
+        )
     return bar.done
+
+
+def _write_records(records: Iterable[tuple[str, Iterable[bytes]]], path: Path, bar: Progress) -> list[str]:
+    """Write all records that have letters; returns the headers of those that have none."""
+    empty: list[str] = []
+    compressed = path.name.endswith((".gz", ".bgz"))
+    with pysam.BGZFile(str(path), f"wb{COMPRESSION_LEVEL}") if compressed else open(path, "wb") as handle:
+        for header, blocks in records:
+            heading = b">" + header.encode("utf-8", "surrogateescape") + b"\n"
+            for lines, bases in _wrapped(blocks):
+                handle.write(heading + lines)
+                bar.advance(bases)
+                heading = b""
+            if heading:
+                empty.append(header)
+    return empty
 
 
 def _wrapped(blocks: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -223,5 +246,5 @@ def compress_to_bgzf(source: str | Path, target: str | Path) -> Path:
     target = Path(target)
     if not target.name.endswith((".gz", ".bgz")):
         raise InputError(f"{target}: the name of a BGZF file must end in .gz")
-    write_fasta(fasta_records(read_blocks(source), str(source)), target)
+    write_fasta(fasta_records(read_blocks(source), str(source)), target, str(source))
     return target

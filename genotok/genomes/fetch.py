@@ -93,8 +93,7 @@ def _convert(source: Path, target: Path, label: str) -> None:
         raise InputError(f"{target}: cannot be written: {error.strerror}") from error
     with workplace as folder:
         genome = Path(folder) / target.name
-        if write_fasta(_genome_records(source, label), genome) == 0:
-            raise InputError(f"{label}: holds no bases; give a genome")
+        write_fasta(_genome_records(source, label), genome, label)
         index = index_fasta(genome, checked=True)
         for made in (index.gzi, index.fai, genome):
             if made is not None:

@@ -71,10 +71,15 @@ def _head(path: Path, label: str) -> bytes:
 
 def _decompressed_head(head: bytes) -> bytes:
     """What the start of a gzip file holds; empty when it is damaged from the beginning."""
+    text = b""
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, 1 << 16)
+        while head.startswith(b"\x1f\x8b") and not text.strip():
+            member = zlib.decompressobj(wbits=31)
+            text += member.decompress(head, 1 << 16)
+            head = member.unused_data
     except zlib.error:
-        return b""
+        pass
+    return text
 
 
 def _not_fasta_because(head: bytes) -> str | None:
@@ -120,6 +125,8 @@ def read_blocks(path: str | Path, label: str | None = None) -> Iterator[bytes]:
         raise InputError(f"{label}: is truncated (the gzip stream breaks off); get the file again") from error
     except (zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{label}: is damaged ({error}); get the file again") from error
+    except OSError as error:
+        raise InputError(f"{label}: cannot be read: {error.strerror}") from error
 
 
 def _ends_with(path: str | Path, ending: bytes) -> bool:

@@ -24,6 +24,7 @@ class LetterTokenizer:
         letters: what each id is written as.
         is_nucleotide: (vocab_size,) bool, the ids that stand for one certain nucleotide. Only these count
             in likelihoods; ambiguity codes do not.
+        nucleotide_code: (vocab_size,) uint8, A C G T as 0 1 2 3 and everything else as 4, whatever the ids.
         complement: (vocab_size,) uint8, the id of the complementary letter; ids of no letter map to themselves.
     """
 
@@ -34,6 +35,9 @@ class LetterTokenizer:
         self.vocab_size = len(letters)
         self.start_id = start_id
         self.is_nucleotide = np.isin(np.arange(self.vocab_size), table[np.frombuffer(b"ACGTU", np.uint8)])
+        self.nucleotide_code = np.full(self.vocab_size, 4, np.uint8)
+        for code, letters in enumerate((b"A", b"C", b"G", b"TU")):
+            self.nucleotide_code[table[np.frombuffer(letters, np.uint8)]] = code
         self.complement = self._complement_ids()
 
     def _complement_ids(self) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import gzip
 import random
+import resource
 
 import pysam
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from genotok.errors import InputError
@@ -169,7 +170,7 @@ def test_position_of_a_bad_letter_is_exact(before, bad, after, width):
 @pytest.mark.parametrize("raw", [b"BZh91AY&SY", b"\xfd7zXZ\x00rest", b"\x28\xb5\x2f\xfdrest"])
 def test_other_compressions_are_named(tmp_path, raw):
     (tmp_path / "g.fa").write_bytes(raw)
-    with pytest.raises(InputError, match="is compressed with .*; decompress it first"):
+    with pytest.raises(InputError, match=r"is compressed with .*; decompress it first"):
         contents(tmp_path / "g.fa")
 
 
@@ -216,6 +217,7 @@ def test_is_genome(tmp_path):
 @given(records=contigs, seed=st.integers(0, 10**6))
 @settings(max_examples=40, deadline=None)
 def test_writing_gives_uniform_lines_and_the_same_bytes_each_time(tmp_path_factory, records, seed):
+    assume(any(sequence for _, sequence in records))
     folder = tmp_path_factory.mktemp("written")
     text = messy_fasta(records, random.Random(seed), "\r\n")
     source = store(folder, text, "gzip")
@@ -245,6 +247,30 @@ def test_headers_in_other_encodings_survive(tmp_path):
     path.write_bytes(b">a caf\xe9 \xe2\x82\xac\nACGT\n")
     compress_to_bgzf(path, tmp_path / "g.fa.gz")
     assert gzip.decompress((tmp_path / "g.fa.gz").read_bytes()) == path.read_bytes()
+
+
+def test_nothing_to_write(tmp_path):
+    with pytest.raises(InputError, match="holds no bases"):
+        write_fasta([("a", []), ("b", [b""])], tmp_path / "g.fa")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["g.fa", "g.fa.gz"])
+def test_full_disk(tmp_path, name):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match="cannot be written"):
+            write_fasta([("a", [bytes(random.Random(2).choices(b"ACGT", k=800_000))])], tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leading_empty_gzip_members(tmp_path):
+    path = tmp_path / "g.fa.gz"
+    path.write_bytes(gzip.compress(b"") + gzip.compress(b"\n") + gzip.compress(b">a\nACGT\n"))
+    assert contents(path) == {"a": "ACGT"}
 
 
 def test_a_file_may_be_rewritten_onto_itself_and_is_whole_or_absent(tmp_path):

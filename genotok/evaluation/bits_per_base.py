@@ -1,0 +1,206 @@
+"""`genotok evaluate`: how many bits a model needs for each base of held-out contigs, beside honest baselines."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from genotok.atomic import atomic_path
+from genotok.errors import InputError
+from genotok.evaluation.markov import fit_markov_baselines
+from genotok.models import GenomicLM, ModelOutput
+from genotok.models.chunkers.spans import chunk_lengths
+from genotok.models.likelihood import next_token_log_likelihood
+from genotok.progress import progress
+from genotok.shards.reader import ShardDataset, Window, contig_sequences
+from genotok.shards.sampler import batches_in_order
+from genotok.tokenizers import load_tokenizer
+from genotok.training.precision import autocast, choose_device
+
+LONGEST_LISTED_CHUNK = 64
+
+
+@dataclass
+class Tally:
+    """Bits and certain nucleotides of one contig, and letters that are ambiguous and do not count."""
+
+    bits: float = 0.0
+    nucleotides: int = 0
+    ambiguous: int = 0
+
+    def per_base(self) -> float | None:
+        """Bits per base; None where there is no certain nucleotide."""
+        return self.bits / self.nucleotides if self.nucleotides else None
+
+
+@dataclass
+class Chunks:
+    """Chunks of each stage by length in tokens, and tokens seen."""
+
+    tokens: int = 0
+    lengths: list[Counter] = field(default_factory=list)
+
+    def add(self, output: ModelOutput, start_tokens: int) -> None:
+        """Count the chunks of one batch."""
+        stages = chunk_lengths(output.packed_boundaries, start_tokens)
+        self.lengths = self.lengths or [Counter() for _ in stages]
+        for counter, lengths in zip(self.lengths, stages, strict=True):
+            values, counts = lengths.unique(return_counts=True)
+            counter.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        if stages:
+            self.tokens += int(stages[0].sum())
+
+    def summary(self) -> list[dict[str, Any]]:
+        """One entry a stage: chunks, mean length in bases, and how many chunks have each length."""
+        stages = []
+        for index, counter in enumerate(self.lengths):
+            histogram: Counter = Counter()
+            for length, count in counter.items():
+                histogram[min(length, LONGEST_LISTED_CHUNK)] += count
+            chunks = sum(counter.values())
+            stages.append(
+                {
+                    "stage": index,
+                    "chunks": chunks,
+                    "mean_length": self.tokens / chunks,
+                    "lengths": {str(length): histogram[length] for length in sorted(histogram)},
+                }
+            )
+        return stages
+
+
+def evaluate(
+    model_folder: Path,
+    shards: Path,
+    *,
+    split: str = "test",
+    batch_size: int = 16,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 2,
+    orders: tuple[int, ...] = (2, 4, 8, 11),
+) -> dict[str, Any]:
+    """Evaluate a model on a split, beside Markov models trained on the split `train` of the same shards.
+
+    Bits per base are the sum of -log2 p over the certain nucleotides, divided by their number; ambiguous
+    letters are left out. Where windows overlap, each nucleotide counts once, in the first window that holds it.
+    The Markov models are tuned on the split `valid` where there is one.
+
+    Returns:
+        JSON values without anything that depends on the clock: the same input gives the same bytes.
+
+    Raises:
+        InputError: model or shards cannot be read, or do not fit together.
+    """
+    torch.set_num_threads(threads)
+    target = choose_device(device)
+    model = GenomicLM.from_pretrained(model_folder, target)
+    dataset = ShardDataset(shards, split)
+    if model.config.tokenizer != dataset.manifest.tokenizer:
+        raise InputError(
+            f"{model_folder}: its tokenizer is {model.config.tokenizer!r}, and {shards} was made with "
+            f"{dataset.manifest.tokenizer!r}"
+        )
+    tallies, chunks = _model_bits(model, dataset, batch_size, precision)
+    baselines = baseline_bits(shards, split, orders)
+    return {
+        "split": split,
+        "model_sha256": model.content_hash(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "window": dataset.manifest.window,
+        "model": _total(tallies),
+        "baselines": {name: _total(contigs) for name, contigs in baselines.items()},
+        "contigs": [
+            {
+                "genome": genome,
+                "contig": contig,
+                **_entry(tally),
+                "baselines": {name: contigs[genome, contig].per_base() for name, contigs in baselines.items()},
+            }
+            for (genome, contig), tally in tallies.items()
+        ],
+        "stages": chunks.summary(),
+    }
+
+
+def write_metrics(metrics: dict[str, Any], path: Path) -> None:
+    """Write metrics as JSON, the same bytes every time."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def _model_bits(
+    model: GenomicLM, dataset: ShardDataset, batch_size: int, precision: str
+) -> tuple[dict[tuple[str, str], Tally], Chunks]:
+    tallies: dict[tuple[str, str], Tally] = {}
+    chunks, ends = Chunks(), {}
+    start_tokens = int(model.tokenizer.start_id is not None)
+    with progress("evaluate", len(dataset), "windows") as bar:
+        for windows, batch in batches_in_order(dataset, batch_size):
+            batch = batch.to(model.device)
+            with autocast(model.device, precision):
+                nats, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
+            chunks.add(output, start_tokens)
+            bits = nats.double().cpu().numpy()[:, start_tokens:] / -math.log(2)
+            for window, row in zip(windows, bits, strict=True):
+                contig = (window.genome, window.contig)
+                known = max(ends.get(contig, 0) - window.start, 0)
+                ends[contig] = window.start + len(window.ids)
+                _count(tallies.setdefault(contig, Tally()), window, row, known, 1 - start_tokens)
+            bar.advance(len(windows))
+    return tallies, chunks
+
+
+def _count(tally: Tally, window: Window, bits: np.ndarray, known: int, unpredicted: int) -> None:
+    """Add the letters of a window from `known` on; the first `unpredicted` have nothing to be predicted from."""
+    begin = max(known, unpredicted)
+    ambiguous = window.ambiguous[begin:]
+    tally.bits += float(bits[begin : len(window.ids)].sum())
+    tally.nucleotides += int((~ambiguous).sum())
+    tally.ambiguous += int(ambiguous.sum())
+
+
+def baseline_bits(shards: Path, split: str, orders: tuple[int, ...]) -> dict[str, dict[tuple[str, str], Tally]]:
+    """Bits of each contig of a split under the uniform and the Markov models, by the model's name."""
+    dataset = ShardDataset(shards, split)
+    codes = load_tokenizer(dataset.manifest.tokenizer).nucleotide_code
+    splits = {file.split for file in dataset.manifest.files}
+    train, valid = (
+        [codes[ids] for _, ids in contig_sequences(shards, name)] if name in splits else []
+        for name in ("train", "valid")
+    )
+    if not train:
+        raise InputError(f"{shards}: the split 'train' holds nothing to train the Markov baselines on")
+    baselines = fit_markov_baselines(train, valid, orders)
+    result: dict[str, dict[tuple[str, str], Tally]] = {name: {} for name in baselines}
+    for window, ids in contig_sequences(shards, split):
+        for name, baseline in baselines.items():
+            tally = result[name].setdefault((window.genome, window.contig), Tally())
+            bits = -baseline.log2_probability(codes[ids])
+            certain = ~np.isnan(bits)
+            tally.bits += float(bits[certain].sum())
+            tally.nucleotides += int(certain.sum())
+            tally.ambiguous += int((~certain).sum())
+    return result
+
+
+def _entry(tally: Tally) -> dict[str, Any]:
+    return {
+        "bits_per_base": tally.per_base(),
+        "nucleotides": tally.nucleotides,
+        "ambiguous_left_out": tally.ambiguous,
+    }
+
+
+def _total(tallies: dict[tuple[str, str], Tally]) -> dict[str, Any]:
+    total = Tally()
+    for tally in tallies.values():
+        total.bits += tally.bits
+        total.nucleotides += tally.nucleotides
+        total.ambiguous += tally.ambiguous
+    return _entry(total)

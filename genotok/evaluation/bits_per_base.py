@@ -120,7 +120,9 @@ def evaluate(
                 "genome": genome,
                 "contig": contig,
                 **_entry(tally),
-                "baselines": {name: contigs[genome, contig].per_base() for name, contigs in baselines.items()},
+                "baselines": {
+                    name: contigs[genome, contig].per_base() for name, contigs in baselines.items()
+                },
             }
             for (genome, contig), tally in tallies.items()
         ],
@@ -165,7 +167,9 @@ def _count(tally: Tally, window: Window, bits: np.ndarray, known: int, unpredict
     tally.ambiguous += int(ambiguous.sum())
 
 
-def baseline_bits(shards: Path, split: str, orders: tuple[int, ...]) -> dict[str, dict[tuple[str, str], Tally]]:
+def baseline_bits(
+    shards: Path, split: str, orders: tuple[int, ...]
+) -> dict[str, dict[tuple[str, str], Tally]]:
     """Bits of each contig of a split under the uniform and the Markov models, by the model's name."""
     dataset = ShardDataset(shards, split)
     codes = load_tokenizer(dataset.manifest.tokenizer).nucleotide_code

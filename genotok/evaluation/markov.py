@@ -188,14 +188,18 @@ class MarkovMixture:
 
     def log2_probability(self, ids: np.ndarray) -> np.ndarray:
         """The log2-probability of every base, as `MarkovModel.log2_probability` gives it."""
-        probability, trust = self._components(ids)
-        return np.log2(np.einsum("on,no->n", probability, self.weights[trust]))
+        result = [
+            np.log2(np.einsum("on,no->n", probability, self.weights[trust]))
+            for probability, trust in self._components(ids)
+        ]
+        return np.concatenate([np.empty(0), *result])
 
-    def _components(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each order's probability, shape (len(orders), length), and the row of `weights` for each base."""
-        by_order = self.model.log2_probability_by_order(ids, self.orders)
-        trust = np.log2(1 + self.model.context_count(ids)).astype(np.int64)
-        return np.exp2(by_order), np.minimum(trust, TRUST_LEVELS - 1)
+    def _components(self, ids: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """Block by block each order's probability, (len(orders), block), and the row of `weights`, (block,)."""
+        for block, before in _overlapping_blocks(_as_ids(ids), self.model.order):
+            by_order = self.model.log2_probability_by_order(block, self.orders)[:, before:]
+            trust = np.log2(1 + self.model.context_count(block)[before:]).astype(np.int64)
+            yield np.exp2(by_order), np.minimum(trust, TRUST_LEVELS - 1)
 
     def tune(self, contigs: Sequence[np.ndarray]) -> None:
         """Set the weights to the likeliest ones for `contigs` by expectation maximisation.
@@ -206,9 +210,13 @@ class MarkovMixture:
             InputError: the contigs hold no A, C, G or T.
         """
         step = _tuning_step(contigs)
-        parts = [self._components(ids) for ids in contigs] or [self._components(np.empty(0, np.uint8))]
-        probability = np.concatenate([probability[:, ::step] for probability, _ in parts], axis=1)
-        trust = np.concatenate([trust[::step] for _, trust in parts])
+        parts = [
+            (probability[:, ::step].copy(), trust[::step].copy())
+            for ids in contigs
+            for probability, trust in self._components(ids)
+        ]
+        probability = np.concatenate([np.empty((len(self.orders), 0)), *(part for part, _ in parts)], axis=1)
+        trust = np.concatenate([np.empty(0, np.int64), *(part for _, part in parts)])
         is_base = ~np.isnan(probability[0])
         if not is_base.any():
             raise InputError(NOTHING_TO_TUNE_ON)
@@ -284,12 +292,18 @@ def _reverse_complement(ids: np.ndarray) -> np.ndarray:
     return np.where(ids < AMBIGUOUS, 3 - ids, AMBIGUOUS).astype(np.uint8)[::-1]
 
 
-def _packed_blocks(ids: np.ndarray, order: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Walk over `ids` in blocks; see `_packed`."""
+def _overlapping_blocks(ids: np.ndarray, order: int) -> Iterable[tuple[np.ndarray, int]]:
+    """Blocks of `ids`, each with its context in front, and how many bases that context has."""
     for start in range(0, len(ids), BLOCK):
-        context = min(order, start)
-        codes, context_length = _packed(ids[start - context : start + BLOCK], order)
-        yield codes[context:], context_length[context:]
+        before = min(order, start)
+        yield ids[start - before : start + BLOCK], before
+
+
+def _packed_blocks(ids: np.ndarray, order: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """What `_packed` gives, block by block."""
+    for block, before in _overlapping_blocks(ids, order):
+        codes, context_length = _packed(block, order)
+        yield codes[before:], context_length[before:]
 
 
 def _packed(ids: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -330,7 +344,7 @@ def _likeliest_weights(probability: np.ndarray, prior: np.ndarray) -> np.ndarray
     weights = prior
     for _ in range(EM_STEPS):
         before = weights
-        weights = before * (probability @ (1 / (before @ probability))) + EM_PRIOR * prior
+        weights = before * (probability @ (1 / (before @ probability))) + EM_PRIOR * 1e6 * prior
         weights /= weights.sum()
         if np.abs(weights - before).max() < 1e-4:
             break
@@ -345,9 +359,13 @@ def _tuning_step(contigs: Sequence[np.ndarray]) -> int:
 def _tuning_sample(contigs: Sequence[np.ndarray], order: int) -> tuple[np.ndarray, np.ndarray]:
     """What `_packed` gives, for the bases that take part in tuning."""
     step = _tuning_step(contigs)
-    blocks = [block for ids in contigs for block in _packed_blocks(_as_ids(ids), order)]
-    codes = np.concatenate([np.empty(0, np.int32)] + [codes[::step] for codes, _ in blocks])
-    context_length = np.concatenate([np.empty(0, np.int8)] + [length[::step] for _, length in blocks])
+    parts = [
+        (codes[::step].copy(), length[::step].copy())
+        for ids in contigs
+        for codes, length in _packed_blocks(_as_ids(ids), order)
+    ]
+    codes = np.concatenate([np.empty(0, np.int32), *(part for part, _ in parts)])
+    context_length = np.concatenate([np.empty(0, np.int8), *(part for _, part in parts)])
     if not (context_length >= 0).any():
         raise InputError(NOTHING_TO_TUNE_ON)
     return codes[context_length >= 0], context_length[context_length >= 0]

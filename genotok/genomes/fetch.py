@@ -72,6 +72,34 @@ def fetch_genome(
     return target
 
 
+def download_source(
+    source: str,
+    target: str | Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    timeout: float = 30.0,
+    retries: int = 5,
+    backoff: float = 1.0,
+) -> Path:
+    """Download what a source names as it is, for machines where only one node reaches the network.
+
+    `fetch_genome` makes an indexed FASTA of the file later. Arguments and errors are those of `fetch_genome`.
+
+    Returns:
+        `target`, whose bytes can be those of a genome: a web page is refused.
+    """
+    target = Path(target)
+    options = {"sha256": sha256, "md5": md5, "timeout": timeout, "retries": retries, "backoff": backoff}
+    address = _download_first(resolve_source(source), target, options)
+    try:
+        genome_format(target, str(address))
+    except InputError:
+        target.unlink()
+        raise
+    return target
+
+
 def _download_first(addresses: list[str], target: Path, options: dict) -> str:
     """Download the first address that exists; returns it."""
     for address in addresses[:-1]:

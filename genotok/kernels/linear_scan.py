@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genotok.kernels.without_autocast import without_autocast
+
 CHUNK = 32
 
 
@@ -18,13 +20,15 @@ def segment_decay(log_decay: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         decay (..., H, Q, Q): exp of the decay from row j to row i at [i, j], 0 where j > i or where the
         segments differ.
     """
-    cumulative = log_decay.cumsum(-2)
-    by_head = cumulative.transpose(-1, -2)
+    rows = segments.shape[-1]
     visible = (segments[..., :, None] == segments[..., None, :]).tril().unsqueeze(-3)
-    difference = by_head[..., :, None] - by_head[..., None, :]
-    return cumulative, difference.masked_fill(~visible, float("-inf")).exp()
+    # Summed between the two rows, since in a difference of running sums strong decays drown weak ones.
+    between = log_decay.transpose(-1, -2)[..., None].expand(*visible.shape[:-3], -1, -1, rows)
+    between = between.tril(-1).cumsum(-2)
+    return log_decay.cumsum(-2), between.masked_fill(~visible, float("-inf")).exp()
 
 
+@without_autocast
 def linear_scan(log_decay: Tensor, inputs: Tensor, segments: Tensor) -> Tensor:
     """h_t = exp(log_decay_t) * h_{t-1} + inputs_t, with h = 0 in front of each segment.
 

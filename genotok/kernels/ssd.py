@@ -6,8 +6,10 @@ from torch.nn.functional import pad
 
 from genotok.kernels.linear_scan import carried_states, reaches_from_before, segment_decay
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.without_autocast import without_autocast
 
 
+@without_autocast
 def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged, chunk: int = 64) -> Tensor:
     """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, states reset at each sequence.
 

@@ -72,8 +72,8 @@ def tokenize_genomes(
             for writer in writers.values():
                 stack.callback(writer.close)
             for path, name in zip(fastas, names, strict=True):
-                manifest.sources.append({"genome": name, "file": path.name, "sha256": sha256_of(path)})
                 _write_genome(path, name, manifest, writers, lambda *c: _split_of(*c, wanted, rest), bar)
+                manifest.sources.append({"genome": name, "file": path.name, "sha256": sha256_of(path)})
         _check_all_found(wanted, manifest)
         manifest.files = [file for writer in writers.values() for file in writer.files]
         if not manifest.files:
@@ -135,17 +135,19 @@ def _write_genome(
     for name, blocks in read_fasta(path):
         contig = Contig(genome, name, split_of(genome, name))
         manifest.contigs.append(contig)
-        counted = _counted(blocks, contig, tokenizer)
+        counted = _counted(blocks, contig, tokenizer, bar)
         for windows in cut_windows(counted, tokenizer, manifest.window, manifest.stride):
             writers[contig.split].add(contig, windows)
-            bar.advance(len(windows.starts) * manifest.stride, note=name)
 
 
-def _counted(blocks: Iterable[bytes], contig: Contig, tokenizer: LetterTokenizer) -> Iterator[bytes]:
+def _counted(
+    blocks: Iterable[bytes], contig: Contig, tokenizer: LetterTokenizer, bar: Progress
+) -> Iterator[bytes]:
     """Pass a contig's blocks on and count their letters."""
     certain = tokenizer.is_nucleotide[tokenizer.table[np.arange(256) & 0xDF]]
     for block in blocks:
         counts = np.bincount(np.frombuffer(block, np.uint8), minlength=256)
+        bar.advance(len(block), note=contig.name)
         contig.length += len(block)
         contig.ambiguous += int(counts[~certain].sum())
         contig.soft_masked += int(counts[ord("a") :].sum())

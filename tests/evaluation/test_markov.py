@@ -91,13 +91,15 @@ def test_blocks_do_not_show(contigs, block, order):
     for ids in contigs:
         whole.update(ids)
     expected = [whole.log2_probability(ids) for ids in contigs]
+    mixed = [MarkovMixture(whole, [0, order]).log2_probability(ids) for ids in contigs]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(markov, "BLOCK", block)
         for ids in contigs:
             in_blocks.update(ids)
         for table, same in zip(whole.counts, in_blocks.counts, strict=True):
             np.testing.assert_array_equal(table, same)
-        for ids, values in zip(contigs, expected, strict=True):
+        for ids, values, mixture in zip(contigs, expected, mixed, strict=True):
+            np.testing.assert_array_equal(MarkovMixture(in_blocks, [0, order]).log2_probability(ids), mixture)
             np.testing.assert_array_equal(in_blocks.log2_probability(ids), values)
             np.testing.assert_array_equal(in_blocks.context_count(ids), whole.context_count(ids))
 

@@ -1,0 +1,264 @@
+"""The command `genotok`: a verb for each stage of the workflow.
+
+Each verb imports its room when it is called, so that `genotok --help` answers at once.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genotok import __version__
+from genotok.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Genomic language models that learn their own tokens, and variant scoring with them.",
+)
+shards_app = typer.Typer(no_args_is_help=True, help="Folders of shards.")
+vcf_app = typer.Typer(no_args_is_help=True, help="Cutting a VCF into pieces, and putting scored pieces together.")
+report_app = typer.Typer(no_args_is_help=True, help="Figures, their data, and the results page.")
+app.add_typer(shards_app, name="shards")
+app.add_typer(vcf_app, name="vcf")
+app.add_typer(report_app, name="report")
+
+Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
+Precision = Annotated[str, typer.Option(help="`auto` (bf16 on a GPU), `fp32` or `bf16`.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads on the CPU.")]
+Model = Annotated[Path, typer.Option("-m", "--model", help="Folder with config.json and model.safetensors.")]
+
+
+def main() -> None:
+    """Run the command line; bad input is one sentence on stderr and exit code 2."""
+    try:
+        app(prog_name="genotok")
+    except InputError as error:
+        print(f"genotok: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"genotok {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Genomic language models that learn their own tokens, and variant scoring with them."""
+
+
+class ManyContigs(typer.core.TyperCommand):
+    """Lets `--valid` and `--test` take several contigs: `--valid I II`, as well as `--valid I --valid II`.
+
+    Words behind the first belong to the option until the next option begins or a word names a file.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option in front of each of its values."""
+        expanded: list[str] = []
+        option, has_value = None, False
+        for word in args:
+            if word.startswith("-"):
+                option, has_value = (word if word in ("--valid", "--test") else None), False
+            elif option and has_value and Path(word).exists():
+                option = None
+            elif option and has_value:
+                expanded.append(option)
+            else:
+                has_value = True
+            expanded.append(word)
+        return super().parse_args(ctx, expanded)
+
+
+@app.command()
+def fetch(
+    source: Annotated[str, typer.Argument(help="URL, path, NCBI accession, UCSC or Ensembl name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="`.fa.gz` (BGZF) or `.fa`; indexed.")],
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of what is downloaded.")] = None,
+    md5: Annotated[str | None, typer.Option(help="Expected MD5 of what is downloaded.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte before an attempt fails.")] = 30,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts after the first.")] = 5,
+    raw: Annotated[bool, typer.Option("--raw", help="Write what was downloaded, checked but not converted.")] = False,
+) -> None:
+    """Get a genome and write it as indexed FASTA.
+
+    Example: `genotok fetch GCF_000005845.2 -o ecoli.fa.gz`
+    """
+    from genotok.genomes.fetch import download_source, fetch_genome
+
+    get = download_source if raw else fetch_genome
+    get(source, output, sha256=sha256, md5=md5, timeout=timeout, retries=retries)
+
+
+@app.command(cls=ManyContigs)
+def tokenize(
+    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    tokenizer: Annotated[str, typer.Option(help="`nucleotide` or `byte`.")] = "nucleotide",
+    window: Annotated[int, typer.Option(min=1, help="Letters a window.")] = 8192,
+    stride: Annotated[int | None, typer.Option(min=1, help="Letters between windows.  [default: window]")] = None,
+    valid: Annotated[list[str] | None, typer.Option(help="Contigs for validation.", metavar="CONTIG...")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Contigs for testing.", metavar="CONTIG...")] = None,
+    rest: Annotated[str, typer.Option(help="Split of all other contigs: train, valid or test.")] = "train",
+    name: Annotated[list[str] | None, typer.Option(help="Name of each genome.  [default: file name]")] = None,
+) -> None:
+    """Cut genomes into windows and write them as Arrow shards.
+
+    Contigs are named as CONTIG or GENOME:CONTIG.
+
+    Example: `genotok tokenize yeast.fa.gz -o shards --window 8192 --valid XV --test XVI`
+    """
+    from genotok.shards.writer import tokenize_genomes
+
+    tokenize_genomes(
+        fastas,
+        output,
+        tokenizer=tokenizer,
+        window=window,
+        stride=stride,
+        valid=valid or (),
+        test=test or (),
+        rest=rest,
+        names=name or None,
+    )
+
+
+@shards_app.command("merge")
+def merge_shards(
+    shards: Annotated[list[Path], typer.Argument(help="Folders of shards.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the common manifest.")],
+) -> None:
+    """Describe several folders of shards as one, without copying them.
+
+    Example: `genotok shards merge shards/yeast shards/ecoli -o shards`
+    """
+    from genotok.shards.manifest import merge_manifests
+
+    merge_manifests(shards, output)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings; `-` reads standard input.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
+    restart_if_changed: Annotated[
+        bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
+    ] = False,
+) -> None:
+    """Train a model on shards.
+
+    Example: `genotok train config.yaml -o run --resume`
+    """
+    from genotok.settings import parse_settings, read_mapping
+    from genotok.training.config import TrainConfig
+    from genotok.training.loop import Terminated, Trainer
+
+    source = "standard input" if config == "-" else config
+    settings = parse_settings(TrainConfig, read_mapping(config), source)
+    try:
+        Trainer(settings, output).run(resume, restart_if_changed)
+    except Terminated as stop:
+        print(f"genotok: {stop}", file=sys.stderr)
+        raise typer.Exit(143) from stop
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model.")],
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows a batch.")] = 16,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 2,
+) -> None:
+    """Bits per base on held-out contigs, beside Markov baselines.
+
+    Example: `genotok evaluate run shards --split test -o metrics.json`
+    """
+    from genotok.evaluation.bits_per_base import evaluate, write_metrics
+
+    settings = {"batch_size": batch_size, "device": device, "precision": precision, "threads": threads}
+    metrics = evaluate(model, shards, split=split, **settings)
+    write_metrics(metrics, output)
+    best = min(metrics["baselines"].items(), key=lambda item: item[1]["bits_per_base"])
+    print(
+        f"{metrics['model']['bits_per_base']:.4f} bits/base over {metrics['model']['nucleotides']} nucleotides; "
+        f"best baseline {best[0]}: {best[1]['bits_per_base']:.4f}"
+    )
+
+
+@app.command("import")
+def import_model(
+    family: Annotated[str, typer.Argument(help="`hnet`.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help="The official configuration.")],
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS.safetensors", help="The official weights.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write the model into.")],
+) -> None:
+    """Make a genotok model of a published checkpoint.
+
+    Example: `genotok import hnet hnet_1stage_L.json hnet_1stage_L.safetensors -o model`
+    """
+    from genotok.models.saved import read_weights
+    from genotok.pretrained import import_checkpoint
+
+    try:
+        official = json.loads(config.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{config}: cannot be read as JSON: {error}") from error
+    import_checkpoint(family, official, read_weights(weights), str(weights)).save_pretrained(output)
+
+
+@app.command()
+def score(
+    vcf: Annotated[str, typer.Argument(metavar="VCF", help="VCF, VCF.gz or BCF; `-` reads standard input.")],
+    reference: Annotated[Path, typer.Option("-r", "--reference", help="FASTA, plain or BGZF.")],
+    model: Model,
+    output: Annotated[str, typer.Option("-o", "--output", help="`.vcf.gz`, `.vcf`, `.bcf`; `-` writes to stdout.")],
+    window: Annotated[int, typer.Option(min=2, help="Letters around each variant.")] = 512,
+    strands: Annotated[str, typer.Option(help="`both` or `forward`.")] = "both",
+    ref_mismatch: Annotated[str, typer.Option(help="`error`, `skip` or `use-vcf`.")] = "skip",
+    parquet: Annotated[Path | None, typer.Option(help="Write the scores as a table as well.")] = None,
+    contig_aliases: Annotated[
+        Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows a batch.")] = 32,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 2,
+) -> None:
+    """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
+
+    Example: `genotok score in.vcf.gz -r genome.fa.gz -m run -o scored.vcf.gz --parquet scores.parquet`
+    """
+    from genotok.variants.vcf import score_vcf
+
+    score_vcf(
+        vcf,
+        reference,
+        model,
+        output,
+        window=window,
+        strands=strands,
+        ref_mismatch=ref_mismatch,
+        parquet=parquet,
+        contig_aliases=contig_aliases,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        threads=threads,
+        command=shlex.join(["genotok", *sys.argv[1:]]),
+    )

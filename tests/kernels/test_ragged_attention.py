@@ -1,0 +1,71 @@
+"""Attention over packed rows against a dense masked softmax, and rotary positions against complex numbers."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genotok.kernels.attention import ragged_attention, rotate
+from genotok.kernels.ragged import Ragged
+
+
+def dense_attention(q, k, v, ragged, causal, window):
+    """All T rows against all T rows, with everything that may not be seen masked out."""
+    sequence, place = ragged.sequence_ids, ragged.positions
+    distance = place[:, None] - place[None, :]
+    visible = sequence[:, None] == sequence[None, :]
+    if causal:
+        visible = visible & (distance >= 0)
+    if window >= 0:
+        visible = visible & (distance.abs() <= window)
+    scores = torch.einsum("qhe,khe->hqk", q, k) / math.sqrt(q.shape[-1])
+    weights = scores.masked_fill(~visible, -math.inf).softmax(-1)
+    return torch.einsum("hqk,khe->qhe", weights, v)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    causal=st.booleans(),
+    window=st.sampled_from([-1, 0, 1, 3, 11, 12, 40]),
+)
+def test_equals_dense_attention(lengths, causal, window):
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    q, k, v = torch.randn(3, ragged.total, 2, 4, dtype=torch.double)
+    found = ragged_attention(q, k, v, ragged, causal=causal, window=window)
+    torch.testing.assert_close(found, dense_attention(q, k, v, ragged, causal, window))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [-1, 2])
+def test_gradients_stay_inside_a_sequence(causal, window):
+    ragged = Ragged.from_lengths(torch.tensor([3, 7, 2]))
+    parts = torch.randn(3, ragged.total, 2, 4, dtype=torch.double, requires_grad=True)
+    seen = (ragged.sequence_ids == 1).double()[:, None, None]
+    found = ragged_attention(*parts, ragged, causal=causal, window=window)
+    wanted = dense_attention(*parts, ragged, causal, window)
+    by_kernel, by_oracle = (torch.autograd.grad((out * seen).square().sum(), parts)[0] for out in (found, wanted))
+    torch.testing.assert_close(by_kernel, by_oracle)
+    assert (by_kernel[:, ragged.sequence_ids != 1] == 0).all()
+
+
+@pytest.mark.parametrize(("dim", "base"), [(8, 10_000.0), (4, 10_000.0), (6, 500.0), (2, 10_000.0)])
+def test_rotation_is_a_complex_product(dim, base):
+    x = torch.randn(20, 3, 8, dtype=torch.double)
+    positions = torch.randint(0, 3000, (20,))
+    pairs = torch.complex(x[..., : dim // 2], x[..., dim // 2 : dim])
+    wave = torch.tensor([base ** (-2 * i / dim) for i in range(dim // 2)], dtype=torch.double)
+    turned = pairs * torch.polar(torch.ones(()).double(), positions[:, None] * wave)[:, None]
+    wanted = torch.cat([turned.real, turned.imag, x[..., dim:]], -1)
+    torch.testing.assert_close(rotate(x, positions, dim, base), wanted, atol=1e-3, rtol=0)
+    assert torch.equal(rotate(x, torch.zeros(20), dim, base), x)
+
+
+def test_rotated_products_depend_on_the_distance_alone():
+    q, k = torch.randn(2, 1, 1, 8)
+    near, far = (
+        (rotate(q, torch.tensor([at + 5]), 8) * rotate(k, torch.tensor([at]), 8)).sum() for at in (0, 900)
+    )
+    torch.testing.assert_close(near, far, atol=1e-4, rtol=0)

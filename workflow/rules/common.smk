@@ -1,0 +1,150 @@
+"""Configuration, tables, and the functions that the rules share."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pandas
+
+
+WORKFLOW = Path(workflow.basedir)
+SCHEMAS = WORKFLOW / "workflow" / "schemas"
+
+validate(config, str(SCHEMAS / "config.schema.yaml"))
+
+# Rules call `genotok`: that of the rule's conda environment, else that beside this Python.
+os.environ["PATH"] += os.pathsep + os.path.dirname(sys.executable)
+os.environ["GENOTOK_SOURCE"] = str(WORKFLOW)
+
+RESULTS = config["results"].rstrip("/")
+
+
+def find(path):
+    """A file of the configuration: relative to the working directory, or to the workflow."""
+    return path if Path(path).exists() or not (WORKFLOW / path).exists() else str(WORKFLOW / path)
+
+
+def read_table(path, schema, key):
+    """Read a table with one row for each `key`, with empty cells as empty text."""
+    try:
+        table = pandas.read_csv(find(path), sep="\t", dtype=str, keep_default_na=False, comment="#")
+    except OSError as error:
+        raise WorkflowError(f"{path}: the table of the configuration cannot be read: {error.strerror}")
+    for row, name in enumerate(table.get(key, [])):
+        if list(table[key]).index(name) != row:
+            raise WorkflowError(f"{path}: row {row + 1}: {name!r} stands in the column {key!r} twice")
+    validate(table, str(SCHEMAS / schema))
+    return {row[key]: row for row in table.fillna("").to_dict("records")}
+
+
+GENOMES = read_table(config["genomes"], "genomes.schema.yaml", "genome")
+VARIANTS = read_table(config["variants"], "variants.schema.yaml", "set") if config["variants"] else {}
+
+for name, row in VARIANTS.items():
+    if row["genome"] not in GENOMES:
+        raise WorkflowError(f"{config['variants']}: {name}: the genome {row['genome']!r} is not in {config['genomes']}")
+
+
+wildcard_constraints:
+    genome="[A-Za-z0-9_.-]+",
+    set="[A-Za-z0-9_.-]+",
+
+
+scattergather:
+    pieces=config["score"]["pieces"],
+
+
+def trained_genomes():
+    """The genomes that are tokenised."""
+    return [name for name, row in GENOMES.items() if row["split"] != "none"]
+
+
+def is_remote(source):
+    """Whether a genome has to be downloaded; anything else is a file of this machine."""
+    return not Path(find(source)).is_file()
+
+
+def genome_source(wildcards):
+    """The local file that a genome is made of: the download, or the file that the table names."""
+    source = GENOMES[wildcards.genome]["source"]
+    return f"{RESULTS}/downloads/{wildcards.genome}" if is_remote(source) else find(source)
+
+
+def any_of(names):
+    """A pattern for one of these names, or for none when there are none."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def source(wildcards):
+    """Where a genome comes from."""
+    return GENOMES[wildcards.genome]["source"]
+
+
+def source_sha256(wildcards):
+    """The SHA-256 that the source of a genome must have."""
+    return GENOMES[wildcards.genome]["sha256"]
+
+
+def fetch_options(wildcards):
+    """The checksum of a genome's source as an option of `genotok fetch`."""
+    digest = GENOMES[wildcards.genome]["sha256"]
+    return f"--sha256 {digest}" if digest else ""
+
+
+def split_options(wildcards):
+    """Which contigs of a genome go to which split, as options of `genotok tokenize`."""
+    row = GENOMES[wildcards.genome]
+    named = [("--valid", name) for name in row["valid"].split(",") if name.strip()]
+    named += [("--test", name) for name in row["test"].split(",") if name.strip()]
+    return ["--rest", row["split"]] + [word.strip() for pair in named for word in pair]
+
+
+def tokenize_options():
+    """The section `tokenize` of the configuration as options."""
+    return [word for key, value in config["tokenize"].items() for word in (f"--{key}", str(value))]
+
+
+def train_settings():
+    """The settings of `genotok train` as JSON."""
+    model = config["model"]
+    if isinstance(model, str) and model.endswith(".json"):
+        model = find(model)
+    return json.dumps({"shards": f"{RESULTS}/shards", "model": model, **config["train"]}, sort_keys=True)
+
+
+def train_gpus(wildcards=None):
+    """GPUs of the training job: one where the configuration asks for it."""
+    return int(config["train"]["device"].startswith("cuda"))
+
+
+def variant_file(wildcards):
+    """The VCF of a set of variants."""
+    return find(VARIANTS[wildcards.set]["vcf"])
+
+
+def variant_genome(wildcards):
+    """The FASTA that a set of variants lies on."""
+    return f"{RESULTS}/genomes/{VARIANTS[wildcards.set]['genome']}.fa.gz"
+
+
+def truth_options(wildcards):
+    """The INFO fields with measured effects and consequences as options of `genotok report variants`."""
+    row = VARIANTS[wildcards.set]
+    return [word for key in ("truth", "consequence") if row[key] for word in (f"--{key}", row[key])]
+
+
+def scored_variants():
+    """The scored VCF of every set."""
+    return [f"{RESULTS}/scores/{name}.vcf.gz" for name in VARIANTS]
+
+
+def region_genome():
+    """The FASTA in which the region of the report lies."""
+    return f"{RESULTS}/genomes/{config['report']['region'].split('/', 1)[0]}.fa.gz"
+
+
+def region():
+    """CONTIG:START-END of the region of the report."""
+    return config["report"]["region"].split("/", 1)[1]

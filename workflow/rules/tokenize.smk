@@ -1,0 +1,44 @@
+"""Shards: each genome cut into windows of token ids.
+
+REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz
+OUTPUTS: <results>/shards/{genome}/ and the manifest of all, <results>/shards/manifest.json
+"""
+
+
+rule tokenize_genome:
+    input:
+        f"{RESULTS}/genomes/{{genome}}.fa.gz",
+    output:
+        directory(f"{RESULTS}/shards/{{genome}}"),
+    params:
+        splits=split_options,
+        options=tokenize_options(),
+    log:
+        f"{RESULTS}/logs/tokenize_genome/{{genome}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tokenize_genome/{{genome}}.tsv"
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=120,
+    shell:
+        "genotok tokenize {input:q} -o {output:q} {params.splits:q} {params.options:q} > {log:q} 2>&1"
+
+
+rule merge_shards:
+    input:
+        expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
+    output:
+        f"{RESULTS}/shards/manifest.json",
+    params:
+        folder=subpath(output[0], parent=True),
+    log:
+        f"{RESULTS}/logs/merge_shards.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "genotok shards merge {input:q} -o {params.folder:q} > {log:q} 2>&1"

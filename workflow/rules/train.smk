@@ -1,0 +1,33 @@
+"""The model.
+
+REQUIRED INPUTS: <results>/shards/manifest.json and the shards that it names.
+OUTPUTS: <results>/model/ with config.json, model.safetensors and metrics.jsonl. Its checkpoints/ and
+tensorboard/ are no outputs of the rule, so that a run that was killed goes on where it was.
+"""
+
+
+rule train:
+    input:
+        manifest=f"{RESULTS}/shards/manifest.json",
+        shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
+    output:
+        config=f"{RESULTS}/model/config.json",
+        weights=ensure(f"{RESULTS}/model/model.safetensors", non_empty=True),
+        metrics=f"{RESULTS}/model/metrics.jsonl",
+    params:
+        settings=train_settings(),
+        folder=subpath(output.config, parent=True),
+    log:
+        f"{RESULTS}/logs/train.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train.tsv"
+    conda:
+        "../../envs/genotok.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+        gpu=train_gpus(),
+    shell:
+        "genotok train - -o {params.folder:q} --resume --restart-if-changed "
+        "<<< {params.settings:q} > {log:q} 2>&1"

@@ -344,7 +344,7 @@ def _likeliest_weights(probability: np.ndarray, prior: np.ndarray) -> np.ndarray
     weights = prior
     for _ in range(EM_STEPS):
         before = weights
-        weights = before * (probability @ (1 / (before @ probability))) + EM_PRIOR * 1e6 * prior
+        weights = before * (probability @ (1 / (before @ probability))) + EM_PRIOR * prior
         weights /= weights.sum()
         if np.abs(weights - before).max() < 1e-4:
             break

@@ -1,7 +1,7 @@
 """What a model is, as JSON that a person can read."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ class Mamba2Config:
     head_dim: int = 64
     chunk_size: int = 64
 
+    def __post_init__(self) -> None:
+        """Refuse what is no size."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not _is_a(int, value) or value < 1:
+                raise InputError(f"mamba2.{item.name}: {value!r} should be a whole number, at least 1")
+
 
 @dataclass
 class ModelConfig:
@@ -67,10 +74,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse what cannot be built."""
-        if isinstance(self.attention, dict):
+        if not isinstance(self.attention, AttentionConfig):
             self.attention = _section("attention", AttentionConfig, self.attention)
-        if isinstance(self.mamba2, dict):
+        if not isinstance(self.mamba2, Mamba2Config):
             self.mamba2 = _section("mamba2", Mamba2Config, self.mamba2)
+        self._check_types()
         stages = self.stage_layout.depth
         self.d_model = _per_stage("d_model", self.d_model, stages)
         self.d_intermediate = _per_stage("d_intermediate", self.d_intermediate, stages)
@@ -87,6 +95,18 @@ class ModelConfig:
     def stage_layout(self) -> StageLayout:
         """The layout, parsed."""
         return parse_layout(self.layout)
+
+    def _check_types(self) -> None:
+        wanted = (
+            ("tokenizer", self.tokenizer, str, "the name of a tokenizer"),
+            ("vocab_size", self.vocab_size, int, "a whole number"),
+            ("tie_embeddings", self.tie_embeddings, bool, "true or false"),
+            ("norm_eps", self.norm_eps, float, "a number"),
+            ("attention.rotary_base", self.attention.rotary_base, float, "a number"),
+        )
+        for key, value, kind, what in wanted:
+            if not _is_a(kind, value):
+                raise InputError(f"{key}: {value!r} should be {what}")
 
     def _check_widths(self) -> None:
         stage = self.stage_layout
@@ -116,6 +136,8 @@ class ModelConfig:
                 f"attention.rotary_dim: {rotary} must be even and at most {width // heads}, "
                 f"the features of a head in stage {s}"
             )
+        if self.attention.window[s] < -1:
+            raise InputError(f"attention.window: {self.attention.window[s]} must be at least 0, or -1 for all")
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values."""
@@ -165,10 +187,12 @@ class ModelConfig:
 def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:
     """Translate the JSON of H-Net's own code (github.com/goombalab/hnet, configs/) to genotok's keys."""
     values = dict(values)
-    ssm, attention = values.pop("ssm_cfg", {}), values.pop("attn_cfg")
-    known = {"d_state", "d_conv", "expand", "chunk_size"}
-    if set(ssm) - known:
-        raise InputError(f"ssm_cfg: unknown key {sorted(set(ssm) - known)[0]!r}")
+    ssm, attention = values.pop("ssm_cfg", {}), values.pop("attn_cfg", {})
+    _check_keys("ssm_cfg", ssm, {"d_state", "d_conv", "expand", "chunk_size"}, set())
+    heads = {"num_heads", "rotary_emb_dim", "window_size"}
+    _check_keys("attn_cfg", attention, heads, heads)
+    if "d_intermediate" in values:
+        values["d_intermediate"] = _up_to_128(values["d_intermediate"])
     return {
         "layout": values.pop("arch_layout"),
         "tokenizer": "byte",
@@ -182,19 +206,35 @@ def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _up_to_128(width: Any) -> Any:
+    """H-Net's code takes the next multiple of 128 for every MLP width."""
+    if isinstance(width, list):
+        return [_up_to_128(part) for part in width]
+    return -(-width // 128) * 128 if _is_a(int, width) else width
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """Whether a JSON value is of a type; a whole number is a number, but true is not."""
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
 def _section(where: str, kind: type, values: dict[str, Any]) -> Any:
+    known = {item.name for item in fields(kind)}
+    needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
+    _check_keys(where, values, known, needed)
+    return kind(**values)
+
+
+def _check_keys(where: str, values: Any, known: set[str], needed: set[str]) -> None:
     if not isinstance(values, dict):
         raise InputError(f"{where}: {values!r} should be an object with keys")
     prefix = f"{where}." if where else ""
-    known = {item.name for item in fields(kind)}
     for key in values:
         if key not in known:
             raise InputError(f"{prefix}{key}: unknown key; known are {', '.join(sorted(known))}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        missing = str(error).split("'")[1] if "missing" in str(error) else str(error)
-        raise InputError(f"{prefix}{missing}: this key is needed") from error
+    for key in sorted(needed):
+        if key not in values:
+            raise InputError(f"{prefix}{key}: this key is needed")
 
 
 def _per_stage(key: str, value: int | list[int], stages: int) -> list[int]:

@@ -20,8 +20,8 @@ from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
 class StageBoundaries:
     """Boundaries of one stage in padded form: `prob` (B, L_s) float32 and `mask` (B, L_s) bool.
 
-    L_s counts tokens in stage 0 and the chunks of the stage around it further in. Behind the end of a
-    sequence both are 0.
+    L_s is the length of the input in stage 0; further in it is the largest number of chunks that the stage around
+    it makes of a sequence. Behind the end of a sequence both are 0.
     """
 
     prob: Tensor
@@ -118,8 +118,9 @@ class GenomicLM(nn.Module):
         states, boundaries = self.backbone(embedded, ragged)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
         output = ModelOutput(logits, packed_boundaries=boundaries)
-        for stage in boundaries:
-            padded = stage.ragged.to_padded(stage.prob), stage.ragged.to_padded(stage.mask)
+        for s, stage in enumerate(boundaries):
+            length = stage.ragged.max_seqlen if s else input_ids.shape[1]
+            padded = (ragged_to_length(part, stage.ragged, length) for part in (stage.prob, stage.mask))
             output.boundaries.append(StageBoundaries(*padded))
         if labels is not None:
             output.loss = next_token_loss(logits, labels, lengths)
@@ -134,9 +135,11 @@ class GenomicLM(nn.Module):
         batch, longest = input_ids.shape
         if lengths is None:
             return Ragged.uniform(batch, longest, input_ids.device)
-        lengths = lengths.to(input_ids.device)
-        ragged = Ragged.from_lengths(lengths)
-        if len(lengths) != batch or int(lengths.min()) < 1 or ragged.max_seqlen > longest:
+        fits = lengths.shape == (batch,)
+        if fits:
+            ragged = Ragged.from_lengths(lengths.to(input_ids.device))
+            fits = ragged.max_seqlen <= longest and int(lengths.min()) >= 1
+        if not fits:
             raise InputError(f"lengths must hold {batch} values from 1 to {longest}, not {lengths.tolist()}")
         return ragged
 

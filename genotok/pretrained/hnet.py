@@ -56,6 +56,8 @@ def convert_hnet(config: dict, state: dict[str, Tensor]) -> tuple[ModelConfig, d
     for key, value in converted.items():
         if key.endswith("conv_weight") and value.ndim == 3:
             converted[key] = value.squeeze(1)
-    if "head.weight" not in converted and config.get("tie_embeddings"):
-        converted["head.weight"] = converted["embedding.weight"]
+    if config.get("tie_embeddings"):
+        for here, there in (("head.weight", "embedding.weight"), ("embedding.weight", "head.weight")):
+            if there in converted:
+                converted.setdefault(here, converted[there])
     return ModelConfig.from_dict(config), converted

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas
 
-
 WORKFLOW = Path(workflow.basedir)
 SCHEMAS = WORKFLOW / "workflow" / "schemas"
 
@@ -23,28 +22,44 @@ RESULTS = config["results"].rstrip("/")
 
 def find(path):
     """A file of the configuration: relative to the working directory, or to the workflow."""
-    return path if Path(path).exists() or not (WORKFLOW / path).exists() else str(WORKFLOW / path)
+    return (
+        path
+        if Path(path).exists() or not (WORKFLOW / path).exists()
+        else str(WORKFLOW / path)
+    )
 
 
 def read_table(path, schema, key):
     """Read a table with one row for each `key`, with empty cells as empty text."""
     try:
-        table = pandas.read_csv(find(path), sep="\t", dtype=str, keep_default_na=False, comment="#")
+        table = pandas.read_csv(
+            find(path), sep="\t", dtype=str, keep_default_na=False, comment="#"
+        )
     except OSError as error:
-        raise WorkflowError(f"{path}: the table of the configuration cannot be read: {error.strerror}")
+        raise WorkflowError(
+            f"{path}: the table of the configuration cannot be read: {error.strerror}"
+        )
     for row, name in enumerate(table.get(key, [])):
         if list(table[key]).index(name) != row:
-            raise WorkflowError(f"{path}: row {row + 1}: {name!r} stands in the column {key!r} twice")
+            raise WorkflowError(
+                f"{path}: row {row + 1}: {name!r} stands in the column {key!r} twice"
+            )
     validate(table, str(SCHEMAS / schema))
     return {row[key]: row for row in table.fillna("").to_dict("records")}
 
 
 GENOMES = read_table(config["genomes"], "genomes.schema.yaml", "genome")
-VARIANTS = read_table(config["variants"], "variants.schema.yaml", "set") if config["variants"] else {}
+VARIANTS = (
+    read_table(config["variants"], "variants.schema.yaml", "set")
+    if config["variants"]
+    else {}
+)
 
 for name, row in VARIANTS.items():
     if row["genome"] not in GENOMES:
-        raise WorkflowError(f"{config['variants']}: {name}: the genome {row['genome']!r} is not in {config['genomes']}")
+        raise WorkflowError(
+            f"{config['variants']}: {name}: the genome {row['genome']!r} is not in {config['genomes']}"
+        )
 
 
 wildcard_constraints:
@@ -69,7 +84,9 @@ def is_remote(source):
 def genome_source(wildcards):
     """The local file that a genome is made of: the download, or the file that the table names."""
     source = GENOMES[wildcards.genome]["source"]
-    return f"{RESULTS}/downloads/{wildcards.genome}" if is_remote(source) else find(source)
+    return (
+        f"{RESULTS}/downloads/{wildcards.genome}" if is_remote(source) else find(source)
+    )
 
 
 def any_of(names):
@@ -103,7 +120,11 @@ def split_options(wildcards):
 
 def tokenize_options():
     """The section `tokenize` of the configuration as options."""
-    return [word for key, value in config["tokenize"].items() for word in (f"--{key}", str(value))]
+    return [
+        word
+        for key, value in config["tokenize"].items()
+        for word in (f"--{key}", str(value))
+    ]
 
 
 def train_settings():
@@ -111,7 +132,10 @@ def train_settings():
     model = config["model"]
     if isinstance(model, str) and model.endswith(".json"):
         model = find(model)
-    return json.dumps({"shards": f"{RESULTS}/shards", "model": model, **config["train"]}, sort_keys=True)
+    return json.dumps(
+        {"shards": f"{RESULTS}/shards", "model": model, **config["train"]},
+        sort_keys=True,
+    )
 
 
 def train_gpus(wildcards=None):
@@ -132,7 +156,12 @@ def variant_genome(wildcards):
 def truth_options(wildcards):
     """The INFO fields with measured effects and consequences as options of `genotok report variants`."""
     row = VARIANTS[wildcards.set]
-    return [word for key in ("truth", "consequence") if row[key] for word in (f"--{key}", row[key])]
+    return [
+        word
+        for key in ("truth", "consequence")
+        if row[key]
+        for word in (f"--{key}", row[key])
+    ]
 
 
 def scored_variants():

@@ -13,12 +13,6 @@ rule evaluate:
         shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
     output:
         f"{RESULTS}/evaluation/metrics.json",
-    params:
-        model=subpath(input.config, parent=True),
-        shards=subpath(input.manifest, parent=True),
-        batch_size=config["evaluate"]["batch_size"],
-        device=config["train"]["device"],
-        cpu_threads=config["train"]["threads"],
     log:
         f"{RESULTS}/logs/evaluate.log",
     benchmark:
@@ -30,6 +24,12 @@ rule evaluate:
         mem_mb=4000,
         runtime=240,
         gpu=train_gpus(),
+    params:
+        model=subpath(input.config, parent=True),
+        shards=subpath(input.manifest, parent=True),
+        batch_size=config["evaluate"]["batch_size"],
+        device=config["train"]["device"],
+        cpu_threads=config["train"]["threads"],
     shell:
         "genotok evaluate {params.model:q} {params.shards:q} --split test -o {output:q} "
         "--batch-size {params.batch_size} --device {params.device} --threads {params.cpu_threads} > {log:q} 2>&1"

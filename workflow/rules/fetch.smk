@@ -14,21 +14,21 @@ localrules:
 rule download_genome:
     output:
         temp(ensure(f"{RESULTS}/downloads/{{genome}}", sha256=source_sha256)),
-    params:
-        source=source,
-        checksum=fetch_options,
     log:
         f"{RESULTS}/logs/download_genome/{{genome}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/download_genome/{{genome}}.tsv"
-    conda:
-        "../../envs/genotok.yaml"
     wildcard_constraints:
         genome=any_of(name for name, row in GENOMES.items() if row["sha256"]),
     retries: 2
+    conda:
+        "../../envs/genotok.yaml"
     resources:
         mem_mb=1000,
         runtime=240,
+    params:
+        source=source,
+        checksum=fetch_options,
     shell:
         "genotok fetch {params.source:q} --raw {params.checksum} -o {output:q} > {log:q} 2>&1"
 
@@ -47,8 +47,6 @@ rule prepare_genome:
         fasta=ensure(f"{RESULTS}/genomes/{{genome}}.fa.gz", non_empty=True),
         fai=f"{RESULTS}/genomes/{{genome}}.fa.gz.fai",
         gzi=f"{RESULTS}/genomes/{{genome}}.fa.gz.gzi",
-    params:
-        checksum=fetch_options,
     log:
         f"{RESULTS}/logs/prepare_genome/{{genome}}.log",
     benchmark:
@@ -58,5 +56,7 @@ rule prepare_genome:
     resources:
         mem_mb=1000,
         runtime=120,
+    params:
+        checksum=fetch_options,
     shell:
         "genotok fetch {input:q} {params.checksum} -o {output.fasta:q} > {log:q} 2>&1"

@@ -9,7 +9,11 @@ rule split_variants:
     input:
         variant_file,
     output:
-        temp(scatter.pieces(f"{RESULTS}/scores/pieces/{{{{set}}}}/{{scatteritem}}.vcf.gz")),
+        temp(
+            scatter.pieces(
+                f"{RESULTS}/scores/pieces/{{{{set}}}}/{{scatteritem}}.vcf.gz"
+            )
+        ),
     log:
         f"{RESULTS}/logs/split_variants/{{set}}.log",
     conda:
@@ -30,13 +34,6 @@ rule score_variants:
     output:
         vcf=temp(f"{RESULTS}/scores/pieces/{{set}}/{{scatteritem}}.scored.vcf.gz"),
         table=temp(f"{RESULTS}/scores/pieces/{{set}}/{{scatteritem}}.parquet"),
-    params:
-        model=subpath(input.config, parent=True),
-        window=config["score"]["window"],
-        strands=config["score"]["strands"],
-        ref_mismatch=config["score"]["ref_mismatch"],
-        batch_size=config["score"]["batch_size"],
-        device=config["train"]["device"],
     log:
         f"{RESULTS}/logs/score_variants/{{set}}/{{scatteritem}}.log",
     benchmark:
@@ -48,6 +45,13 @@ rule score_variants:
         mem_mb=2000,
         runtime=480,
         gpu=train_gpus(),
+    params:
+        model=subpath(input.config, parent=True),
+        window=config["score"]["window"],
+        strands=config["score"]["strands"],
+        ref_mismatch=config["score"]["ref_mismatch"],
+        batch_size=config["score"]["batch_size"],
+        device=config["train"]["device"],
     shell:
         "genotok score {input.vcf:q} -r {input.fasta:q} -m {params.model:q} -o {output.vcf:q} "
         "--parquet {output.table:q} --window {params.window} --strands {params.strands} "
@@ -57,8 +61,12 @@ rule score_variants:
 
 rule gather_scores:
     input:
-        vcfs=gather.pieces(f"{RESULTS}/scores/pieces/{{{{set}}}}/{{scatteritem}}.scored.vcf.gz"),
-        tables=gather.pieces(f"{RESULTS}/scores/pieces/{{{{set}}}}/{{scatteritem}}.parquet"),
+        vcfs=gather.pieces(
+            f"{RESULTS}/scores/pieces/{{{{set}}}}/{{scatteritem}}.scored.vcf.gz"
+        ),
+        tables=gather.pieces(
+            f"{RESULTS}/scores/pieces/{{{{set}}}}/{{scatteritem}}.parquet"
+        ),
     output:
         vcf=f"{RESULTS}/scores/{{set}}.vcf.gz",
         index=f"{RESULTS}/scores/{{set}}.vcf.gz.tbi",

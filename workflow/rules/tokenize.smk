@@ -10,9 +10,6 @@ rule tokenize_genome:
         f"{RESULTS}/genomes/{{genome}}.fa.gz",
     output:
         directory(f"{RESULTS}/shards/{{genome}}"),
-    params:
-        splits=split_options,
-        options=tokenize_options(),
     log:
         f"{RESULTS}/logs/tokenize_genome/{{genome}}.log",
     benchmark:
@@ -22,6 +19,9 @@ rule tokenize_genome:
     resources:
         mem_mb=1000,
         runtime=120,
+    params:
+        splits=split_options,
+        options=tokenize_options(),
     shell:
         "genotok tokenize {input:q} -o {output:q} {params.splits:q} {params.options:q} > {log:q} 2>&1"
 
@@ -31,8 +31,6 @@ rule merge_shards:
         expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
     output:
         f"{RESULTS}/shards/manifest.json",
-    params:
-        folder=subpath(output[0], parent=True),
     log:
         f"{RESULTS}/logs/merge_shards.log",
     conda:
@@ -40,5 +38,7 @@ rule merge_shards:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        folder=subpath(output[0], parent=True),
     shell:
         "genotok shards merge {input:q} -o {params.folder:q} > {log:q} 2>&1"

@@ -14,9 +14,6 @@ rule train:
         config=f"{RESULTS}/model/config.json",
         weights=ensure(f"{RESULTS}/model/model.safetensors", non_empty=True),
         metrics=f"{RESULTS}/model/metrics.jsonl",
-    params:
-        settings=train_settings(),
-        folder=subpath(output.config, parent=True),
     log:
         f"{RESULTS}/logs/train.log",
     benchmark:
@@ -28,6 +25,9 @@ rule train:
         mem_mb=4000,
         runtime=1440,
         gpu=train_gpus(),
+    params:
+        settings=train_settings(),
+        folder=subpath(output.config, parent=True),
     shell:
         "genotok train - -o {params.folder:q} --resume --restart-if-changed "
         "<<< {params.settings:q} > {log:q} 2>&1"

@@ -1,0 +1,286 @@
+"""`genotok tokens`: the chunks that a model cuts a stretch of a genome into, as data and as BED."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pysam
+import torch
+from torch import Tensor
+
+from genotok.atomic import atomic_path
+from genotok.errors import InputError
+from genotok.genomes.contigs import match_contig
+from genotok.genomes.fasta import Reference
+from genotok.models import GenomicLM, ModelOutput
+from genotok.models.chunkers.spans import chunk_starts
+from genotok.models.likelihood import next_token_log_likelihood
+from genotok.progress import progress
+from genotok.shards.sampler import Batch, collate
+from genotok.training.precision import autocast, choose_device
+
+LONGEST_NAME = 200  # letters; genome browsers refuse names of more than 255
+# A dark and a light colour for the chunks of each stage in turn (Okabe and Ito), outermost first.
+STAGE_COLOURS = [
+    ("0,114,178", "86,180,233"),
+    ("213,94,0", "230,159,0"),
+    ("0,158,115", "204,121,167"),
+]
+
+
+@dataclass
+class RegionChunks:
+    """The chunks of one region; coordinates are 0-based and half-open.
+
+    Attributes:
+        contig: the contig's name.
+        start: first position of the region.
+        end: position after its last.
+        letters: the L = end - start letters, upper-cased.
+        begins: for each stage, outermost first, (L,) bool: whether a chunk of the stage begins at the base.
+        probability: for each stage (L,) float32: the probability that one does; 0 where the stage has no say,
+            since no chunk of the stage around it begins there.
+        surprisal: (L,) float64, -log2 p(base | bases before it) in bits; NaN at ambiguous letters, and at a
+            contig's first base under a tokenizer without a start token.
+    """
+
+    contig: str
+    start: int
+    end: int
+    letters: str
+    begins: list[np.ndarray]
+    probability: list[np.ndarray]
+    surprisal: np.ndarray
+
+    def chunks(self, stage: int) -> np.ndarray:
+        """(M, 2) int64: start and end of each chunk of a stage on the contig, without gaps.
+
+        The first chunk is cut off at the region's start and the last one at its end.
+        """
+        starts = np.flatnonzero(self.begins[stage])
+        starts = np.union1d([0], starts)
+        return self.start + np.stack([starts, np.append(starts[1:], self.end - self.start)], 1)
+
+
+def parse_region(text: str, contigs: Mapping[str, int]) -> tuple[str, int, int]:
+    """Read a region as people write it.
+
+    Args:
+        text: `CONTIG:START-END`, 1-based and closed, with or without commas in the numbers, or `CONTIG` for all
+            of it. The name may hold `:` and `*`, as in `HLA-DRB1*16:02:01:1-100`, and may differ from the
+            FASTA's as `chr1` does from `1`.
+        contigs: name -> length in bases.
+
+    Returns:
+        The contig's name in `contigs`, and the region, 0-based and half-open.
+
+    Raises:
+        InputError: the text is no region, can be read in two ways, or lies outside the contigs.
+    """
+    whole = match_contig(text, contigs)
+    found = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text.strip(), re.ASCII)
+    contig = match_contig(found[1], contigs) if found else None
+    if whole is not None and contig is not None:
+        length = contigs[whole]
+        raise InputError(
+            f"region {text!r}: is a contig's name and a part of contig {contig}; "
+            f"write {whole}:1-{length} for the contig"
+        )
+    if whole is not None:
+        return whole, 0, contigs[whole]
+    if found is None:
+        raise InputError(
+            f"region {text!r}: is neither CONTIG:START-END, as in chr1:1,000-2,000, nor a contig"
+        )
+    if contig is None:
+        known = ", ".join(list(contigs)[:5]) + " ..." * (len(contigs) > 5)
+        raise InputError(f"region {text!r}: there is no contig {found[1]}; there are {known}")
+    start, end = (int(number.replace(",", "")) for number in found.groups()[1:])
+    if not 1 <= start <= end:
+        raise InputError(f"region {text!r}: the start must be at least 1 and at most the end")
+    if end > contigs[contig]:
+        raise InputError(f"region {text!r}: ends behind {contig}, which has {contigs[contig]:,} bases")
+    return contig, start - 1, end
+
+
+def find_chunks(
+    model: GenomicLM,
+    reference: Reference,
+    contig: str,
+    start: int,
+    end: int,
+    *,
+    window: int = 8192,
+    context: int | None = None,
+    batch_size: int = 8,
+    precision: str = "auto",
+) -> RegionChunks:
+    """Run a model over a region and note where its chunks lie and how surprising each base is.
+
+    The contig is cut into blocks of `window - context` bases, counted from its first base. Each block is read
+    with the `context` bases to its left, as far as the contig has them, and what the model says on those is
+    left out. So a base is seen in the same way whatever region it is asked for in, behind at least `context`
+    others, and regions of any length take the same memory in the model. Where `context` reaches back to the
+    contig's first base, the window makes no difference.
+
+    Args:
+        model: a causal model with one token a letter.
+        reference: the genome.
+        contig: an exact name.
+        start: first position, 0-based.
+        end: position after the last.
+        window: the most bases that the model reads at once; as a rule the window that it was trained with.
+        context: of these the bases to the left of a block; half the window if None.
+        batch_size: windows at once.
+        precision: `auto` (bf16 on a GPU), `fp32` or `bf16`.
+
+    Raises:
+        InputError: the region lies outside the contig, or the context leaves no room in the window.
+    """
+    context = window // 2 if context is None else context
+    if not 0 <= context < window:
+        raise InputError(f"context: {context} must be at least 0 and less than the window of {window} bases")
+    length = reference.contigs.get(contig, 0)
+    if not 0 <= start < end <= length:
+        raise InputError(
+            f"{reference.path}: {contig}:{start + 1}-{end} is no region of it; {contig} has {length:,} bases"
+        )
+    spans = list(_spans(start, end, window, context))
+    parts = []
+    with progress("tokens", end - start, "bases") as bar:
+        for first in range(0, len(spans), batch_size):
+            for part in _read_spans(model, reference, contig, spans[first : first + batch_size], precision):
+                parts.append(part)
+                bar.advance(len(part.surprisal))
+    stages = range(len(parts[0].begins))
+    return RegionChunks(
+        contig,
+        start,
+        end,
+        "".join(part.letters for part in parts),
+        [np.concatenate([part.begins[stage] for part in parts]) for stage in stages],
+        [np.concatenate([part.probability[stage] for part in parts]) for stage in stages],
+        np.concatenate([part.surprisal for part in parts]),
+    )
+
+
+def chunks_of_region(
+    model_folder: Path,
+    fasta: Path,
+    region: str,
+    *,
+    window: int = 8192,
+    context: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 2,
+) -> RegionChunks:
+    """`find_chunks` for files: a model's folder, a FASTA, and a region as `parse_region` reads it."""
+    torch.set_num_threads(threads)
+    with Reference(fasta) as reference:
+        contig, start, end = parse_region(region, reference.contigs)
+        model = GenomicLM.from_pretrained(model_folder, choose_device(device))
+        settings = {"window": window, "context": context, "precision": precision}
+        return find_chunks(model, reference, contig, start, end, **settings)
+
+
+def _spans(start: int, end: int, window: int, context: int) -> Iterator[tuple[int, int, int]]:
+    """Of each window (0-based): where it begins, where the part that counts begins, and where both end."""
+    step = window - context
+    for block in range(start - start % step, end, step):
+        yield max(block - context, 0), max(block, start), min(block + step, end)
+
+
+def _read_spans(
+    model: GenomicLM, reference: Reference, contig: str, spans: list[tuple[int, int, int]], precision: str
+) -> Iterator[RegionChunks]:
+    """What the model says on the parts that count."""
+    letters = [reference.fetch(contig, begin, end) for begin, _, end in spans]
+    ids = [model.tokenizer.encode_letters(text.encode()) for text in letters]
+    batch = collate(ids, model.tokenizer).to(model.device)
+    with autocast(model.device, precision):
+        nats, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
+    surprisal = _surprisal(nats, batch, model.tokenizer.start_id is not None)
+    stages = _stages_on_tokens(output)
+    for row, (begin, first, end) in enumerate(spans):
+        skipped = int(batch.lengths[row]) - (end - first)
+        places = slice(skipped, skipped + end - first)
+        yield RegionChunks(
+            contig,
+            first,
+            end,
+            letters[row][first - begin :],
+            [begins[row, places].cpu().numpy() for begins, _ in stages],
+            [probability[row, places].cpu().numpy() for _, probability in stages],
+            surprisal[row, places],
+        )
+
+
+def _surprisal(nats: Tensor, batch: Batch, starts_with_token: bool) -> np.ndarray:
+    """(B, L) float64 bits, NaN where nothing is predicted."""
+    bits = nats.double().cpu().numpy() / -math.log(2)
+    unknown = (batch.labels < 0).cpu().numpy()
+    unknown[:, 0] |= not starts_with_token
+    bits[unknown] = np.nan
+    return bits
+
+
+def _stages_on_tokens(output: ModelOutput) -> list[tuple[Tensor, Tensor]]:
+    """For each stage where chunks begin, (B, L) bool, and how probably, (B, L) float32, both on the tokens."""
+    if not output.packed_boundaries:
+        return []
+    layout = output.packed_boundaries[0].ragged
+    rows, stages = torch.arange(layout.total, device=layout.cu_seqlens.device), []
+    starts = chunk_starts(output.packed_boundaries)
+    for boundaries, chosen in zip(output.packed_boundaries, starts, strict=True):
+        begins = torch.zeros(layout.total, dtype=torch.bool, device=rows.device)
+        begins[chosen] = True
+        probability = torch.zeros(layout.total, device=rows.device)
+        probability[rows] = boundaries.prob.float()
+        stages.append((layout.to_padded(begins), layout.to_padded(probability)))
+        rows = chosen
+    return stages
+
+
+def write_bed(found: RegionChunks, path: str | Path, track: str | None = None) -> None:
+    """Write the chunks of all stages as BED9, sorted by start and then stage; BGZF when the name ends in `.gz`.
+
+    The name of a chunk is `s<stage>:<its letters>`, with `...` behind the first 200 letters of a longer one;
+    its score is a thousand times the probability that a chunk of the stage begins there. The colours of the
+    chunks of a stage alternate.
+
+    Args:
+        found: the chunks.
+        path: the file to write.
+        track: the name of the track for a genome browser; None writes no `track` line.
+
+    Raises:
+        InputError: the model has no chunking stage, or the file cannot be written.
+    """
+    if not found.begins:
+        raise InputError(
+            "the model has no chunking stage: its tokens are the letters, and it makes no chunks"
+        )
+    lines = sorted(line for stage in range(len(found.begins)) for line in _bed_lines(found, stage))
+    text = "".join(line for _, _, line in lines)
+    if track is not None:
+        text = f'track name="{track.replace(chr(34), chr(39))}" itemRgb="On"\n{text}'
+    open_file = pysam.BGZFile if Path(path).suffix == ".gz" else open
+    with atomic_path(path) as temporary, open_file(str(temporary), "wb") as bed:
+        bed.write(text.encode())
+
+
+def _bed_lines(found: RegionChunks, stage: int) -> Iterator[tuple[int, int, str]]:
+    """(start, stage, line of the BED) for each chunk of a stage."""
+    colours = STAGE_COLOURS[stage % len(STAGE_COLOURS)]
+    for number, (start, end) in enumerate(found.chunks(stage).tolist()):
+        letters = found.letters[start - found.start : end - found.start]
+        if len(letters) > LONGEST_NAME:
+            letters = letters[:LONGEST_NAME] + "..."
+        score = round(1000 * float(found.probability[stage][start - found.start]))
+        span, name = f"{start}\t{end}", f"s{stage}:{letters}"
+        line = f"{found.contig}\t{span}\t{name}\t{score}\t.\t{span}\t{colours[number % 2]}\n"
+        yield start, stage, line

@@ -1,0 +1,133 @@
+"""`genotok report training`: how a run went."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from genotok.errors import InputError
+from genotok.report.json_files import read_json, write_json
+from genotok.report.style import BLACK, GREY, MODEL, SERIES, SKY, WIDTH, save_figure, styled
+from genotok.training.monitor import METRICS_NAME, read_metrics
+
+FIGURE = "training"
+SUMMARY = "training.json"
+HIGHEST_BITS = 2.2  # a model without knowledge needs 2; the first steps are often far above
+MEAN_OVER = 20  # the running mean covers this part of the records
+
+
+def report_training(run_folder: Path, out_folder: Path) -> None:
+    """Draw the training curves of a run.
+
+    Writes `training.svg`, `training.tsv` (one row a record of `metrics.jsonl`) and `training.json` (the last
+    values, and the model's configuration) into `out_folder`.
+
+    Args:
+        run_folder: of `genotok train`; holds `metrics.jsonl` and `config.json`.
+        out_folder: made where it is missing.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    figure, data = training_curves(run_folder / METRICS_NAME)
+    configuration = read_json(run_folder / "config.json")
+    save_figure(figure, data, out_folder, FIGURE)
+    write_json({"model": configuration, **_last_values(data)}, out_folder / SUMMARY)
+
+
+def training_table(metrics_jsonl: Path) -> pd.DataFrame:
+    """The records of a run: `step`, `split`, `bits_per_base` and the rest; lists become a column a stage.
+
+    Raises:
+        InputError: the file is missing, empty or no `metrics.jsonl`.
+    """
+    try:
+        records = [_flat(record) for record in read_metrics(metrics_jsonl)]
+    except OSError as error:
+        raise InputError(f"{metrics_jsonl}: cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{metrics_jsonl}: holds a line that is no JSON object: {error}") from error
+    table = pd.DataFrame(records)
+    missing = {"step", "split", "bits_per_base"} - set(table.columns)
+    if missing:
+        raise InputError(f"{metrics_jsonl}: no record of it has {min(missing)!r}; has the run taken a step?")
+    return table
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for key, value in record.items():
+        stages = value if isinstance(value, list) else [value]
+        names = [f"{key}_stage{stage}" for stage in range(len(stages))] if value is stages else [key]
+        flat |= dict(zip(names, stages, strict=True))
+    return flat
+
+
+def _last_values(data: pd.DataFrame) -> dict[str, Any]:
+    summary: dict[str, Any] = {"steps": int(data["step"].max())}
+    for split, records in data.groupby("split"):
+        summary[split] = {"bits_per_base": float(records["bits_per_base"].iloc[-1])}
+    return summary
+
+
+@styled
+def training_curves(metrics_jsonl: Path) -> tuple[Figure, pd.DataFrame]:
+    """Bits per base over the steps; beside it the chunk fraction of each stage, ratio loss and learning rate."""
+    data = training_table(metrics_jsonl)
+    train, valid = data[data["split"] == "train"], data[data["split"] == "valid"]
+    side = [panel for panel in _SIDE_PANELS if any(_columns(train, panel))]
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    grid = figure.add_gridspec(max(len(side), 1), 2, width_ratios=[1.5, 1])
+    bits = figure.add_subplot(grid[:, 0])
+    _draw_bits(bits, train, valid)
+    for row, panel in enumerate(side):
+        axes = figure.add_subplot(grid[row, 1], sharex=bits)
+        _draw_side_panel(axes, train, panel)
+        axes.tick_params(labelbottom=row == len(side) - 1)
+    for axes in (bits, figure.axes[-1]):
+        axes.set_xlabel("Step")
+    return figure, data
+
+
+def _draw_bits(axes: Axes, train: pd.DataFrame, valid: pd.DataFrame) -> None:
+    over = len(train) // MEAN_OVER
+    axes.plot(train["step"], train["bits_per_base"], color=SKY, linewidth=1, label="training batches")
+    if over > 1:
+        mean = train["bits_per_base"].rolling(over, center=True, min_periods=1).mean()
+        axes.plot(train["step"], mean, color=SERIES[0], linewidth=1.6, label=f"mean of {over} records")
+    if len(valid):
+        marks = {"color": MODEL, "marker": "o", "markersize": 4, "linewidth": 1.2}
+        axes.plot(valid["step"], valid["bits_per_base"], label="validation contigs", zorder=3, **marks)
+    axes.axhline(2, color=GREY, linestyle="--", linewidth=0.9, label="four equally likely bases")
+    highest = max(train["bits_per_base"].max(), valid["bits_per_base"].max() if len(valid) else 0)
+    if highest > HIGHEST_BITS:
+        axes.set_ylim(top=HIGHEST_BITS)
+        axes.text(0.01, 0.99, f"up to {highest:.2f} in the beginning", transform=axes.transAxes, va="top", size=8)
+    axes.set_title("Bits per base")
+    axes.grid(axis="y")
+    axes.legend()
+
+
+_SIDE_PANELS = {
+    "chunk_fraction": "Share of positions that begin a chunk",
+    "ratio_loss": "Ratio loss",
+    "learning_rate": "Learning rate",
+}
+
+
+def _columns(train: pd.DataFrame, panel: str) -> list[str]:
+    return [name for name in train if name.startswith(panel) and train[name].fillna(0).any()]
+
+
+def _draw_side_panel(axes: Axes, train: pd.DataFrame, panel: str) -> None:
+    columns = _columns(train, panel)
+    for stage, column in enumerate(columns):
+        colour = SERIES[stage % len(SERIES)] if panel == "chunk_fraction" else BLACK
+        axes.plot(train["step"], train[column], color=colour, linewidth=1.2, label=f"stage {stage}")
+    axes.set_title(_SIDE_PANELS[panel])
+    axes.grid(axis="y")
+    axes.set_ylim(bottom=0)
+    if len(columns) > 1:
+        axes.legend()

@@ -1,0 +1,84 @@
+"""Log-likelihoods of many windows: equal ones once, in batches of similar length."""
+
+import numpy as np
+import torch
+
+from genotok.errors import InputError
+from genotok.models import GenomicLM
+from genotok.models.likelihood import next_token_log_likelihood
+from genotok.shards.sampler import Batch, collate
+from genotok.training.precision import autocast
+
+BATCH_TOKENS = {"cpu": 1 << 13, "cuda": 1 << 16}  # where more makes nothing faster
+
+
+class WindowPool:
+    """Windows that wait for their likelihood.
+
+    Args:
+        model: a causal model, on its device.
+        precision: `auto`, `fp32` or `bf16`, see `genotok.training.precision`.
+        batch_tokens: most tokens a batch, padding included; None for a default by device. A window that is
+            longer makes a batch of its own.
+    """
+
+    def __init__(self, model: GenomicLM, precision: str, batch_tokens: int | None):
+        self.model, self.precision = model, precision
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
+        self._rows: dict[bytes, int] = {}
+        self._ids: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        """How many different windows wait."""
+        return len(self._ids)
+
+    def add(self, letters: bytes) -> int:
+        """Add a window; returns its place in what `log_likelihoods` gives."""
+        ids = self.model.tokenizer.encode_letters(letters)
+        row = self._rows.setdefault(ids.tobytes(), len(self._ids))
+        if row == len(self._ids):
+            self._ids.append(ids)
+        return row
+
+    def log_likelihoods(self) -> np.ndarray:
+        """(windows,) float64: ln p of each window's certain nucleotides, summed; empties the pool.
+
+        Raises:
+            InputError: the device's memory does not hold a batch.
+        """
+        sums = np.zeros(len(self._ids))
+        # The longest first, so that too large a batch fails at once.
+        order = sorted(range(len(self._ids)), key=lambda row: -len(self._ids[row]))
+        found = [(rows, self._run(rows)) for rows in self._batches(order)]
+        for rows, batch_sums in found:
+            sums[rows] = batch_sums.cpu().numpy()
+        self._rows, self._ids = {}, []
+        return sums
+
+    def _batches(self, order: list[int]) -> list[list[int]]:
+        batches: list[list[int]] = []
+        room = 0
+        for row in order:
+            if room == 0:
+                batches.append([])
+                room = max(1, self.batch_tokens // (len(self._ids[row]) + 1))  # a start token may be put in front
+            batches[-1].append(row)
+            room -= 1
+        return batches
+
+    def _run(self, rows: list[int]) -> torch.Tensor:
+        batch = collate([self._ids[row] for row in rows], self.model.tokenizer)
+        try:
+            return self._sums(batch.to(self.model.device))
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"{self.model.device}: has no memory for a batch of {len(rows)} windows; "
+                f"lower batch_tokens, which is {self.batch_tokens}"
+            ) from error
+
+    def _sums(self, batch: Batch) -> torch.Tensor:
+        with torch.inference_mode(), autocast(self.model.device, self.precision):
+            likelihood, _ = next_token_log_likelihood(
+                self.model, batch.input_ids, batch.labels, batch.lengths
+            )
+        return likelihood.double().sum(1)

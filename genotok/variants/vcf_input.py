@@ -1,0 +1,220 @@
+"""Reading variants, record by record: VCF as text, plain or compressed, and BCF through htslib.
+
+The text of a VCF is kept as it stands. htslib would round its numbers to six digits and declare what its
+header lacks; only BCF, which has no text of its own, takes that way.
+"""
+
+import gzip
+import os
+import shutil
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import pysam
+
+from genotok.errors import InputError
+from genotok.genomes.formats import BGZF_END
+from genotok.variants.vcf_header import VcfHeader
+
+_GZIP, _VCF, _BCF = b"\x1f\x8b", b"##fileformat=VCF", b"BCF"
+_CONTIG, _POSITION, _REF, _ALT = 0, 1, 3, 4
+INFO = 7
+
+
+class Record:
+    """One record: its columns up to INFO, and the samples' columns as one.
+
+    Attributes:
+        columns: the text of each column, without the line's end.
+    """
+
+    __slots__ = ("columns",)
+
+    def __init__(self, line: bytes):
+        self.columns = line.split(b"\t", INFO + 1)
+
+    @property
+    def contig(self) -> str:
+        """The name in CHROM."""
+        return self.columns[_CONTIG].decode("utf-8", "replace")
+
+    @property
+    def position(self) -> int:
+        """POS, 1-based; 0 stands for the end in front of the contig."""
+        return int(self.columns[_POSITION])
+
+    @property
+    def ref(self) -> bytes:
+        """The REF allele as it stands there."""
+        return self.columns[_REF]
+
+    @property
+    def alts(self) -> list[bytes]:
+        """The ALT alleles as they stand there; none where the column is `.`."""
+        alt = self.columns[_ALT]
+        return [] if alt == b"." else alt.split(b",")
+
+    @property
+    def line(self) -> bytes:
+        """The whole line with its end."""
+        return b"\t".join(self.columns) + b"\n"
+
+
+class VcfInput:
+    """An opened VCF or BCF.
+
+    Attributes:
+        label: how error sentences call it.
+        header: its header.
+    """
+
+    def __init__(self, label: str, lines: Iterator[bytes]):
+        self.label = label
+        self._lines = enumerate(lines, 1)
+        self.header = VcfHeader(self._header_lines())
+        self._columns = self.header.columns.count(b"\t")
+
+    def _header_lines(self) -> Iterator[bytes]:
+        for number, line in self._lines:
+            line = line.rstrip(b"\r\n")
+            yield line
+            if line.startswith(b"#CHROM\t"):
+                if line.count(b"\t") < INFO:
+                    raise InputError(f"{self.label}: line {number}: #CHROM is to be followed by 7 more columns")
+                return
+            if not line.startswith(b"##"):
+                raise InputError(f"{self.label}: line {number}: is no header line, and #CHROM has not come yet")
+        raise InputError(f"{self.label}: ends inside its header; get the file again")
+
+    def __iter__(self) -> Iterator[Record]:
+        """The records in their order.
+
+        Raises:
+            InputError: a line has not the columns of the header or no number in POS; names the line.
+        """
+        for number, line in self._lines:
+            line = line.rstrip(b"\r\n")
+            if not line:
+                continue
+            found = line.count(b"\t")
+            if found != self._columns:
+                raise InputError(
+                    f"{self.label}: line {number}: has {found + 1} columns, and the header has "
+                    f"{self._columns + 1}; is the file truncated?"
+                )
+            record = Record(line)
+            if not record.columns[_POSITION].isdigit():
+                shown = record.columns[_POSITION].decode("utf-8", "replace")
+                raise InputError(f"{self.label}: line {number}: POS is {shown!r}, not a number")
+            yield record
+
+
+@contextmanager
+def open_vcf(vcf: str | Path) -> Iterator[VcfInput]:
+    """Open a VCF (plain, gzip or BGZF) or a BCF; `-` is standard input. Kinds are told apart by their bytes.
+
+    Raises:
+        InputError: the file is absent, truncated, damaged, or no VCF.
+    """
+    label = "standard input" if str(vcf) == "-" else str(vcf)
+    with quiet_htslib(), _opened(vcf, label) as stream:
+        start = stream.peek(len(_VCF))
+        text = _decompressed(start) if start.startswith(_GZIP) else start
+        if text.startswith(_BCF):
+            lines = _bcf_lines(stream if str(vcf) == "-" else vcf, label)
+        elif text.startswith(_VCF):
+            lines = _text_lines(gzip.GzipFile(fileobj=stream) if start.startswith(_GZIP) else stream, label)
+        else:
+            raise InputError(f"{label}: {_why_no_vcf(start)}")
+        yield VcfInput(label, lines)
+
+
+@contextmanager
+def _opened(vcf: str | Path, label: str) -> Iterator[BinaryIO]:
+    if str(vcf) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = open(str(vcf), "rb")  # noqa: SIM115: closed below, and the block's own errors must pass
+        with stream:
+            _refuse_truncated(stream, label)
+            yield stream
+    except OSError as error:
+        if error.filename != str(vcf):
+            raise
+        raise InputError(f"{label}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_truncated(stream: BinaryIO, label: str) -> None:
+    """A BGZF file that was cut between two blocks looks whole but for the empty block at its end."""
+    start = stream.peek(18)
+    if not (start.startswith(_GZIP) and start[12:16] == b"BC\x02\x00" and stream.seekable()):
+        return
+    stream.seek(-min(len(BGZF_END), stream.seek(0, 2)), 2)
+    whole = stream.read() == BGZF_END
+    stream.seek(0)
+    if not whole:
+        raise InputError(f"{label}: is truncated (the BGZF end marker is missing); get the file again")
+
+
+def _decompressed(start: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(start, len(_VCF))
+    except zlib.error:
+        return b""
+
+
+def _why_no_vcf(start: bytes) -> str:
+    if not start:
+        return "is empty; give a VCF"
+    if start.startswith(_GZIP):
+        return "is compressed and holds no VCF (its text should begin with ##fileformat=VCF)"
+    return f"begins with {start[:20].decode('latin-1')!r} and not with ##fileformat=VCF, so it is no VCF"
+
+
+def _text_lines(stream: BinaryIO, label: str) -> Iterator[bytes]:
+    try:
+        yield from stream
+    except EOFError as error:
+        raise InputError(f"{label}: is truncated (the gzip stream breaks off); get the file again") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{label}: is damaged ({error}); get the file again") from error
+
+
+def _bcf_lines(source: str | Path | BinaryIO, label: str) -> Iterator[bytes]:
+    """The lines of a BCF as htslib writes them in VCF."""
+    try:
+        place = str(source) if isinstance(source, str | Path) else _through_pipe(source)
+        with pysam.VariantFile(place) as records:
+            yield from str(records.header).encode().splitlines()
+            for record in records:
+                yield str(record).encode()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{label}: is truncated or damaged ({error}); get the file again") from error
+
+
+def _through_pipe(stream: BinaryIO) -> BinaryIO:
+    """A pipe with all of a stream, for htslib, which cannot see what has been read ahead from it."""
+    reading, writing = os.pipe()
+
+    def pump() -> None:
+        with suppress(BrokenPipeError), os.fdopen(writing, "wb") as sink:
+            shutil.copyfileobj(stream, sink)
+
+    threading.Thread(target=pump, daemon=True).start()
+    return os.fdopen(reading, "rb")
+
+
+@contextmanager
+def quiet_htslib() -> Iterator[None]:
+    """Keep htslib from writing to standard error on its own."""
+    verbosity = pysam.set_verbosity(0)
+    try:
+        yield
+    finally:
+        pysam.set_verbosity(verbosity)

@@ -1,0 +1,180 @@
+"""Writing variants: VCF (plain or BGZF with a tabix index), BCF (with a CSI index), or text to standard output.
+
+The header of a file is written last and put in front, since it names all contigs and their names are known
+only when the records have been seen. The same records and header give the same bytes.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import pysam
+from pysam import bcftools
+
+from genotok.atomic import atomic_path
+from genotok.errors import InputError
+from genotok.genomes.formats import BGZF_END
+from genotok.variants.vcf_header import VcfHeader
+from genotok.variants.vcf_input import Record, quiet_htslib
+
+COMPRESSION_LEVEL = 6
+TABIX_LONGEST = 1 << 29  # a .tbi index reaches 512 Mb (tabix specification); beyond, CSI is needed
+
+ContigLength = Callable[[str], int | None]
+
+
+class VcfBody:
+    """The records of one output, in the order in which they are given.
+
+    Args:
+        sink: where the text goes.
+        header: of the output; gets a line for each contig that it lacks.
+        length_of: the length of such a contig, where it is known.
+        header_first: whether to write the header in front of the first records, with the contigs of those.
+
+    Attributes:
+        sorted: whether the records so far can be indexed: contigs in one piece each, positions ascending.
+        farthest: the highest position so far, or length of a contig.
+    """
+
+    def __init__(self, sink: BinaryIO, header: VcfHeader, length_of: ContigLength, header_first: bool):
+        self.sink, self.header, self.length_of = sink, header, length_of
+        self.sorted, self.farthest = True, 0
+        self._header_due = header_first
+        self._seen: set[str] = set()
+        self._contig, self._position = "", -1
+
+    def write(self, records: Iterable[Record]) -> None:
+        """Add records."""
+        lines = []
+        for record in records:
+            self._note(record.contig, record.position)
+            lines.append(record.line)
+        if self._header_due:
+            self.sink.write(self.header.to_bytes())
+            self._header_due = False
+        self.sink.write(b"".join(lines))
+
+    def _note(self, contig: str, position: int) -> None:
+        if contig != self._contig:
+            self.sorted = self.sorted and contig not in self._seen
+            self._seen.add(contig)
+            if contig not in self.header.contigs:
+                self.header.add_contig(contig, self.length_of(contig))
+            self.farthest = max(self.farthest, self.header.contigs[contig] or 0)
+            self._contig, self._position = contig, -1
+        self.sorted = self.sorted and position >= self._position
+        self.farthest = max(self.farthest, position)
+        self._position = position
+
+
+def output_kind(output: str | Path) -> str:
+    """`text` (standard output), `vcf`, `vcf.gz` or `bcf`, by the name's end.
+
+    Raises:
+        InputError: the name ends otherwise.
+    """
+    name = str(output)
+    kinds = {".vcf": "vcf", ".vcf.gz": "vcf.gz", ".bgz": "vcf.gz", ".bcf": "bcf"}
+    if name == "-":
+        return "text"
+    for suffix, kind in kinds.items():
+        if name.endswith(suffix):
+            return kind
+    raise InputError(f"{name}: an output is called *.vcf.gz, *.vcf.bgz, *.vcf, *.bcf, or - for standard output")
+
+
+@contextmanager
+def open_vcf_output(
+    output: str | Path, header: VcfHeader, length_of: ContigLength = lambda _: None, indexed: bool = True
+) -> Iterator[VcfBody]:
+    """Open an output; the file and its index appear when the block ends well.
+
+    Args:
+        output: a path, its kind told by `output_kind`, or `-`.
+        header: of the output.
+        length_of: the length of a contig that the header lacks, where it is known.
+        indexed: whether to write an index beside a compressed file. Records that are not sorted get none, and
+            a line on standard error says so.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    kind = output_kind(output)
+    if kind == "text":
+        body = VcfBody(sys.stdout.buffer, header, length_of, header_first=True)
+        yield body
+        body.write([])
+        sys.stdout.buffer.flush()
+        return
+    with quiet_htslib(), ExitStack() as leftovers:
+        with atomic_path(output) as whole:
+            records, index = (whole.with_name(whole.name + end) for end in (".body", ".index"))
+            for path in (records, index):
+                leftovers.callback(path.unlink, missing_ok=True)
+            with _open_sink(records, kind == "vcf.gz") as sink:
+                body = VcfBody(sink, header, length_of, header_first=False)
+                yield body
+            suffix = _assemble(Path(output), whole, records, body, index if indexed else None)
+            for old in (".tbi", ".csi"):
+                Path(f"{output}{old}").unlink(missing_ok=True)
+        if suffix:
+            os.replace(index, f"{output}{suffix}")
+
+
+def _open_sink(path: Path, compressed: bool) -> BinaryIO:
+    return pysam.BGZFile(str(path), f"wb{COMPRESSION_LEVEL}") if compressed else open(path, "wb")
+
+
+def _assemble(output: Path, whole: Path, records: Path, body: VcfBody, index: Path | None) -> str:
+    """Put the header in front of the records; returns the suffix of the index, empty when there is none."""
+    kind = output_kind(output)
+    try:
+        if kind == "bcf":
+            _write_bcf(body.header.to_bytes(), records, whole)
+        else:
+            _put_in_front(body.header.to_bytes(), records, whole, kind == "vcf.gz")
+        return _index(output, whole, body, index) if index and kind != "vcf" else ""
+    except (pysam.SamtoolsError, OSError, ValueError) as error:
+        raise InputError(f"{output}: cannot be written: {error}") from error
+
+
+def _put_in_front(header: bytes, records: Path, whole: Path, compressed: bool) -> None:
+    with _open_sink(whole, compressed) as sink:
+        sink.write(header)
+    with open(whole, "r+b") as sink, open(records, "rb") as source:
+        if compressed:
+            sink.truncate(sink.seek(-len(BGZF_END), 2))
+        sink.seek(0, 2)
+        shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def _write_bcf(header: bytes, records: Path, whole: Path) -> None:
+    """Convert to BCF, which holds only what its header declares: reading it all once makes htslib declare the rest."""
+    text = records.with_name(records.name + ".vcf")
+    try:
+        _put_in_front(header, records, text, compressed=False)
+        with pysam.VariantFile(str(text)) as reader:
+            for _ in reader:
+                pass
+            declared = str(reader.header).encode()
+        _put_in_front(declared, records, text, compressed=False)
+        bcftools.view("--no-version", "-Ob", "-o", str(whole), str(text), catch_stdout=False)
+    finally:
+        text.unlink(missing_ok=True)
+
+
+def _index(output: Path, whole: Path, body: VcfBody, index: Path) -> str:
+    if not body.sorted:
+        print(f"{output}: the records are not sorted, so there is no index; their order is kept", file=sys.stderr)
+        return ""
+    if output_kind(output) == "bcf":
+        bcftools.index("--csi", "-o", str(index), str(whole))
+        return ".csi"
+    far = body.farthest >= TABIX_LONGEST
+    pysam.tabix_index(str(whole), preset="vcf", csi=far, index=str(index), force=True, keep_original=True)
+    return ".csi" if far else ".tbi"

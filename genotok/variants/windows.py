@@ -1,0 +1,40 @@
+"""The two windows that a variant is judged by: one with REF, one with ALT.
+
+On the forward strand both begin at the same letter, half a window in front of the leftmost writing of the
+variant, and both are one window long, so that it is the right edge that moves with an insertion or deletion.
+The reverse strand is treated as if it were a contig of its own: there the variant is shifted and cut in that
+strand's sense. A variant's score on the reverse strand is hence its score on the forward strand of the
+reverse-complemented contig.
+"""
+
+from genotok.variants.alleles import Edit, left_align, reverse_edit
+from genotok.variants.letters import ContigLetters, ReverseStrand
+
+WindowPair = tuple[bytes, bytes]
+
+
+def window_pairs(edit: Edit, contig: ContigLetters, window: int, both_strands: bool) -> list[WindowPair]:
+    """(REF window, ALT window) for the forward strand, and for the reverse strand where asked for.
+
+    Args:
+        edit: the variant's leftmost writing; neither allele may be longer than half a window.
+        contig: the forward strand.
+        window: letters a window.
+        both_strands: whether the reverse strand is wanted.
+    """
+    pairs = [haplotypes(edit, contig, window)]
+    if both_strands:
+        reverse = ReverseStrand(contig)
+        pairs.append(haplotypes(left_align(reverse_edit(edit, contig.length), reverse), reverse, window))
+    return pairs
+
+
+def haplotypes(edit: Edit, contig: ContigLetters, window: int) -> WindowPair:
+    """The windows of both haplotypes of an edit, each up to `window` letters.
+
+    They are shorter, and may differ in length, where the contig ends first.
+    """
+    before = contig.fetch(edit.start - window // 2, edit.start)
+    behind = edit.start + len(edit.ref)
+    after = contig.fetch(behind, behind + window - len(before) - min(len(edit.ref), len(edit.alt)))
+    return (before + edit.ref + after)[:window], (before + edit.alt + after)[:window]

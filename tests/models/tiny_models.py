@@ -1,0 +1,51 @@
+"""Models of each kind that are small enough to run many times."""
+
+import copy
+
+import torch
+
+from genotok.models import GenomicLM, ModelConfig
+
+ONE_STAGE = {
+    "layout": ["m1T1", ["T1"], "m1"],
+    "d_model": [16, 16],
+    "d_intermediate": [24, 24],
+    "attention": {"heads": 2, "rotary_dim": 4, "window": [5, -1]},
+    "mamba2": {"d_state": 8, "head_dim": 8, "chunk_size": 4},
+}
+TWO_STAGES = {
+    "layout": ["m1", ["T1m1", ["T1"], "m1"], "T1"],
+    "d_model": [16, 24, 32],
+    "d_intermediate": [24, 16, 40],
+    "attention": {"heads": [2, 3, 2], "rotary_dim": [4, 8, 0], "window": [7, 2, -1]},
+    "mamba2": {"d_state": 4, "head_dim": 8, "d_conv": 3, "chunk_size": 8},
+}
+ISOTROPIC = {
+    "layout": ["T2"],
+    "d_model": 16,
+    "d_intermediate": 24,
+    "attention": {"heads": 2, "rotary_dim": 8, "window": -1},
+    "mamba2": {"d_state": 8, "head_dim": 16, "chunk_size": 8},
+}
+TINY = {
+    "one stage": ONE_STAGE,
+    "two stages that widen": TWO_STAGES,
+    "transformer": ISOTROPIC,
+    "mamba": {**ISOTROPIC, "layout": ["M2"]},
+    "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},
+}
+
+
+def tiny_config(name: str, **changes) -> ModelConfig:
+    """A configuration of `TINY`, with top-level keys changed."""
+    return ModelConfig.from_dict({**copy.deepcopy(TINY[name]), **changes})
+
+
+def tiny_model(name: str, seed: int = 0, **changes) -> GenomicLM:
+    """A model whose every parameter matters: also those that begin as zeros and ones are moved."""
+    torch.manual_seed(seed)
+    model = GenomicLM(tiny_config(name, **changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model.eval()

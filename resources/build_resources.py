@@ -31,6 +31,7 @@ SARS_COV_2 = "NC_045512.2"
 HELD_OUT_SHARE = 0.01  # of a virus's K-mers in SARS-CoV-2; more would let the held-out genome into training
 NEAR_COPY_SHARE = 0.15  # of K-mers: about 9 % of the bases differ
 MIN_EXPECTED_COUNT = 10
+SAMPLE_EVERY = 25  # records of the demo, which is scored on two cores
 INFERRED = ("Reconstructed_root_sequence", "ancestral_sequence")  # reconstructions, not observed genomes
 AWKWARD_PIECES = [  # 1-based, closed: gaps of N, IUPAC letters, and a contig end behind a gap
     ("NZ_KN046818.1", 4_530_001, 4_560_000),
@@ -228,14 +229,26 @@ def make_fitness_variants(sources: Sources) -> None:
     genome = sources.fasta(names[2])[0].sequence
     if genbank_sequence(genbank) != genome:
         sys.exit(f"{genbank}: its sequence differs from the genome's; the positions would not fit")
-    lines, alleles = fitness_lines(table, genome, read_coding_sequences(genbank))
-    path = RESOURCES / "variants" / "sars_cov_2_fitness.vcf.gz"
+    lines = fitness_lines(table, genome, read_coding_sequences(genbank))
+    header = fitness_header(len(genome))
+    folder = RESOURCES / "variants"
+    write_fitness_variants(sources, folder / "sars_cov_2_fitness.vcf.gz", names, header, lines, "")
+    sample = lines[SAMPLE_EVERY // 2 :: SAMPLE_EVERY]
+    part = f"; every {SAMPLE_EVERY}th record"
+    write_fitness_variants(sources, folder / "sars_cov_2_fitness_sample.vcf.gz", names, header, sample, part)
+
+
+def write_fitness_variants(
+    sources: Sources, path: Path, names: list[str], header: list[str], lines: list[str], part: str
+) -> None:
+    """Write records of the fitness VCF with their index, and note where they came from."""
     with pysam.BGZFile(str(path), "wb") as handle:
-        handle.write("".join(fitness_header(len(genome)) + lines).encode())
+        handle.write("".join(header + lines).encode())
     pysam.tabix_index(str(path), preset="vcf", force=True)
+    alleles = sum(line.split("\t")[4].count(",") + 1 for line in lines)
     content = f"##fileformat=VCFv4.3 records={len(lines)} alleles={alleles} contigs={SARS_COV_2}"
     chosen = f"expected_count >= {MIN_EXPECTED_COUNT}, without the reference base"
-    derived = f"{chosen}; REF from the genome; consequences from the CDS features"
+    derived = f"{chosen}; REF from the genome; consequences from the CDS features{part}"
     sources.note(path, names, content, derived)
     sources.note(path.with_name(f"{path.name}.tbi"), names, "tabix index", "index of the file beside it")
 
@@ -259,11 +272,11 @@ def fitness_header(length: int) -> list[str]:
     return ["##fileformat=VCFv4.3\n", contig, *declared, "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"]
 
 
-def fitness_lines(table: Path, genome: str, coding: list[CodingSequence]) -> tuple[list[str], int]:
-    """One VCF line for each site, its mutations in the order of the alphabet; and how many mutations."""
+def fitness_lines(table: Path, genome: str, coding: list[CodingSequence]) -> list[str]:
+    """One VCF line for each site, its mutations in the order of the alphabet."""
     with open(table, newline="") as handle:
         rows = sorted(csv.DictReader(handle), key=lambda row: (int(row["nt_site"]), row["nt"]))
-    lines, alleles = [], 0
+    lines = []
     for site, group in groupby(rows, key=lambda row: int(row["nt_site"])):
         at_site, ref = list(group), genome[site - 1]
         counted = [
@@ -281,8 +294,7 @@ def fitness_lines(table: Path, genome: str, coding: list[CodingSequence]) -> tup
         info += ["OTHER_FOUNDER"] if has_other_founder(at_site, ref) else []
         alts = ",".join(row["nt"] for row in counted)
         lines.append(f"{SARS_COV_2}\t{site}\t.\t{ref}\t{alts}\t.\t.\t{';'.join(info)}\n")
-        alleles += len(counted)
-    return lines, alleles
+    return lines
 
 
 def has_other_founder(at_site: list[dict[str, str]], ref: str) -> bool:

@@ -1,6 +1,7 @@
 """`genotok report chunks`: a stretch of sequence with the chunks that the model cuts it into."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,17 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from genotok.errors import InputError
-from genotok.interpret.chunks import RegionChunks, chunks_of_region
+from genotok.genomes.fasta import Reference
+from genotok.interpret.chunks import RegionChunks, chunks_of_region, parse_region
 from genotok.report.json_files import write_json
-from genotok.report.style import BLACK, BLUE, GREY, PALE, VERMILLION, WIDTH, save_figure, styled
+from genotok.report.style import BLACK, BLUE, GREY, SKY, VERMILLION, WIDTH, save_figure, styled
 
 FIGURE = "chunks"
 SUMMARY = "chunks.json"
 LONGEST_REGION = 600
 BASES_PER_LINE = 50
-# Tints of two colours in turn for the chunks of stage 0, two greys for those of the stages within.
-_LETTER_TINTS = ("#FBD9A5", "#B5DDF4")
-_INNER_GREYS = ("#5F5F5F", "#ABABAB")
+# The chunks of stage 0 lie on two tints in turn, those of the stages within are bars of two greys in turn.
+_TINTS = ("#FBDDAE", "#B9E0F6")
+_GREYS = ("#5F5F5F", "#ABABAB")
+# Heights and margins in inches.
+_LETTERS, _INNER_STAGE, _TRACK, _GAP, _BETWEEN_LINES = 0.19, 0.12, 0.42, 0.05, 0.42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.95, 0.1, 0.12, 0.4
 
 
 def report_chunks(
@@ -43,12 +48,134 @@ def report_chunks(
         fasta: plain or BGZF.
         region: `CONTIG:START-END`, 1-based and closed, of at most 600 bases.
         out_folder: made where it is missing.
-        window: see `genotok.interpret.chunks.find_chunks`, as for the others.
+        window: and the rest as for `genotok.interpret.chunks.find_chunks`.
 
     Raises:
         InputError: a file or the region cannot be read, or the region is too long for a picture.
     """
+    with Reference(fasta) as reference:
+        contig, start, end = parse_region(region, reference.contigs)
+    if end - start > LONGEST_REGION:
+        raise InputError(
+            f"region {region!r}: has {end - start:,} bases, and a picture shows at most {LONGEST_REGION}; "
+            f"take {contig}:{start + 1}-{start + LONGEST_REGION}"
+        )
     settings = {"window": window, "context": context, "device": device, "precision": precision}
-    found = chunks_of_region(model_folder, fasta, region, threads=threads, longest=LONGEST_REGION, **settings)
+    found = chunks_of_region(model_folder, fasta, region, threads=threads, **settings)
     save_figure(*chunk_picture(found), out_folder, FIGURE)
-    write_json(_summary(found, Path(fasta).name, window), out_folder / SUMMARY)
+    write_json(_summary(found, window), out_folder / SUMMARY)
+
+
+def _summary(found: RegionChunks, window: int) -> dict[str, Any]:
+    known = found.surprisal[~np.isnan(found.surprisal)]
+    counts = [len(found.chunks(stage)) for stage in range(len(found.begins))]
+    return {
+        "region": f"{found.contig}:{found.start + 1:,}-{found.end:,}",
+        "window": window,
+        "mean_surprisal": float(known.mean()) if len(known) else None,
+        "stages": [
+            {"stage": stage, "chunks": count, "mean_length": len(found.letters) / count}
+            for stage, count in enumerate(counts)
+        ],
+    }
+
+
+def chunk_table(found: RegionChunks) -> pd.DataFrame:
+    """One row a base: `contig`, `position` (1-based), `base`, `surprisal` in bits, and for each stage
+    `boundary_stage<s>` (whether a chunk begins here) and `probability_stage<s>`."""
+    columns = {
+        "contig": found.contig,
+        "position": np.arange(found.start, found.end) + 1,
+        "base": list(found.letters),
+        "surprisal": found.surprisal,
+    }
+    for stage, (begins, probability) in enumerate(zip(found.begins, found.probability, strict=True)):
+        columns[f"boundary_stage{stage}"] = begins.astype(int)
+        columns[f"probability_stage{stage}"] = probability
+    return pd.DataFrame(columns)
+
+
+@styled
+def chunk_picture(found: RegionChunks) -> tuple[Figure, pd.DataFrame]:
+    """The letters on the colours of their chunks, in lines of 50 bases; under each line the probability of a
+    boundary in stage 0 and the surprisal, above it the chunks of the stages within."""
+    length, stages = len(found.letters), len(found.begins)
+    letters = _LETTERS + _INNER_STAGE * max(stages - 1, 0)
+    tracks = [letters, _TRACK, _TRACK] if stages else [letters, _TRACK]
+    line_height = sum(tracks) + _GAP * (len(tracks) - 1)
+    lines = -(-length // BASES_PER_LINE)
+    height = _TOP + lines * line_height + (lines - 1) * _BETWEEN_LINES + _BOTTOM
+    figure = Figure(figsize=(WIDTH, height))
+    most_bits = max(4.0, np.nanmax(found.surprisal, initial=0))
+    for line in range(lines):
+        top = height - _TOP - line * (line_height + _BETWEEN_LINES)
+        first, last = line * BASES_PER_LINE, min((line + 1) * BASES_PER_LINE, length)
+        panels = [_add_track(figure, top, tracks, track, last - first) for track in range(len(tracks))]
+        _draw_letters(panels[0], found, first, last)
+        if stages:
+            _draw_probability(panels[1], found, first, last)
+        _draw_surprisal(panels[-1], found, first, last, most_bits)
+        panels[-1].set_xlabel(f"Position on {found.contig}" if line == lines - 1 else "", labelpad=2)
+    return figure, chunk_table(found)
+
+
+def _add_track(figure: Figure, top: float, tracks: list[float], track: int, bases: int) -> Axes:
+    """Axes over some bases, placed by inches from the lower edge of the figure."""
+    width, height = figure.get_size_inches()
+    bottom = top - sum(tracks[: track + 1]) - _GAP * track
+    line_width = (width - _LEFT - _RIGHT) * bases / BASES_PER_LINE
+    axes = figure.add_axes((_LEFT / width, bottom / height, line_width / width, tracks[track] / height))
+    axes.set_xlim(0, bases)
+    axes.set_xticks([])
+    return axes
+
+
+def _draw_letters(axes: Axes, found: RegionChunks, first: int, last: int) -> None:
+    stages = len(found.begins)
+    axes.set_ylim(0, (_LETTERS + _INNER_STAGE * max(stages - 1, 0)) / _LETTERS)
+    axes.spines[:].set_visible(False)
+    ticks, labels = [0.5], [f"{found.start + first + 1:,}"]
+    for stage in range(stages):
+        low = 0 if stage == 0 else 1 + (stage - 1) * _INNER_STAGE / _LETTERS
+        height = 1 if stage == 0 else 0.7 * _INNER_STAGE / _LETTERS
+        colours = _TINTS if stage == 0 else _GREYS
+        for number, (start, end) in enumerate((found.chunks(stage) - found.start).tolist()):
+            left, right = max(start, first) - first, min(end, last) - first
+            if left < right:
+                axes.broken_barh([(left + 0.03, right - left - 0.06)], (low, height), color=colours[number % 2])
+        if stage:
+            ticks.append(low + height / 2)
+            labels.append(f"stage {stage}")
+    for place, letter in enumerate(found.letters[first:last]):
+        centre = {"ha": "center", "va": "center_baseline", "family": "DejaVu Sans Mono"}
+        axes.text(place + 0.5, 0.47, letter, size=8.5, **centre)
+    axes.set_yticks(ticks, labels)
+    axes.tick_params(axis="y", length=0, labelsize=7)
+
+
+def _draw_probability(axes: Axes, found: RegionChunks, first: int, last: int) -> None:
+    probability, begins = found.probability[0][first:last], found.begins[0][first:last]
+    colours = np.where(begins, BLUE, SKY)
+    axes.bar(np.arange(last - first) + 0.5, probability, width=0.8, color=colours)
+    axes.axhline(0.5, color=GREY, linestyle="--", linewidth=0.8)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 1], ["0", "1"])
+    _name_track(axes, "boundary\nprobability")
+
+
+def _draw_surprisal(axes: Axes, found: RegionChunks, first: int, last: int, most: float) -> None:
+    axes.bar(np.arange(last - first) + 0.5, found.surprisal[first:last], width=0.8, color=VERMILLION)
+    axes.axhline(2, color=GREY, linestyle="--", linewidth=0.8)
+    axes.set_ylim(0, most)
+    axes.set_yticks([0, 2, 4] if most < 6 else [0, 2, int(most)])
+    _name_track(axes, "surprisal\n(bits)")
+    positions = np.arange(found.start + first, found.start + last) + 1
+    shown = np.flatnonzero(positions % 10 == 0)
+    axes.set_xticks(shown + 0.5, [f"{position:,}" for position in positions[shown]])
+    axes.tick_params(axis="x", labelsize=7, length=2.5)
+
+
+def _name_track(axes: Axes, name: str) -> None:
+    axes.tick_params(axis="y", labelsize=6.5, length=2.5)
+    axes.text(-0.36 * 1, 0.5, name, transform=axes.get_yaxis_transform(), ha="right", va="center", size=7)
+    axes.spines["bottom"].set_color(BLACK)

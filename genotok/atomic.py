@@ -1,5 +1,6 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -25,13 +26,13 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     stem = target.name.split(".")[0]
     suffixes = target.name[len(stem) :]
     temporary = target.with_name(f".{stem}.{os.getpid()}.tmp{suffixes}")
+    _make_folder(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     except OSError as error:
-        if _about(error, temporary):
+        if _about(error, temporary, target):
             raise InputError(f"{target}: cannot be written: {error.strerror}") from error
         raise
     finally:
@@ -49,24 +50,38 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
     """
     target = Path(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _make_folder(target)
+    shutil.rmtree(temporary, ignore_errors=True)  # a killed run, and in a container each has the same number
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir()
         yield temporary
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
     except OSError as error:
-        if _about(error, temporary) or str(temporary) in str(error.filename):
+        if _about(error, temporary, target):
             raise InputError(f"{target}: cannot be written: {error.strerror}") from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _about(error: OSError, temporary: Path) -> bool:
+def _make_folder(target: Path) -> None:
+    """Make the directory that `target` shall lie in."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+def _about(error: OSError, temporary: Path, target: Path) -> bool:
     """Whether an OSError concerns the output rather than something that the block was reading."""
-    full_disk = error.errno in (28, 122)  # ENOSPC, EDQUOT name no file when they come from write()
-    return full_disk or (error.filename is not None and Path(error.filename).parent == temporary.parent)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # these name no file when write() meets them
+        return True
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    path = Path(error.filename).absolute()
+    return any(output in (path, *path.parents) for output in (temporary.absolute(), target.absolute()))
 
 
 def _flush_to_disk(path: Path) -> None:

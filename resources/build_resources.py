@@ -207,6 +207,7 @@ def make_single_genomes(sources: Sources) -> None:
         ("lambda", "genomes/lambda_NC_001416.fa", "NC_001416.1"),
         ("mitochondrion", "genomes/rCRS_NC_012920_derived.fa", None),
         ("sars_cov_2", "genomes/sarscov2_NC_045512v2.fa", SARS_COV_2),
+        ("yeast_R64", "genomes/yeast_R64-1-1.toplevel.fa.gz", None),
     ]
     for short, name, new_name in whole:
         records = sources.fasta(name)

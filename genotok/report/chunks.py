@@ -12,7 +12,7 @@ from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.interpret.chunks import RegionChunks, chunks_of_region, parse_region
 from genotok.report.json_files import write_json
-from genotok.report.style import BLACK, BLUE, GREY, SKY, VERMILLION, WIDTH, save_figure, styled
+from genotok.report.style import BLUE, GREY, SKY, VERMILLION, WIDTH, save_figure, styled
 
 FIGURE = "chunks"
 SUMMARY = "chunks.json"
@@ -22,8 +22,8 @@ BASES_PER_LINE = 50
 _TINTS = ("#FBDDAE", "#B9E0F6")
 _GREYS = ("#5F5F5F", "#ABABAB")
 # Heights and margins in inches.
-_LETTERS, _INNER_STAGE, _TRACK, _GAP, _BETWEEN_LINES = 0.19, 0.12, 0.42, 0.05, 0.42
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.95, 0.1, 0.12, 0.4
+_LETTERS, _INNER_STAGE, _TRACK, _GAP, _BETWEEN_LINES = 0.19, 0.12, 0.42, 0.09, 0.4
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.88, 0.1, 0.12, 0.42
 
 
 def report_chunks(
@@ -177,5 +177,5 @@ def _draw_surprisal(axes: Axes, found: RegionChunks, first: int, last: int, most
 
 def _name_track(axes: Axes, name: str) -> None:
     axes.tick_params(axis="y", labelsize=6.5, length=2.5)
-    axes.text(-0.36 * 1, 0.5, name, transform=axes.get_yaxis_transform(), ha="right", va="center", size=7)
-    axes.spines["bottom"].set_color(BLACK)
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center"}
+    axes.annotate(name, (0, 0.5), (-17, 0), size=7, **place)

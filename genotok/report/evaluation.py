@@ -133,7 +133,7 @@ def chunk_length_histogram(metrics: dict[str, Any]) -> tuple[Figure, pd.DataFram
         axes.bar(mine["length"], 100 * mine["share"], width=0.85, color=colour)
         axes.axvline(stage["mean_length"], color=BLACK, linestyle="--", linewidth=1)
         place = {"textcoords": "offset points", "va": "top", "xycoords": ("data", "axes fraction")}
-        axes.annotate(f"mean {stage['mean_length']:.2f}", (stage["mean_length"], 1), (4, 0), **place)
+        axes.annotate(f"mean {stage['mean_length']:.2f} bases", (stage["mean_length"], 1), (4, 0), **place)
         axes.set_title(f"Stage {stage['stage']}: {stage['chunks']:,} chunks")
         axes.set_ylabel("Chunks (%)")
         axes.grid(axis="y")

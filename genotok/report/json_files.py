@@ -28,4 +28,4 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(values: dict[str, Any], path: Path) -> None:
     """Write a JSON object, the same bytes every time."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n")

@@ -101,17 +101,18 @@ def _draw_bits(axes: Axes, train: pd.DataFrame, valid: pd.DataFrame) -> None:
         marks = {"color": MODEL, "marker": "o", "markersize": 4, "linewidth": 1.2}
         axes.plot(valid["step"], valid["bits_per_base"], label="validation contigs", zorder=3, **marks)
     axes.axhline(2, color=GREY, linestyle="--", linewidth=0.9, label="four equally likely bases")
-    highest = max(train["bits_per_base"].max(), valid["bits_per_base"].max() if len(valid) else 0)
+    highest = max(records["bits_per_base"].max() for records in (train, valid) if len(records))
     if highest > HIGHEST_BITS:
         axes.set_ylim(top=HIGHEST_BITS)
-        axes.text(0.01, 0.99, f"up to {highest:.2f} in the beginning", transform=axes.transAxes, va="top", size=8)
+        note = {"size": 8, "weight": "normal", "color": GREY, "loc": "right"}
+        axes.set_title(f"up to {highest:.2f}, cut off", **note)
     axes.set_title("Bits per base")
     axes.grid(axis="y")
     axes.legend()
 
 
 _SIDE_PANELS = {
-    "chunk_fraction": "Share of positions that begin a chunk",
+    "chunk_fraction": "Chunks per position",
     "ratio_loss": "Ratio loss",
     "learning_rate": "Learning rate",
 }

@@ -103,14 +103,17 @@ def read_manifest(shards: str | Path) -> tuple[Path, Manifest]:
         raise InputError(f"{shards}: no shards here: {path}: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a manifest of shards: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
         raise InputError(f"{path}: not a manifest of shards; give a folder that `genotok tokenize` wrote")
-    if values.pop("version") != VERSION:
+    if values.pop("version", None) != VERSION:
         raise InputError(f"{path}: written by another version of genotok; run `genotok tokenize` again")
-    values.pop("format"), values.pop("counts")
-    values["contigs"] = [Contig(**contig) for contig in values["contigs"]]
-    values["files"] = [ShardFile(**file) for file in values["files"]]
-    return path.parent, Manifest(**values)
+    try:
+        values.pop("counts")
+        values["contigs"] = [Contig(**contig) for contig in values["contigs"]]
+        values["files"] = [ShardFile(**file) for file in values["files"]]
+        return path.parent, Manifest(**values)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({error}); run `genotok tokenize` again") from error
 
 
 def merge_manifests(shards: list[Path], target: Path) -> Manifest:

@@ -7,6 +7,8 @@ import numpy as np
 
 from genotok.tokenizers import LetterTokenizer
 
+LETTERS_A_RUN = 1 << 20  # overlapping windows repeat their letters, and a run of them is held at once
+
 
 @dataclass
 class Windows:
@@ -41,12 +43,11 @@ def cut_windows(
         window: letters a window, at least 1.
         stride: letters from one window's start to the next, from 1 to `window`.
     """
-    held, start = b"", 0
+    held, start, most = b"", 0, max(1, LETTERS_A_RUN // window)
     for block in blocks:
         held += block
         # One letter more than the window must be known, to tell a full window from the last one.
-        count = (len(held) - window - 1) // stride + 1
-        if count > 0:
+        while (count := min(most, (len(held) - window - 1) // stride + 1)) > 0:
             yield _windows(held, start, count, tokenizer, window, stride)
             held, start = held[count * stride :], start + count * stride
     if held:

@@ -64,8 +64,9 @@ def tokenize_genomes(
     """
     names = names or [genome_name(path) for path in fastas]
     wanted = _wanted_splits(valid, test)
-    _check(fastas, names, window, stride or window, rest)
-    manifest = Manifest(tokenizer, window, stride or window)
+    stride = window if stride is None else stride
+    _check(fastas, names, window, stride, rest)
+    manifest = Manifest(tokenizer, window, stride)
     with atomic_directory(target) as folder:
         writers = {split: SplitWriter(folder, split) for split in SPLITS}
         with ExitStack() as stack, progress("tokenize", None, "bases") as bar:
@@ -161,8 +162,6 @@ class SplitWriter:
         self.folder, self.split = folder, split
         self.files: list[ShardFile] = []
         self._sink = None
-        self._held: list[pa.RecordBatch] = []
-        self._letters = 0
 
     def add(self, contig: Contig, windows: Windows) -> None:
         """Add windows of a contig; those without a certain nucleotide are dropped and counted."""

@@ -39,6 +39,9 @@ class Judge:
         ref_mismatch: `error` raises, `skip` gives the status, `use-vcf` puts the record's REF in the place of
             the FASTA's letters. Where a record lies outside its contig, `use-vcf` is like `skip`.
         aliases: the FASTA's names of contigs that the VCF calls otherwise.
+
+    Attributes:
+        patched: how many records' REF took the place of the FASTA's letters.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Judge:
         self.ref_mismatch, self.aliases = ref_mismatch, aliases
         self.letters = ReferenceLetters(reference)
         self._contigs: dict[str, ForwardStrand | None] = {}
+        self.patched = 0
 
     def contig(self, name: str) -> ForwardStrand | None:
         """The FASTA's contig that a VCF calls `name`, or None."""
@@ -60,6 +64,11 @@ class Judge:
             found = self.aliases.get(name) or self.reference.match(name)
             self._contigs[name] = self.letters.contig(found) if found else None
         return self._contigs[name]
+
+    def length_of(self, name: str) -> int | None:
+        """The length of the contig that a VCF calls `name`, or None."""
+        contig = self.contig(name)
+        return contig.length if contig else None
 
     @property
     def unknown_contigs(self) -> list[str]:
@@ -94,6 +103,7 @@ class Judge:
         inside = start >= 0 and len(here) == len(ref)
         if inside and self.ref_mismatch == "use-vcf":
             status = "ok" if is_certain(ref) else "ambiguous_base"
+            self.patched += 1
             return Site(PatchedStrand(contig, start, ref), start, ref, status)
         if inside and here.translate(_FIRST_BASE) == ref:
             return Site(contig, start, ref, "ambiguous_base")

@@ -1,13 +1,15 @@
 """Scoring a VCF: every ALT allele gets a log-likelihood ratio, or a status that says why it has none."""
 
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pysam
@@ -24,8 +26,8 @@ from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
 from genotok.variants.pool import WindowPool
 from genotok.variants.table import Row, ScoreTable, open_table
-from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, VcfHeader, with_scores
-from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf, quiet_htslib
+from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
+from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
 from genotok.variants.vcf_output import VcfBody, open_vcf_output, output_kind
 
 POOL_WINDOWS = 1 << 13
@@ -35,6 +37,9 @@ CHOICES = {
     "ref_mismatch": ("error", "skip", "use-vcf"),
     "precision": ("auto", "fp32", "bf16"),
 }
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -102,26 +107,173 @@ def score_vcf(
             `ref_mismatch` is `error`, or the model gives no number. No output is left behind then.
     """
     began = time.monotonic()
-    _check_choices(strands=strands, ref_mismatch=ref_mismatch, precision=precision)
-    if window < 2:
-        raise InputError(f"window: is {window} and must be at least 2")
+    _check_choices(window, strands=strands, ref_mismatch=ref_mismatch, precision=precision)
     _check_outputs(vcf, output, parquet)
     torch.set_num_threads(threads)
     with ExitStack() as stack:
         source = stack.enter_context(open_vcf(vcf))
         fasta = stack.enter_context(Reference(reference))
-        digest = stack.enter_context(ThreadPoolExecutor(1)).submit(_digest, fasta.path)
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
-        _warn_of_other_lengths(source.header, judge)
+        _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
-        source.header.describe_scores(
-            model.content_hash(), f"{fasta.path.name} sha256:{digest.result()}", window, command
-        )
+        digest = in_background(lambda: Reference(reference).digest)
+
+        def describe() -> None:
+            name = f"{fasta.path.name} sha256:{digest.result()}"
+            source.header.describe_scores(model.content_hash(), name, window, command)
+
+        if output == "-":
+            describe()
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         table = stack.enter_context(open_table(Path(parquet))) if parquet else None
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
-        pool = WindowPool(model, precision, batch_tokens)
-        counts = _score_records(source, judge, pool, sink, table, bar)
+        counts = _score_records(source, judge, WindowPool(model, precision, batch_tokens), sink, table, bar)
+        if output != "-":
+            describe()
     _report(counts, judge, time.monotonic() - began)
     return counts
+
+
+def _check_choices(window: int, **chosen: str) -> None:
+    for name, value in chosen.items():
+        if value not in CHOICES[name]:
+            raise InputError(f"{name}: is {value!r} and must be one of {', '.join(CHOICES[name])}")
+    if window < 2:
+        raise InputError(f"window: is {window} and must be at least 2")
+
+
+def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
+    output_kind(output)
+    files = [Path(path).resolve() for path in (vcf, output, parquet) if path and str(path) != "-"]
+    for i, path in enumerate(files):
+        if path in files[:i]:
+            raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
+
+
+def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
+    """Contigs of one name and two lengths tell of two assemblies."""
+    for name, length in source.header.contigs.items():
+        here = judge.length_of(name) if length else None
+        if here and here != length:
+            print(
+                f"{source.label}: contig {name} has {length} letters there and {here} in "
+                f"{judge.reference.path}; are they of one assembly?",
+                file=sys.stderr,
+            )
+            return
+
+
+def _record_count(vcf: str) -> int | None:
+    """How many records an indexed file holds, for the time left; None where no index tells."""
+    if vcf == "-" or not any(Path(f"{vcf}{suffix}").exists() for suffix in (".tbi", ".csi")):
+        return None
+    try:
+        return int(bcftools.index("--nrecords", vcf))
+    except (pysam.SamtoolsError, ValueError):
+        return None
+
+
+def in_background(work: Callable[[], T]) -> "Future[T]":
+    """Start work on a thread that does not hold up the end of the program."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _score_records(
+    source: Iterable[Record],
+    judge: Judge,
+    pool: WindowPool,
+    sink: VcfBody,
+    table: ScoreTable | None,
+    bar: Progress,
+) -> dict[str, int]:
+    counts = Counter(dict.fromkeys(STATUSES, 0))
+    for portion in _portions(source, judge, pool):
+        likelihoods = pool.log_likelihoods()
+        rows: list[Row] = []
+        for record, alleles in portion:
+            for allele in alleles:
+                allele.ratios = [_ratio(likelihoods, pair, record) for pair in allele.rows]
+            record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
+            rows += _table_rows(record, alleles)
+            counts.update(allele.status for allele in alleles)
+            counts["missing"] += not alleles
+        sink.write(record for record, _ in portion)
+        if table:
+            table.write(rows)
+        bar.advance(len(portion))
+    return dict(counts)
+
+
+def _portions(
+    source: Iterable[Record], judge: Judge, pool: WindowPool
+) -> Iterator[list[tuple[Record, list[Allele]]]]:
+    """Cut the records into portions of some thousand windows, which wait in the pool when a portion is given."""
+    portion, size = [], 0
+    for record in source:
+        alleles = [
+            Allele(status, [(pool.add(ref), pool.add(alt)) for ref, alt in pairs])
+            for status, pairs in judge.judge(record)
+        ]
+        portion.append((record, alleles))
+        size += sum(map(len, record.columns))
+        if len(pool) >= POOL_WINDOWS or size >= POOL_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _ratio(likelihoods: np.ndarray, rows: tuple[int, int], record: Record) -> float:
+    ref, alt = likelihoods[list(rows)]
+    if not np.isfinite(alt - ref):
+        raise InputError(
+            f"{record.contig}:{record.position}: the model's likelihood there is no number; try precision fp32, "
+            "or another checkpoint of the model"
+        )
+    return float(alt - ref)
+
+
+def _six_digits(value: float | None) -> float | None:
+    """A number as the VCF shows it, never -0."""
+    return None if value is None else float(f"{value:.6g}") + 0.0
+
+
+def _info(alleles: list[Allele]) -> bytes:
+    """The score fields of a record, empty where it has no ALT allele."""
+    if not alleles:
+        return b""
+    columns = zip(*(allele.numbers() for allele in alleles), strict=True)
+    fields = [
+        f"{name}=" + ",".join("." if number is None else f"{number:.6g}" for number in column)
+        for name, column in zip((LLR, LLR_FORWARD, LLR_REVERSE), columns, strict=True)
+    ]
+    fields.append(f"{STATUS}=" + ",".join(allele.status for allele in alleles))
+    return ";".join(fields).encode()
+
+
+def _table_rows(record: Record, alleles: list[Allele]) -> list[Row]:
+    ref = record.ref.decode("utf-8", "replace")
+    return [
+        (record.contig, record.position, ref, alt.decode("utf-8", "replace"), *allele.numbers(), allele.status)
+        for alt, allele in zip(record.alts, alleles, strict=True)
+    ]
+
+
+def _report(counts: dict[str, int], judge: Judge, seconds: float) -> None:
+    said = ", ".join(f"{status} {count}" for status, count in counts.items() if count) or "no records"
+    print(f"score: {said}; {seconds:.1f} s", file=sys.stderr)
+    if judge.patched:
+        print(f"score: REF of {judge.patched} records is not the FASTA's and was scored", file=sys.stderr)
+    if judge.unknown_contigs:
+        names = ", ".join(judge.unknown_contigs[:5]) + (" ..." if len(judge.unknown_contigs) > 5 else "")
+        print(f"score: {judge.reference.path} has no contig {names}", file=sys.stderr)

@@ -28,13 +28,16 @@ class VcfHeader:
         lines: the lines that begin with `#`, the last of them `#CHROM`, without line ends.
 
     Attributes:
-        meta: the lines that begin with `##`.
+        meta: the lines that begin with `##`, less those of `scores`.
+        scores: the lines that scoring added.
         columns: the line `#CHROM`.
         contigs: name -> length, None where the header gives none.
     """
 
     def __init__(self, lines: Iterable[bytes]):
-        *self.meta, self.columns = lines
+        *meta, self.columns = lines
+        self.scores = [line for line in meta if line.startswith(b"##genotok_") or _FIELD_LINE.match(line)]
+        self.meta = [line for line in meta if line not in self.scores]
         self.contigs: dict[str, int | None] = {}
         for line in self.meta:
             if found := _CONTIG.match(line):
@@ -42,14 +45,14 @@ class VcfHeader:
                 self.contigs[found[1].decode("utf-8", "replace")] = int(length[1]) if length else None
 
     def add_contig(self, name: str, length: int | None) -> None:
-        """Add a contig that the header lacks."""
+        """Add a contig, unless the header has it."""
         if name not in self.contigs:
             self.contigs[name] = length
             text = f"##contig=<ID={name}>" if length is None else f"##contig=<ID={name},length={length}>"
             self.meta.append(text.encode())
 
     def describe_scores(self, model: str, reference: str, window: int, command: str | None) -> None:
-        """Add what scoring says about itself, in place of what an earlier scoring said.
+        """Say how the scores were made, in place of what an earlier scoring said.
 
         Args:
             model: the model's hash.
@@ -57,37 +60,27 @@ class VcfHeader:
             window: letters a window.
             command: the command line; None leaves its line out.
         """
-        self.drop_scores()
         about = {"version": genotok.__version__, "model_sha256": model, "reference": reference, "window": window}
-        self.meta += [f"##genotok_{key}={value}".encode() for key, value in about.items()]
-        self.set_command(command)
+        self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
         for name, (kind, text) in _DESCRIPTIONS.items():
-            self.meta.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
-
-    def drop_scores(self) -> None:
-        """Take away what an earlier scoring added, except contigs."""
-        self.meta = [
-            line for line in self.meta if not (line.startswith(b"##genotok_") or _FIELD_LINE.match(line))
-        ]
+            self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
+        self.set_command(command)
 
     def set_command(self, command: str | None) -> None:
         """Replace the line of the command, or take it away."""
-        self.meta = [line for line in self.meta if not line.startswith(_COMMAND)]
+        self.scores = [line for line in self.scores if not line.startswith(_COMMAND)]
         if command is not None:
-            self.meta.append(_COMMAND + " ".join(command.split()).encode())
-
-    def about_scores(self) -> list[bytes]:
-        """The lines by which two scored files can be told to have been scored alike."""
-        return [line for line in self.meta if line.startswith(b"##genotok_") and not line.startswith(_COMMAND)]
+            self.scores.append(_COMMAND + " ".join(command.split()).encode())
 
     def to_bytes(self) -> bytes:
         """The header's text."""
-        return b"".join(line + b"\n" for line in [*self.meta, self.columns])
+        return b"".join(line + b"\n" for line in [*self.meta, *self.scores, self.columns])
 
 
 def with_scores(info: bytes, added: bytes) -> bytes:
     """An INFO column with the score fields `added`, in place of those of an earlier scoring."""
+    entries = [] if info in (b".", b"") else [info]
     if b"GENOTOK_" in info:
         names = tuple(name.encode() for name in FIELDS)
-        info = b";".join(entry for entry in info.split(b";") if entry.split(b"=", 1)[0] not in names)
-    return added if info in (b".", b"") else info + b";" + added
+        entries = [entry for entry in info.split(b";") if entry.split(b"=", 1)[0] not in names]
+    return b";".join([*entries, added] if added else entries) or b"."

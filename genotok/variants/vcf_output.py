@@ -32,8 +32,9 @@ class VcfBody:
 
     Args:
         sink: where the text goes.
-        header: of the output; gets a line for each contig that it lacks.
-        length_of: the length of such a contig, where it is known.
+        header: of the output.
+        length_of: the length of a contig, where it is known, for a line in a header that lacks it; None leaves
+            the header as it is.
         header_first: whether to write the header in front of the first records, with the contigs of those.
 
     Attributes:
@@ -41,7 +42,7 @@ class VcfBody:
         farthest: the highest position so far, or length of a contig.
     """
 
-    def __init__(self, sink: BinaryIO, header: VcfHeader, length_of: ContigLength, header_first: bool):
+    def __init__(self, sink: BinaryIO, header: VcfHeader, length_of: ContigLength | None, header_first: bool):
         self.sink, self.header, self.length_of = sink, header, length_of
         self.sorted, self.farthest = True, 0
         self._header_due = header_first
@@ -63,9 +64,9 @@ class VcfBody:
         if contig != self._contig:
             self.sorted = self.sorted and contig not in self._seen
             self._seen.add(contig)
-            if contig not in self.header.contigs:
+            if self.length_of:
                 self.header.add_contig(contig, self.length_of(contig))
-            self.farthest = max(self.farthest, self.header.contigs[contig] or 0)
+            self.farthest = max(self.farthest, self.header.contigs.get(contig) or 0)
             self._contig, self._position = contig, -1
         self.sorted = self.sorted and position >= self._position
         self.farthest = max(self.farthest, position)
@@ -90,14 +91,14 @@ def output_kind(output: str | Path) -> str:
 
 @contextmanager
 def open_vcf_output(
-    output: str | Path, header: VcfHeader, length_of: ContigLength = lambda _: None, indexed: bool = True
+    output: str | Path, header: VcfHeader, length_of: ContigLength | None = None, indexed: bool = True
 ) -> Iterator[VcfBody]:
     """Open an output; the file and its index appear when the block ends well.
 
     Args:
         output: a path, its kind told by `output_kind`, or `-`.
-        header: of the output.
-        length_of: the length of a contig that the header lacks, where it is known.
+        header: of the output; that of a file may change until the block ends.
+        length_of: see `VcfBody`.
         indexed: whether to write an index beside a compressed file. Records that are not sorted get none, and
             a line on standard error says so.
 

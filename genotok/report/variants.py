@@ -1,0 +1,221 @@
+"""`genotok report variants`: how the scores are spread, and how well they agree with measured effects."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from genotok.evaluation.variant_effect import evaluate_variants
+from genotok.report.json_files import write_json
+from genotok.report.scored_alleles import about_scoring, read_alleles
+from genotok.report.style import (
+    BASELINE,
+    BLACK,
+    GREY,
+    MODEL,
+    SERIES,
+    SKY,
+    WIDTH,
+    figure_that_says,
+    save_figure,
+    styled,
+)
+
+DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = "llr_distribution", "variant_effect", "llr_against_truth"
+SUMMARY = "variant_effect.json"
+BINS = 60
+TAIL = 0.002  # this part of the scores at either end is counted in the outermost bins
+FEWEST_OF_A_CLASS = 20
+PREDICTORS = {
+    "model": "this model",
+    "transition": "transition or transversion",
+    "consequence": "consequence class",
+    "consequence_then_transition": "class, then transition",
+}
+
+
+def report_variants(
+    parquet: Path,
+    scored_vcf: Path,
+    truth_field: str | None,
+    consequence_field: str | None,
+    out_folder: Path,
+    *,
+    harmful_below: float | None = None,
+) -> None:
+    """Draw the scores of a VCF, and compare them with measured effects where a field holds these.
+
+    Writes `llr_distribution.svg` and `.tsv` and `variant_effect.json` into `out_folder`; with a truth field
+    also `variant_effect.svg` and `.tsv`, and `llr_against_truth.svg` and `.tsv`.
+
+    Args:
+        parquet: of `genotok score`.
+        scored_vcf: of the same scoring.
+        truth_field: INFO field (`Number=A`) with measured effects, higher = fitter; None or empty for none.
+        consequence_field: INFO field (`Number=A`) with consequence classes; None or empty for none. With a
+            truth field, the names must be those of `genotok.evaluation.variant_effect.CONSEQUENCE_SCORES`.
+        out_folder: made where it is missing.
+        harmful_below: a truth below it counts as harmful in the areas under the curves; None leaves these out.
+
+    Raises:
+        InputError: a file cannot be read, the two are not of one scoring, or a field is not what it should be.
+    """
+    alleles = read_alleles(parquet, scored_vcf, truth_field, consequence_field)
+    consequence = "consequence" if consequence_field else None
+    statistics = None
+    if truth_field:
+        options = {"truth": "truth", "consequence": consequence, "harmful_below": harmful_below}
+        statistics = evaluate_variants(alleles, "llr", **options)
+        save_figure(*variant_effect(statistics), out_folder, AGREEMENT_FIGURE)
+        save_figure(*llr_against_truth(alleles, truth_field), out_folder, TRUTH_FIGURE)
+    save_figure(*score_distribution(alleles), out_folder, DISTRIBUTION_FIGURE)
+    summary = {
+        "alleles": len(alleles),
+        "status": {name: int(count) for name, count in alleles["status"].value_counts().items()},
+        "llr": _quantiles(alleles["llr"].dropna()),
+        "fields": {"truth": truth_field or None, "consequence": consequence_field or None},
+        "scoring": about_scoring(scored_vcf),
+        "statistics": statistics,
+    }
+    write_json(summary, out_folder / SUMMARY)
+
+
+def _quantiles(llr: pd.Series) -> dict[str, float] | None:
+    if llr.empty:
+        return None
+    marks = {"min": 0, "q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1}
+    return {"mean": float(llr.mean())} | {name: float(llr.quantile(at)) for name, at in marks.items()}
+
+
+@styled
+def score_distribution(alleles: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Histogram of the LLR: a line for each consequence class, each with area 1, or one filled histogram.
+
+    Args:
+        alleles: with the column `llr`, and `consequence` where known; alleles without a score are left out.
+    """
+    scored = alleles[alleles["llr"].notna()]
+    classes = _classes(scored)
+    columns = ["class", "llr_from", "llr_to", "alleles"]
+    if scored.empty:
+        return figure_that_says("No allele has a score."), pd.DataFrame(columns=columns)
+    low, high = scored["llr"].quantile([TAIL, 1 - TAIL])
+    edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, high + 0.5])
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes, rows = figure.add_subplot(), []
+    for number, (name, llr) in enumerate(classes.items()):
+        counts, _ = np.histogram(llr.clip(edges[0], edges[-1]), edges)
+        rows += [(name, *span, count) for *span, count in zip(edges[:-1], edges[1:], counts, strict=True)]
+        density = counts / counts.sum() / np.diff(edges)
+        look = {"color": SERIES[number % len(SERIES)], "linewidth": 1.5, "label": f"{name} ({len(llr):,})"}
+        if len(classes) == 1:
+            look |= {"facecolor": SKY, "fill": True, "edgecolor": BASELINE}
+        axes.stairs(density, edges, linestyle=("-", "--")[number >= len(SERIES)], **look)
+        axes.plot(llr.median(), 0, marker=6, color=look["color"], clip_on=False, zorder=4)
+    axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("LLR (nats; negative: the model finds ALT less likely)")
+    axes.set_ylabel("Share of the class per nat")
+    axes.grid(axis="y")
+    axes.legend()
+    return figure, pd.DataFrame(rows, columns=columns)
+
+
+def _classes(scored: pd.DataFrame) -> dict[str, pd.Series]:
+    """The scores of each consequence class, the largest first; rare classes and unknown ones together."""
+    if "consequence" not in scored:
+        return {"all alleles": scored["llr"]}
+    names = scored["consequence"].fillna("unknown").replace(".", "unknown")
+    counts = names.value_counts()
+    rare = counts.index[(counts < FEWEST_OF_A_CLASS) & (counts.index != "unknown")]
+    names = names.where(~names.isin(rare), "rarer classes")
+    order = sorted(names.value_counts().items(), key=lambda item: (-item[1], item[0]))
+    return {name: scored["llr"][names == name] for name, _ in order}
+
+
+def agreement_table(statistics: dict[str, Any]) -> pd.DataFrame:
+    """Spearman's correlation with its interval: `variants` (`all` or a class), `predictor`, `n` and the rest."""
+    groups = {"all": statistics["predictors"], **statistics.get("per_consequence", {})}
+    rows = [
+        {"variants": group, "predictor": predictor, **values}
+        for group, predictors in groups.items()
+        for predictor, values in predictors.items()
+    ]
+    table = pd.DataFrame(rows)
+    return table.astype({name: float for name in ("spearman", "ci_low", "ci_high", "p")})
+
+
+@styled
+def variant_effect(statistics: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """Spearman's correlation with the truth, with its bootstrap interval: the model beside trivial scores.
+
+    Args:
+        statistics: of `genotok.evaluation.variant_effect.evaluate_variants`.
+    """
+    data = agreement_table(statistics)
+    places = np.arange(len(data)) + 0.7 * (data["variants"] != data["variants"].shift()).cumsum() - 0.7
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.25 * (places.max() + 1)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
+    for place, row in zip(places, data.itertuples(), strict=True):
+        colour = MODEL if row.predictor == "model" else BASELINE
+        axes.plot([row.ci_low, row.ci_high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(row.spearman, place, "o", color=colour, markersize=5.5, markeredgecolor="white")
+        text = "undefined" if np.isnan(row.spearman) else f"{row.spearman:+.3f}"
+        weight = "bold" if row.predictor == "model" else "normal"
+        side = {"transform": axes.get_yaxis_transform(), "va": "center", "size": 8}
+        axes.text(1.02, place, text, color=colour, weight=weight, **side)
+    _name_rows(axes, data, places)
+    axes.set_ylim(places.max() + 0.6, -0.6)
+    axes.grid(axis="x")
+    axes.set_xlabel("Spearman's correlation with the measured effect (95 % interval)")
+    return figure, data
+
+
+def _name_rows(axes: Axes, data: pd.DataFrame, places: pd.Series) -> None:
+    """Name the predictor at each row, and the group of variants at its first row."""
+    axes.set_yticks(places, [PREDICTORS[name] for name in data["predictor"]])
+    axes.tick_params(axis="y", length=0)
+    for group, rows in data.groupby("variants", sort=False):
+        name = "all variants" if group == "all" else group.replace("_", " ")
+        label = f"{name}\nn = {rows['n'].max():,}"
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "size": 8}
+        axes.annotate(label, (0, places[rows.index[0]]), (-140, 4), va="top", ha="right", color=BLACK, **place)
+
+
+@styled
+def llr_against_truth(alleles: pd.DataFrame, truth_name: str) -> tuple[Figure, pd.DataFrame]:
+    """How many variants have which LLR and which truth, in hexagons, with the median truth along the LLR.
+
+    Args:
+        alleles: with the columns `llr` and `truth`; those without either are left out.
+        truth_name: what the axis is called.
+
+    Returns:
+        The figure, and the hexagons' centres `llr` and `truth` with their `alleles`.
+    """
+    known = alleles[alleles["llr"].notna() & alleles["truth"].notna()]
+    if known.empty:
+        empty = pd.DataFrame(columns=["llr", "truth", "alleles"])
+        return figure_that_says("No allele has both a score and a measured effect."), empty
+    figure = Figure(figsize=(WIDTH * 0.75, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    hexagons = axes.hexbin(known["llr"], known["truth"], gridsize=45, mincnt=1, norm=LogNorm(), cmap="cividis_r")
+    figure.colorbar(hexagons, ax=axes, label="Alleles", shrink=0.8)
+    medians = _medians(known)
+    axes.plot(medians["llr"], medians["truth"], color=MODEL, linewidth=1.8, label="median of each 5 %")
+    axes.set_xlabel("LLR (nats)")
+    axes.set_ylabel(truth_name)
+    axes.legend()
+    data = pd.DataFrame(hexagons.get_offsets(), columns=["llr", "truth"])
+    return figure, data.assign(alleles=hexagons.get_array().astype(int))
+
+
+def _medians(known: pd.DataFrame) -> pd.DataFrame:
+    """The medians of LLR and truth in each twentieth of the alleles, by rising LLR."""
+    twentieth = (known["llr"].rank(method="first") - 1) * 20 // len(known)
+    return known[["llr", "truth"]].groupby(twentieth).median()

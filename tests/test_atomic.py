@@ -1,0 +1,146 @@
+"""Outputs are whole or absent."""
+
+import hashlib
+import os
+import resource
+
+import pytest
+
+from genotok.atomic import atomic_directory, atomic_path, sha256_of
+from genotok.errors import InputError
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow over 8 KiB."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "new" / "folder" / "a.vcf.gz"
+    with atomic_path(target) as path:
+        path.write_text("text")
+        assert not target.exists()
+        assert path.parent == target.parent
+        assert path.name.endswith(".vcf.gz")
+        assert path.name.startswith(".")
+    assert target.read_text() == "text"
+    assert names(target.parent) == ["a.vcf.gz"]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as path:
+        path.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_directory_takes_the_place_of_the_old_one(tmp_path):
+    target = tmp_path / "new" / "shards"
+    for round_number in ("1", "2"):
+        with atomic_directory(target) as folder:
+            (folder / round_number).write_text(round_number)
+            assert names(folder) == [round_number]
+    assert names(target) == ["2"]
+    assert names(target.parent) == ["shards"]
+
+
+def test_a_failure_leaves_the_old_directory(tmp_path):
+    target = tmp_path / "shards"
+    with atomic_directory(target) as folder:
+        (folder / "old").write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_directory(target) as folder:
+        (folder / "half").write_text("half")
+        raise ZeroDivisionError
+    assert names(target) == ["old"]
+    assert names(tmp_path) == ["shards"]
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_directory])
+def test_what_a_killed_process_of_the_same_number_left_is_no_hindrance(atomic, tmp_path):
+    """In a container every run has the same process number."""
+    with atomic(tmp_path / "out") as path:
+        temporary = path.name
+        path.write_text("") if atomic is atomic_path else None
+    left = tmp_path / temporary
+    if atomic is atomic_path:
+        left.write_text("half")
+    else:
+        left.mkdir()
+        (left / "half").write_text("half")
+    with atomic(tmp_path / "out") as path:
+        (path if atomic is atomic_path else path / "whole").write_text("whole")
+    assert names(tmp_path) == ["out"]
+    whole = tmp_path / "out" if atomic is atomic_path else tmp_path / "out" / "whole"
+    assert whole.read_text() == "whole"
+    assert atomic is atomic_path or names(tmp_path / "out") == ["whole"]
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_directory])
+@pytest.mark.parametrize("below", ["out", "deeper/out"])
+def test_a_folder_that_is_a_file_is_said(atomic, below, tmp_path):
+    (tmp_path / "file").write_text("")
+    target = tmp_path / "file" / below
+    with pytest.raises(InputError) as error, atomic(target):
+        pytest.fail("the block must not run")
+    assert str(error.value).startswith(f"{target}: cannot be written: ")
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_directory])
+def test_a_full_disk_is_said(atomic, tmp_path, small_disk):
+    target = tmp_path / "out"
+    with pytest.raises(InputError) as error, atomic(target) as path:
+        (path if atomic is atomic_path else path / "part").write_bytes(bytes(1 << 14))
+    assert str(error.value).startswith(f"{target}: cannot be written: ")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("atomic", "make"), [(atomic_path, "mkdir"), (atomic_directory, "touch")], ids=["file", "directory"]
+)
+def test_a_target_of_the_other_kind_is_said_and_stays(atomic, make, tmp_path):
+    target = tmp_path / "out"
+    getattr(target, make)()
+    with pytest.raises(InputError, match="cannot be written"), atomic(target) as path:
+        path.write_text("") if atomic is atomic_path else None
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_directory])
+def test_an_input_beside_the_output_is_not_blamed_on_the_output(atomic, tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.fa"), atomic(tmp_path / "out"):
+        (tmp_path / "absent.fa").read_text()
+    assert names(tmp_path) == []
+
+
+def test_relative_targets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with atomic_path("a.txt") as path:
+        path.write_text("a")
+    with atomic_directory("b") as folder:
+        (folder / "c").write_text("c")
+    assert names(tmp_path) == ["a.txt", "b"]
+
+
+def test_a_symbolic_link_as_folder(tmp_path):
+    (tmp_path / "real").mkdir()
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    with atomic_path(tmp_path / "link" / "a") as path:
+        path.write_text("a")
+    assert names(tmp_path / "real") == ["a"]
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(3_000_000)])
+def test_sha256(content, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()

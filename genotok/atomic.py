@@ -1,9 +1,11 @@
 """Files that are either whole or absent."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +74,35 @@ def _make_folder(target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def sole_writer(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this process alone; wait while another process holds it.
+
+    A workflow that was killed may leave a process behind that still writes. The hold ends with the process,
+    however it ends.
+
+    Raises:
+        InputError: the folder cannot be made or opened.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"{folder}: another process is writing here; waiting for its end", file=sys.stderr, flush=True
+            )
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _about(error: OSError, temporary: Path, target: Path) -> bool:

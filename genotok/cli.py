@@ -235,7 +235,7 @@ def score(
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows a batch.")] = 32,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 2,
@@ -244,7 +244,7 @@ def score(
 
     Example: `genotok score in.vcf.gz -r genome.fa.gz -m run -o scored.vcf.gz --parquet scores.parquet`
     """
-    from genotok.variants.vcf import score_vcf
+    from genotok.variants.score import score_vcf
 
     score_vcf(
         vcf,
@@ -262,3 +262,142 @@ def score(
         threads=threads,
         command=shlex.join(["genotok", *sys.argv[1:]]),
     )
+
+
+@app.command()
+def tokens(
+    fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Plain or BGZF.")],
+    model: Model,
+    region: Annotated[str, typer.Option(help="CONTIG:START-END, 1-based, both ends included.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="BED file to write (`.bed` or `.bed.gz`).")],
+    track: Annotated[str | None, typer.Option(help="Name for a genome browser's track line.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 2,
+) -> None:
+    """Write the chunks that a model has learned to see, as BED.
+
+    Example: `genotok tokens genome.fa.gz -m run --region chr1:10,001-12,000 -o chunks.bed`
+    """
+    from genotok.interpret.chunks import chunks_of_region, write_bed
+
+    settings = {"device": device, "precision": precision, "threads": threads}
+    write_bed(chunks_of_region(model, fasta, region, **settings), output, track)
+
+
+@vcf_app.command("split")
+def split_variants(
+    vcf: Annotated[Path, typer.Argument(metavar="VCF", help="VCF, VCF.gz or BCF.")],
+    pieces: Annotated[list[Path], typer.Argument(help="Files to write.")],
+) -> None:
+    """Cut a VCF into contiguous pieces of as many records each.
+
+    Example: `genotok vcf split all.vcf.gz 1.vcf.gz 2.vcf.gz`
+    """
+    from genotok.variants.pieces import split_vcf
+
+    split_vcf(vcf, pieces)
+
+
+@vcf_app.command("gather")
+def gather_variants(
+    pieces: Annotated[list[Path], typer.Argument(help="Scored pieces, in order.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="VCF to write.")],
+) -> None:
+    """Put scored pieces together in one indexed VCF.
+
+    Example: `genotok vcf gather 1.scored.vcf.gz 2.scored.vcf.gz -o scored.vcf.gz`
+    """
+    from genotok.variants.pieces import gather_vcfs
+
+    gather_vcfs(pieces, output)
+
+
+@vcf_app.command("gather-tables")
+def gather_score_tables(
+    pieces: Annotated[list[Path], typer.Argument(help="Tables of the pieces, in order.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Parquet file to write.")],
+) -> None:
+    """Put the score tables of pieces together.
+
+    Example: `genotok vcf gather-tables 1.parquet 2.parquet -o scores.parquet`
+    """
+    from genotok.variants.table import gather_tables
+
+    gather_tables(pieces, output)
+
+
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")]
+
+
+@report_app.command("training")
+def report_training_curves(run: Annotated[Path, typer.Argument(help="Folder of the run.")], output: Folder) -> None:
+    """Loss curves of a run.
+
+    Example: `genotok report training run -o figures/training`
+    """
+    from genotok.report.training import report_training
+
+    report_training(run, output)
+
+
+@report_app.command("evaluation")
+def report_bits_per_base(
+    metrics: Annotated[Path, typer.Argument(help="JSON of `genotok evaluate`.")], output: Folder
+) -> None:
+    """Bits per base beside the baselines, and chunk lengths.
+
+    Example: `genotok report evaluation metrics.json -o figures/evaluation`
+    """
+    from genotok.report.evaluation import report_evaluation
+
+    report_evaluation(metrics, output)
+
+
+@report_app.command("chunks")
+def report_chunk_picture(
+    fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Plain or BGZF.")],
+    model: Model,
+    region: Annotated[str, typer.Option(help="CONTIG:START-END, 1-based, both ends included.")],
+    output: Folder,
+    threads: Threads = 2,
+) -> None:
+    """A picture of the learned chunks along a region.
+
+    Example: `genotok report chunks genome.fa.gz -m run --region chr1:10,001-10,180 -o figures/chunks`
+    """
+    from genotok.report.chunks import report_chunks
+
+    report_chunks(model, fasta, region, output, threads=threads)
+
+
+@report_app.command("variants")
+def report_variant_scores(
+    table: Annotated[Path, typer.Argument(metavar="PARQUET", help="Table of `genotok score --parquet`.")],
+    vcf: Annotated[Path, typer.Argument(metavar="VCF", help="The scored VCF.")],
+    output: Folder,
+    truth: Annotated[str | None, typer.Option(help="INFO field (Number=A) with measured effects.")] = None,
+    consequence: Annotated[str | None, typer.Option(help="INFO field (Number=A) with classes.")] = None,
+) -> None:
+    """Distribution of the scores, and their correlation with a measured effect.
+
+    Example: `genotok report variants scores.parquet scored.vcf.gz --truth FITNESS -o figures/variants`
+    """
+    from genotok.report.variants import report_variants
+
+    report_variants(table, vcf, truth, consequence, output)
+
+
+@report_app.command("page")
+def report_page(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that the other verbs of `report` wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")],
+    title: Annotated[str, typer.Option(help="Title of the page.")] = "genotok results",
+) -> None:
+    """One self-contained HTML page with all figures and tables.
+
+    Example: `genotok report page figures/training figures/evaluation -o index.html`
+    """
+    from genotok.report.page import write_page
+
+    write_page(folders, output, title)

@@ -32,7 +32,10 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) -> Tens
 
 
 class _SpacedConv(torch.autograd.Function):
-    """The valid convolution of (S, C) rows: (S - K + 1, C). Written out, since autograd would take thrice the memory."""
+    """The valid convolution of (S, C) rows: (S - K + 1, C).
+
+    Written out, since autograd would take thrice the memory.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

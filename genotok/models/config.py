@@ -137,7 +137,9 @@ class ModelConfig:
                 f"the features of a head in stage {s}"
             )
         if self.attention.window[s] < -1:
-            raise InputError(f"attention.window: {self.attention.window[s]} must be at least 0, or -1 for all")
+            raise InputError(
+                f"attention.window: {self.attention.window[s]} must be at least 0, or -1 for all"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values."""

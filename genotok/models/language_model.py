@@ -131,7 +131,9 @@ class GenomicLM(nn.Module):
 
     def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
         if input_ids.ndim != 2 or 0 in input_ids.shape:
-            raise InputError(f"input_ids must be (batch, length), both at least 1, not {tuple(input_ids.shape)}")
+            raise InputError(
+                f"input_ids must be (batch, length), both at least 1, not {tuple(input_ids.shape)}"
+            )
         batch, longest = input_ids.shape
         if lengths is None:
             return Ragged.uniform(batch, longest, input_ids.device)

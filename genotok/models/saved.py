@@ -84,7 +84,9 @@ def build_model(
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
-        raise InputError(f"{source}: {_key_difference(missing, extra)}; is this the right configuration for it?")
+        raise InputError(
+            f"{source}: {_key_difference(missing, extra)}; is this the right configuration for it?"
+        )
     for key, value in state.items():
         if value.shape != expected[key].shape:
             shapes = f"{tuple(value.shape)}, and the configuration says {tuple(expected[key].shape)}"

@@ -26,6 +26,8 @@ def import_checkpoint(
     """
     if family not in CONVERTERS:
         raise InputError(f"{family!r} is no family of checkpoints; there are {', '.join(CONVERTERS)}")
+    if not isinstance(config, dict):
+        raise InputError(f"the configuration of {source} is a JSON object, not a {type(config).__name__}")
     converted_config, converted_state = CONVERTERS[family](config, state_dict)
     return build_model(GenomicLM, converted_config, converted_state, source)
 

@@ -142,7 +142,9 @@ def _draw_letters(axes: Axes, found: RegionChunks, first: int, last: int) -> Non
         for number, (start, end) in enumerate((found.chunks(stage) - found.start).tolist()):
             left, right = max(start, first) - first, min(end, last) - first
             if left < right:
-                axes.broken_barh([(left + 0.03, right - left - 0.06)], (low, height), color=colours[number % 2])
+                axes.broken_barh(
+                    [(left + 0.03, right - left - 0.06)], (low, height), color=colours[number % 2]
+                )
         if stage:
             ticks.append(low + height / 2)
             labels.append(f"stage {stage}")

@@ -106,7 +106,9 @@ def _check_field(path: Path, header: pysam.VariantHeader, name: str, number: boo
         raise InputError(f"{path}: its header has no INFO field {name}; it has {there}")
     field = header.info[name]
     if field.number != "A":
-        raise InputError(f"{path}: INFO field {name} has Number={field.number}; a value for each ALT (A) is needed")
+        raise InputError(
+            f"{path}: INFO field {name} has Number={field.number}; a value for each ALT (A) is needed"
+        )
     if number and field.type not in ("Float", "Integer"):
         raise InputError(f"{path}: INFO field {name} holds text (Type={field.type}); numbers are needed")
 

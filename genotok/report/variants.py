@@ -15,21 +15,26 @@ from genotok.report.scored_alleles import about_scoring, read_alleles
 from genotok.report.style import (
     BASELINE,
     BLACK,
+    BLUE,
     GREY,
     MODEL,
-    SERIES,
     SKY,
+    VERMILLION,
     WIDTH,
     figure_that_says,
     save_figure,
     styled,
 )
 
-DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = "llr_distribution", "variant_effect", "llr_against_truth"
+DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
+    "llr_distribution",
+    "variant_effect",
+    "llr_against_truth",
+)
 SUMMARY = "variant_effect.json"
 BINS = 60
 TAIL = 0.002  # this part of the scores at either end is counted in the outermost bins
-FEWEST_OF_A_CLASS = 20
+FEWEST_OF_A_CLASS, MOST_CLASSES = 20, 8
 PREDICTORS = {
     "model": "this model",
     "transition": "transition or transversion",
@@ -46,6 +51,7 @@ def report_variants(
     out_folder: Path,
     *,
     harmful_below: float | None = None,
+    resamples: int = 1000,
 ) -> None:
     """Draw the scores of a VCF, and compare them with measured effects where a field holds these.
 
@@ -60,6 +66,7 @@ def report_variants(
             truth field, the names must be those of `genotok.evaluation.variant_effect.CONSEQUENCE_SCORES`.
         out_folder: made where it is missing.
         harmful_below: a truth below it counts as harmful in the areas under the curves; None leaves these out.
+        resamples: of the bootstrap.
 
     Raises:
         InputError: a file cannot be read, the two are not of one scoring, or a field is not what it should be.
@@ -69,7 +76,7 @@ def report_variants(
     statistics = None
     if truth_field:
         options = {"truth": "truth", "consequence": consequence, "harmful_below": harmful_below}
-        statistics = evaluate_variants(alleles, "llr", **options)
+        statistics = evaluate_variants(alleles, "llr", **options, resamples=resamples)
         save_figure(*variant_effect(statistics), out_folder, AGREEMENT_FIGURE)
         save_figure(*llr_against_truth(alleles, truth_field), out_folder, TRUTH_FIGURE)
     save_figure(*score_distribution(alleles), out_folder, DISTRIBUTION_FIGURE)
@@ -93,60 +100,70 @@ def _quantiles(llr: pd.Series) -> dict[str, float] | None:
 
 @styled
 def score_distribution(alleles: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Histogram of the LLR: a line for each consequence class, each with area 1, or one filled histogram.
+    """Histogram of the LLR: one panel a consequence class where classes are known, with the median marked.
 
     Args:
         alleles: with the column `llr`, and `consequence` where known; alleles without a score are left out.
     """
     scored = alleles[alleles["llr"].notna()]
-    classes = _classes(scored)
     columns = ["class", "llr_from", "llr_to", "alleles"]
     if scored.empty:
         return figure_that_says("No allele has a score."), pd.DataFrame(columns=columns)
+    classes = _classes(scored)
     low, high = scored["llr"].quantile([TAIL, 1 - TAIL])
     edges = np.linspace(low, high, BINS + 1) if low < high else np.array([low - 0.5, high + 0.5])
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
-    axes, rows = figure.add_subplot(), []
-    for number, (name, llr) in enumerate(classes.items()):
+    figure = Figure(figsize=(WIDTH, 0.7 + max(0.62 * len(classes), 2)), layout="constrained")
+    panels = figure.subplots(len(classes), 1, sharex=True, squeeze=False)[:, 0]
+    rows = []
+    for axes, (name, llr) in zip(panels, classes.items(), strict=True):
         counts, _ = np.histogram(llr.clip(edges[0], edges[-1]), edges)
         rows += [(name, *span, count) for *span, count in zip(edges[:-1], edges[1:], counts, strict=True)]
-        density = counts / counts.sum() / np.diff(edges)
-        look = {"color": SERIES[number % len(SERIES)], "linewidth": 1.5, "label": f"{name} ({len(llr):,})"}
-        if len(classes) == 1:
-            look |= {"facecolor": SKY, "fill": True, "edgecolor": BASELINE}
-        axes.stairs(density, edges, linestyle=("-", "--")[number >= len(SERIES)], **look)
-        axes.plot(llr.median(), 0, marker=6, color=look["color"], clip_on=False, zorder=4)
-    axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("LLR (nats; negative: the model finds ALT less likely)")
-    axes.set_ylabel("Share of the class per nat")
-    axes.grid(axis="y")
-    axes.legend()
+        _draw_class(axes, name, llr, counts, edges)
+    panels[-1].set_xlabel("LLR (nats; negative: the model finds ALT less likely)")
+    figure.supylabel("Alleles of the class (%)" if len(classes) > 1 else "Alleles (%)", size=9)
     return figure, pd.DataFrame(rows, columns=columns)
 
 
+def _draw_class(axes: Axes, name: str, llr: pd.Series, counts: np.ndarray, edges: np.ndarray) -> None:
+    axes.stairs(100 * counts / counts.sum(), edges, fill=True, facecolor=SKY, edgecolor=BLUE, linewidth=0.8)
+    axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
+    axes.axvline(llr.median(), color=VERMILLION, linewidth=1.8)
+    axes.set_ylim(bottom=0)
+    label = f"{name.replace('_', ' ')}\nn = {len(llr):,}\nmedian {signed(llr.median())}"
+    axes.text(1.01, 0.5, label, transform=axes.transAxes, va="center", size=8)
+
+
 def _classes(scored: pd.DataFrame) -> dict[str, pd.Series]:
-    """The scores of each consequence class, the largest first; rare classes and unknown ones together."""
+    """The scores of each consequence class, by falling median; those of rare classes together at the end."""
     if "consequence" not in scored:
         return {"all alleles": scored["llr"]}
     names = scored["consequence"].fillna("unknown").replace(".", "unknown")
     counts = names.value_counts()
-    rare = counts.index[(counts < FEWEST_OF_A_CLASS) & (counts.index != "unknown")]
-    names = names.where(~names.isin(rare), "rarer classes")
-    order = sorted(names.value_counts().items(), key=lambda item: (-item[1], item[0]))
+    common = counts[counts >= FEWEST_OF_A_CLASS].index[:MOST_CLASSES]
+    names = names.where(names.isin(common), "other classes" if len(common) else "all alleles")
+    medians = scored["llr"].groupby(names).median()
+    order = sorted(medians.items(), key=lambda item: (item[0] == "other classes", -item[1], item[0]))
     return {name: scored["llr"][names == name] for name, _ in order}
+
+
+def signed(number: float, digits: int = 3) -> str:
+    """A number with its sign, and a minus as long as the plus."""
+    return f"{number:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def agreement_groups(statistics: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The predictors' statistics for `all` variants, then for each consequence class."""
+    return {"all": statistics["predictors"], **statistics.get("per_consequence", {})}
 
 
 def agreement_table(statistics: dict[str, Any]) -> pd.DataFrame:
     """Spearman's correlation with its interval: `variants` (`all` or a class), `predictor`, `n` and the rest."""
-    groups = {"all": statistics["predictors"], **statistics.get("per_consequence", {})}
     rows = [
         {"variants": group, "predictor": predictor, **values}
-        for group, predictors in groups.items()
+        for group, predictors in agreement_groups(statistics).items()
         for predictor, values in predictors.items()
     ]
-    table = pd.DataFrame(rows)
-    return table.astype({name: float for name in ("spearman", "ci_low", "ci_high", "p")})
+    return pd.DataFrame(rows).astype(dict.fromkeys(["spearman", "ci_low", "ci_high", "p"], float))
 
 
 @styled
@@ -163,9 +180,11 @@ def variant_effect(statistics: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
     axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
     for place, row in zip(places, data.itertuples(), strict=True):
         colour = MODEL if row.predictor == "model" else BASELINE
-        axes.plot([row.ci_low, row.ci_high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
-        axes.plot(row.spearman, place, "o", color=colour, markersize=5.5, markeredgecolor="white")
-        text = "undefined" if np.isnan(row.spearman) else f"{row.spearman:+.3f}"
+        axes.plot(
+            [row.ci_low, row.ci_high], [place, place], color=colour, linewidth=1.6, solid_capstyle="butt"
+        )
+        axes.plot(row.spearman, place, "o", color=colour, markersize=5)
+        text = "undefined" if np.isnan(row.spearman) else signed(row.spearman)
         weight = "bold" if row.predictor == "model" else "normal"
         side = {"transform": axes.get_yaxis_transform(), "va": "center", "size": 8}
         axes.text(1.02, place, text, color=colour, weight=weight, **side)
@@ -184,7 +203,9 @@ def _name_rows(axes: Axes, data: pd.DataFrame, places: pd.Series) -> None:
         name = "all variants" if group == "all" else group.replace("_", " ")
         label = f"{name}\nn = {rows['n'].max():,}"
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "size": 8}
-        axes.annotate(label, (0, places[rows.index[0]]), (-140, 4), va="top", ha="right", color=BLACK, **place)
+        axes.annotate(
+            label, (0, places[rows.index[0]]), (-140, 4), va="top", ha="right", color=BLACK, **place
+        )
 
 
 @styled
@@ -204,13 +225,15 @@ def llr_against_truth(alleles: pd.DataFrame, truth_name: str) -> tuple[Figure, p
         return figure_that_says("No allele has both a score and a measured effect."), empty
     figure = Figure(figsize=(WIDTH * 0.75, 3.8), layout="constrained")
     axes = figure.add_subplot()
-    hexagons = axes.hexbin(known["llr"], known["truth"], gridsize=45, mincnt=1, norm=LogNorm(), cmap="cividis_r")
-    figure.colorbar(hexagons, ax=axes, label="Alleles", shrink=0.8)
+    norm = LogNorm(vmin=0.3)  # so that a single allele is not all but white
+    hexagons = axes.hexbin(known["llr"], known["truth"], gridsize=45, mincnt=1, norm=norm, cmap="Blues")
+    bar = figure.colorbar(hexagons, ax=axes, label="Alleles in a hexagon", format="{x:,.0f}", shrink=0.8)
+    bar.ax.set_ylim(bottom=1)
     medians = _medians(known)
     axes.plot(medians["llr"], medians["truth"], color=MODEL, linewidth=1.8, label="median of each 5 %")
     axes.set_xlabel("LLR (nats)")
     axes.set_ylabel(truth_name)
-    axes.legend()
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1))
     data = pd.DataFrame(hexagons.get_offsets(), columns=["llr", "truth"])
     return figure, data.assign(alleles=hexagons.get_array().astype(int))
 

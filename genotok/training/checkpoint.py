@@ -17,7 +17,12 @@ STATE_NAME = "state.json"
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int,
 ) -> Path:
     """Write `step-<step>` into a folder, whole or not at all, and drop all but the latest `keep`.
 
@@ -51,9 +56,12 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
         InputError: it is damaged.
     """
     try:
-        return json.loads((checkpoint / STATE_NAME).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{checkpoint}: damaged checkpoint; remove it to go on from an earlier one") from error
+        state = json.loads((checkpoint / STATE_NAME).read_text())
+        return {key: state[key] for key in ("step", "identity", "sampler")}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{checkpoint}: damaged checkpoint; remove it to go on from an earlier one"
+        ) from error
 
 
 def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -70,11 +78,13 @@ def load_checkpoint(checkpoint: Path, model: nn.Module, optimizer: torch.optim.O
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
         _restore_moments(optimizer, moments)
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random["cuda"])
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise InputError(f"{checkpoint}: damaged checkpoint, or of another model: {error}") from error
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and torch.cuda.is_available():
-        torch.cuda.set_rng_state(random["cuda"])
+        raise InputError(
+            f"{checkpoint}: damaged checkpoint, or of another model ({error}); remove it to go on from an earlier one"
+        ) from error
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """What a training run is told."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from genotok.errors import InputError
 
@@ -34,7 +34,7 @@ class TrainConfig:
         keep_checkpoints: how many of the latest are kept.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     shards: str
     model: str | dict[str, Any]

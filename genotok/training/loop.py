@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from genotok.atomic import sole_writer
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.likelihood import next_token_log_likelihood
@@ -76,8 +77,11 @@ class Trainer:
                 the loss is no longer a number.
             Terminated: SIGTERM came; a checkpoint has been written.
         """
-        self._find_start(resume, restart_if_changed)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self.folder):
+            self._find_start(resume, restart_if_changed)
+            self._run_to_end()
+
+    def _run_to_end(self) -> None:
         monitor = Monitor(self.folder, self.step)
         total = self.config.steps * self.config.batch_size * self.batches.dataset.manifest.window
         with progress("train", total, "bases") as bar, sigterm_noted() as terminated:
@@ -97,7 +101,9 @@ class Trainer:
         if not checkpoints:
             return
         if not resume:
-            raise InputError(f"{self.folder}: holds a run already; go on with --resume or choose another folder")
+            raise InputError(
+                f"{self.folder}: holds a run already; go on with --resume or choose another folder"
+            )
         state = read_state(checkpoints[-1])
         if state["identity"] == self.identity:
             load_checkpoint(checkpoints[-1], self.model, self.optimizer)
@@ -147,9 +153,9 @@ class Trainer:
 
     def _validate_and_save(self, monitor: Monitor) -> None:
         config, last = self.config, self.step == self.config.steps
-        if last or (config.validate_every and self.step % config.validate_every == 0):
-            if self.validation:
-                monitor.write(self.step, "valid", {"bits_per_base": self.validate()})
+        due = last or (config.validate_every and self.step % config.validate_every == 0)
+        if due and self.validation:
+            monitor.write(self.step, "valid", {"bits_per_base": self.validate()})
         if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
             self.save_checkpoint()
 

@@ -9,7 +9,12 @@ from genotok.models.likelihood import next_token_log_likelihood
 from genotok.shards.sampler import Batch, collate
 from genotok.training.precision import autocast
 
-BATCH_TOKENS = {"cpu": 1 << 13, "cuda": 1 << 16}  # where more makes nothing faster
+_BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
+
+
+def default_batch_size(device: torch.device, window: int) -> int:
+    """How many windows of `window` letters make a batch that a device works well with."""
+    return max(1, _BATCH_LETTERS.get(device.type, _BATCH_LETTERS["cpu"]) // window)
 
 
 class WindowPool:
@@ -18,13 +23,11 @@ class WindowPool:
     Args:
         model: a causal model, on its device.
         precision: `auto`, `fp32` or `bf16`, see `genotok.training.precision`.
-        batch_tokens: most tokens a batch, padding included; None for a default by device. A window that is
-            longer makes a batch of its own.
+        batch_size: windows a batch.
     """
 
-    def __init__(self, model: GenomicLM, precision: str, batch_tokens: int | None):
-        self.model, self.precision = model, precision
-        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cpu"])
+    def __init__(self, model: GenomicLM, precision: str, batch_size: int):
+        self.model, self.precision, self.batch_size = model, precision, batch_size
         self._rows: dict[bytes, int] = {}
         self._ids: list[np.ndarray] = []
 
@@ -49,22 +52,11 @@ class WindowPool:
         sums = np.zeros(len(self._ids))
         # The longest first, so that too large a batch fails at once.
         order = sorted(range(len(self._ids)), key=lambda row: -len(self._ids[row]))
-        found = [(rows, self._run(rows)) for rows in self._batches(order)]
-        for rows, batch_sums in found:
-            sums[rows] = batch_sums.cpu().numpy()
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        for rows, found in [(rows, self._run(rows)) for rows in batches]:
+            sums[rows] = found.cpu().numpy()
         self._rows, self._ids = {}, []
         return sums
-
-    def _batches(self, order: list[int]) -> list[list[int]]:
-        batches: list[list[int]] = []
-        room = 0
-        for row in order:
-            if room == 0:
-                batches.append([])
-                room = max(1, self.batch_tokens // (len(self._ids[row]) + 1))  # a start token may be put in front
-            batches[-1].append(row)
-            room -= 1
-        return batches
 
     def _run(self, rows: list[int]) -> torch.Tensor:
         batch = collate([self._ids[row] for row in rows], self.model.tokenizer)
@@ -72,8 +64,7 @@ class WindowPool:
             return self._sums(batch.to(self.model.device))
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"{self.model.device}: has no memory for a batch of {len(rows)} windows; "
-                f"lower batch_tokens, which is {self.batch_tokens}"
+                f"{self.model.device}: has no memory for a batch of {len(rows)} windows; lower batch_size"
             ) from error
 
     def _sums(self, batch: Batch) -> torch.Tensor:

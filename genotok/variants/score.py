@@ -24,7 +24,7 @@ from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
-from genotok.variants.pool import WindowPool
+from genotok.variants.pool import WindowPool, default_batch_size
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -69,7 +69,7 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
-    batch_tokens: int | None = None,
+    batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int = 2,
@@ -93,7 +93,7 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
-        batch_tokens: most tokens a batch; None for a default by device. Scores do not depend on it.
+        batch_size: windows a batch; None for a default by device. Scores do not depend on it.
         device: `auto`, `cpu`, `cuda` or a device of torch.
         precision: `auto` (bf16 on a GPU, fp32 elsewhere), `fp32` or `bf16`.
         threads: threads on the CPU.
@@ -128,7 +128,8 @@ def score_vcf(
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         table = stack.enter_context(open_table(Path(parquet))) if parquet else None
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
-        counts = _score_records(source, judge, WindowPool(model, precision, batch_tokens), sink, table, bar)
+        pool = WindowPool(model, precision, batch_size or default_batch_size(model.device, window))
+        counts = _score_records(source, judge, pool, sink, table, bar)
         if output != "-":
             describe()
     _report(counts, judge, time.monotonic() - began)
@@ -264,7 +265,14 @@ def _info(alleles: list[Allele]) -> bytes:
 def _table_rows(record: Record, alleles: list[Allele]) -> list[Row]:
     ref = record.ref.decode("utf-8", "replace")
     return [
-        (record.contig, record.position, ref, alt.decode("utf-8", "replace"), *allele.numbers(), allele.status)
+        (
+            record.contig,
+            record.position,
+            ref,
+            alt.decode("utf-8", "replace"),
+            *allele.numbers(),
+            allele.status,
+        )
         for alt, allele in zip(record.alts, alleles, strict=True)
     ]
 

@@ -18,7 +18,7 @@ _DESCRIPTIONS = {
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
 _LENGTH = re.compile(rb"[<,]length=(\d+)")
 _FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(FIELDS).encode() + rb")[,>]")
-_COMMAND = b"##genotok_command="
+COMMAND = b"##genotok_command="
 
 
 class VcfHeader:
@@ -60,7 +60,12 @@ class VcfHeader:
             window: letters a window.
             command: the command line; None leaves its line out.
         """
-        about = {"version": genotok.__version__, "model_sha256": model, "reference": reference, "window": window}
+        about = {
+            "version": genotok.__version__,
+            "model_sha256": model,
+            "reference": reference,
+            "window": window,
+        }
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
         for name, (kind, text) in _DESCRIPTIONS.items():
             self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
@@ -68,9 +73,9 @@ class VcfHeader:
 
     def set_command(self, command: str | None) -> None:
         """Replace the line of the command, or take it away."""
-        self.scores = [line for line in self.scores if not line.startswith(_COMMAND)]
+        self.scores = [line for line in self.scores if not line.startswith(COMMAND)]
         if command is not None:
-            self.scores.append(_COMMAND + " ".join(command.split()).encode())
+            self.scores.append(COMMAND + " ".join(command.split()).encode())
 
     def to_bytes(self) -> bytes:
         """The header's text."""

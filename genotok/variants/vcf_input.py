@@ -85,10 +85,14 @@ class VcfInput:
             yield line
             if line.startswith(b"#CHROM\t"):
                 if line.count(b"\t") < INFO:
-                    raise InputError(f"{self.label}: line {number}: #CHROM is to be followed by 7 more columns")
+                    raise InputError(
+                        f"{self.label}: line {number}: #CHROM is to be followed by 7 more columns"
+                    )
                 return
             if not line.startswith(b"##"):
-                raise InputError(f"{self.label}: line {number}: is no header line, and #CHROM has not come yet")
+                raise InputError(
+                    f"{self.label}: line {number}: is no header line, and #CHROM has not come yet"
+                )
         raise InputError(f"{self.label}: ends inside its header; get the file again")
 
     def __iter__(self) -> Iterator[Record]:
@@ -140,8 +144,7 @@ def _opened(vcf: str | Path, label: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        stream = open(str(vcf), "rb")  # noqa: SIM115: closed below, and the block's own errors must pass
-        with stream:
+        with open(vcf, "rb") as stream:
             _refuse_truncated(stream, label)
             yield stream
     except OSError as error:

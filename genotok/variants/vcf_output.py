@@ -50,15 +50,24 @@ class VcfBody:
         self._contig, self._position = "", -1
 
     def write(self, records: Iterable[Record]) -> None:
-        """Add records."""
+        """Add records.
+
+        Raises:
+            InputError: the disk is full.
+        """
         lines = []
         for record in records:
             self._note(record.contig, record.position)
             lines.append(record.line)
         if self._header_due:
-            self.sink.write(self.header.to_bytes())
+            lines.insert(0, self.header.to_bytes())
             self._header_due = False
-        self.sink.write(b"".join(lines))
+        try:
+            self.sink.write(b"".join(lines))
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # pysam's names no file
+            raise InputError(f"the output cannot be written ({error}); is the disk full?") from error
 
     def _note(self, contig: str, position: int) -> None:
         if contig != self._contig:
@@ -86,7 +95,9 @@ def output_kind(output: str | Path) -> str:
     for suffix, kind in kinds.items():
         if name.endswith(suffix):
             return kind
-    raise InputError(f"{name}: an output is called *.vcf.gz, *.vcf.bgz, *.vcf, *.bcf, or - for standard output")
+    raise InputError(
+        f"{name}: an output is called *.vcf.gz, *.vcf.bgz, *.vcf, *.bcf, or - for standard output"
+    )
 
 
 @contextmanager
@@ -117,9 +128,10 @@ def open_vcf_output(
             records, index = (whole.with_name(whole.name + end) for end in (".body", ".index"))
             for path in (records, index):
                 leftovers.callback(path.unlink, missing_ok=True)
-            with _open_sink(records, kind == "vcf.gz") as sink:
-                body = VcfBody(sink, header, length_of, header_first=False)
-                yield body
+            sink = _open_sink(records, kind == "vcf.gz")
+            leftovers.callback(sink.close)
+            body = VcfBody(sink, header, length_of, header_first=False)
+            yield body
             suffix = _assemble(Path(output), whole, records, body, index if indexed else None)
             for old in (".tbi", ".csi"):
                 Path(f"{output}{old}").unlink(missing_ok=True)
@@ -135,6 +147,7 @@ def _assemble(output: Path, whole: Path, records: Path, body: VcfBody, index: Pa
     """Put the header in front of the records; returns the suffix of the index, empty when there is none."""
     kind = output_kind(output)
     try:
+        body.sink.close()
         if kind == "bcf":
             _write_bcf(body.header.to_bytes(), records, whole)
         else:
@@ -155,7 +168,7 @@ def _put_in_front(header: bytes, records: Path, whole: Path, compressed: bool) -
 
 
 def _write_bcf(header: bytes, records: Path, whole: Path) -> None:
-    """Convert to BCF, which holds only what its header declares: reading it all once makes htslib declare the rest."""
+    """Convert to BCF. It holds only what its header declares; htslib declares the rest while it reads all once."""
     text = records.with_name(records.name + ".vcf")
     try:
         _put_in_front(header, records, text, compressed=False)
@@ -171,7 +184,10 @@ def _write_bcf(header: bytes, records: Path, whole: Path) -> None:
 
 def _index(output: Path, whole: Path, body: VcfBody, index: Path) -> str:
     if not body.sorted:
-        print(f"{output}: the records are not sorted, so there is no index; their order is kept", file=sys.stderr)
+        print(
+            f"{output}: the records are not sorted, so there is no index; their order is kept",
+            file=sys.stderr,
+        )
         return ""
     if output_kind(output) == "bcf":
         bcftools.index("--csi", "-o", str(index), str(whole))

@@ -22,7 +22,9 @@ def one_by_one(x, weight, bias, lengths):
 
 
 def arguments(rows, taps):
-    return [torch.randn(*shape, dtype=torch.double) for shape in ((rows, CHANNELS), (CHANNELS, taps), (CHANNELS,))]
+    return [
+        torch.randn(*shape, dtype=torch.double) for shape in ((rows, CHANNELS), (CHANNELS, taps), (CHANNELS,))
+    ]
 
 
 @settings(max_examples=60, deadline=None)

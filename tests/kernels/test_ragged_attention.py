@@ -46,7 +46,9 @@ def test_gradients_stay_inside_a_sequence(causal, window):
     seen = (ragged.sequence_ids == 1).double()[:, None, None]
     found = ragged_attention(*parts, ragged, causal=causal, window=window)
     wanted = dense_attention(*parts, ragged, causal, window)
-    by_kernel, by_oracle = (torch.autograd.grad((out * seen).square().sum(), parts)[0] for out in (found, wanted))
+    by_kernel, by_oracle = (
+        torch.autograd.grad((out * seen).square().sum(), parts)[0] for out in (found, wanted)
+    )
     torch.testing.assert_close(by_kernel, by_oracle)
     assert (by_kernel[:, ragged.sequence_ids != 1] == 0).all()
 

@@ -104,7 +104,16 @@ def test_a_saved_import_gives_the_same_numbers(model, official, tmp_path):
 
 
 MIXER_KEYS = {
-    "m": ["in_proj.weight", "conv1d.weight", "conv1d.bias", "dt_bias", "A_log", "D", "norm.weight", "out_proj.weight"],
+    "m": [
+        "in_proj.weight",
+        "conv1d.weight",
+        "conv1d.bias",
+        "dt_bias",
+        "A_log",
+        "D",
+        "norm.weight",
+        "out_proj.weight",
+    ],
     "t": ["Wqkv.weight", "out_proj.weight"],
 }
 
@@ -134,7 +143,8 @@ def test_names_of_two_stages():
     inner = "backbone.main_network"
     names += official_stage(inner)
     names += official_stack(f"{inner}.encoder", "Tm") + official_stack(f"{inner}.decoder", "M")
-    names += official_stack(f"{inner}.main_network.main_network", "TT") + [f"{inner}.main_network.pad_dimension"]
+    names += official_stack(f"{inner}.main_network.main_network", "TT")
+    names.append(f"{inner}.main_network.pad_dimension")
     converted = [genotok_key(name) for name in names]
     assert sorted(converted) == sorted(GenomicLM(ModelConfig.from_dict(config)).state_dict())
 
@@ -163,12 +173,27 @@ def test_mlp_widths_are_rounded_up_as_by_the_official_code():
     assert config.d_intermediate == [128, 128]
 
 
+def test_a_configuration_that_is_no_object():
+    with pytest.raises(InputError, match="the configuration of the checkpoint is a JSON object, not a list"):
+        import_checkpoint("hnet", [], {})
+
+
 @pytest.mark.parametrize(
     ("family", "config", "change", "sentence"),
     [
         ("bert", {}, {}, "'bert' is no family of checkpoints"),
-        ("hnet", {}, {"classifier.weight": torch.zeros(1)}, "'classifier.weight', which is not one of H-Net's"),
-        ("hnet", {}, {"backbone.encoder.layers.0.norm1.weight": None}, "1 missing key (backbone.encoder.blocks.0"),
+        (
+            "hnet",
+            {},
+            {"classifier.weight": torch.zeros(1)},
+            "'classifier.weight', which is not one of H-Net's",
+        ),
+        (
+            "hnet",
+            {},
+            {"backbone.encoder.layers.0.norm1.weight": None},
+            "1 missing key (backbone.encoder.blocks.0",
+        ),
         ("hnet", {}, {"backbone.encoder.layers.7.norm1.weight": torch.zeros(64)}, "1 unknown key"),
         ("hnet", {}, {"lm_head.weight": torch.zeros(256, 32)}, "head.weight has the shape (256, 32)"),
         ("hnet", {"attn_cfg": {"num_heads": 4}}, {}, "attn_cfg.rotary_emb_dim: this key is needed"),

@@ -23,7 +23,9 @@ def some_ids(lengths=LENGTHS, seed=1):
 
 def alone(model, ids, lengths=LENGTHS):
     """The outputs of the sequences one by one."""
-    return [model(row[None, :length], labels=row[None, :length]) for row, length in zip(ids, lengths, strict=True)]
+    return [
+        model(row[None, :length], labels=row[None, :length]) for row, length in zip(ids, lengths, strict=True)
+    ]
 
 
 @every_kind
@@ -172,7 +174,10 @@ def test_hidden_states_lead_to_the_logits():
     ("arguments", "sentence"),
     [
         ({"input_ids": torch.zeros(5, dtype=torch.long)}, "input_ids must be (batch, length)"),
-        ({"input_ids": torch.zeros(2, 0, dtype=torch.long)}, "input_ids must be (batch, length), both at least 1"),
+        (
+            {"input_ids": torch.zeros(2, 0, dtype=torch.long)},
+            "input_ids must be (batch, length), both at least 1",
+        ),
         ({"lengths": torch.tensor([3])}, "lengths must hold 2 values from 1 to 4, not [3]"),
         ({"lengths": torch.tensor([3, 5])}, "lengths must hold 2 values from 1 to 4, not [3, 5]"),
         ({"lengths": torch.tensor([0, 4])}, "lengths must hold 2 values from 1 to 4, not [0, 4]"),

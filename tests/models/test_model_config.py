@@ -13,7 +13,9 @@ from genotok.models.layout import BlockLayout, parse_blocks, parse_layout
 
 
 def test_a_layout_is_read():
-    m, t, mamba_mlp, attention_mlp = (BlockLayout(name, mlp) for mlp in (False, True) for name in ("mamba2", "attention"))
+    m, t, mamba_mlp, attention_mlp = (
+        BlockLayout(name, mlp) for mlp in (False, True) for name in ("mamba2", "attention")
+    )
     assert parse_blocks("m2T1t1M1") == (m, m, attention_mlp, t, mamba_mlp)
     stage = parse_layout(["m1", ["T1", ["M1"], "t1"], "m2"])
     assert stage.depth == 3
@@ -64,7 +66,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "sentence"), REFUSED, ids=[f"{key}={value}" for key, value, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"), REFUSED, ids=[f"{key}={value}" for key, value, _ in REFUSED]
+)
 def test_what_does_not_fit_is_said_with_its_key(key, value, sentence):
     values = copy.deepcopy(ONE_STAGE)
     *sections, last = key.split(".")
@@ -87,7 +91,9 @@ def test_a_missing_key_is_named(key):
 
 
 def test_a_number_stands_for_every_stage():
-    config = tiny_config("two stages that widen", d_model=24, attention={"heads": 3, "rotary_dim": 8, "window": -1})
+    config = tiny_config(
+        "two stages that widen", d_model=24, attention={"heads": 3, "rotary_dim": 8, "window": -1}
+    )
     assert config.d_model == [24, 24, 24]
     assert config.attention.heads == [3, 3, 3]
 
@@ -166,5 +172,7 @@ def test_presets():
 
 
 def test_an_unknown_preset_is_said():
-    with pytest.raises(InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, hnet_2stage_dna"):
+    with pytest.raises(
+        InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, hnet_2stage_dna"
+    ):
         ModelConfig.preset("hnet_9stage")

@@ -103,7 +103,7 @@ def test_a_missing_file(name, tmp_path):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(InputError, match="no config.json here"):
+    with pytest.raises(InputError, match=r"no config\.json here"):
         GenomicLM.from_pretrained(tmp_path / "nowhere")
 
 
@@ -124,7 +124,9 @@ def test_unknown_keys(tmp_path):
 
 
 def test_a_wrong_shape(tmp_path):
-    sentence = damaged(tmp_path, change_weights(lambda state: state.update({"head.weight": torch.zeros(16, 8)})))
+    sentence = damaged(
+        tmp_path, change_weights(lambda state: state.update({"head.weight": torch.zeros(16, 8)}))
+    )
     assert "head.weight has the shape (16, 8), and the configuration says (16, 16)" in sentence
 
 

@@ -14,8 +14,10 @@ SCHEMAS = WORKFLOW / "workflow" / "schemas"
 validate(config, str(SCHEMAS / "config.schema.yaml"))
 
 # Rules call `genotok`: that of the rule's conda environment, else that beside this Python.
-os.environ["PATH"] += os.pathsep + os.path.dirname(sys.executable)
-os.environ["GENOTOK_SOURCE"] = str(WORKFLOW)
+os.environ.update(
+    PATH=os.pathsep.join([os.getenv("PATH", ""), os.path.dirname(sys.executable)]),
+    GENOTOK_SOURCE=str(WORKFLOW),
+)
 
 RESULTS = config["results"].rstrip("/")
 
@@ -171,9 +173,14 @@ def scored_variants():
 
 def region_genome():
     """The FASTA in which the region of the report lies."""
-    return f"{RESULTS}/genomes/{config['report']['region'].split('/', 1)[0]}.fa.gz"
+    genome = config["report"]["region"].partition("/")[0]
+    if genome and genome not in GENOMES:
+        raise WorkflowError(
+            f"report.region: the genome {genome!r} is not in {config['genomes']}"
+        )
+    return f"{RESULTS}/genomes/{genome}.fa.gz"
 
 
 def region():
     """CONTIG:START-END of the region of the report."""
-    return config["report"]["region"].split("/", 1)[1]
+    return config["report"]["region"].partition("/")[2]

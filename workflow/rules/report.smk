@@ -1,0 +1,187 @@
+"""Figures with their data, and the results page.
+
+REQUIRED INPUTS: <results>/model/, <results>/evaluation/metrics.json, <results>/scores/
+OUTPUTS: <results>/figures/ and <results>/index.html
+"""
+
+
+rule report_training:
+    input:
+        metrics=f"{RESULTS}/model/metrics.jsonl",
+        config=f"{RESULTS}/model/config.json",
+    output:
+        figure=report(
+            f"{RESULTS}/figures/training/training.svg",
+            caption="../report/training.rst",
+            category="1 Training",
+            labels={"figure": "training curves"},
+        ),
+        table=f"{RESULTS}/figures/training/training.tsv",
+        summary=f"{RESULTS}/figures/training/training.json",
+    log:
+        f"{RESULTS}/logs/report_training.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        run=subpath(input.metrics, parent=True),
+        folder=subpath(output.summary, parent=True),
+    shell:
+        "genotok report training {params.run:q} -o {params.folder:q} > {log:q} 2>&1"
+
+
+rule report_evaluation:
+    input:
+        f"{RESULTS}/evaluation/metrics.json",
+    output:
+        bits=report(
+            f"{RESULTS}/figures/evaluation/bits_per_base.svg",
+            caption="../report/bits_per_base.rst",
+            category="2 Held-out sequence",
+            labels={"figure": "bits per base"},
+        ),
+        lengths=report(
+            f"{RESULTS}/figures/evaluation/chunk_lengths.svg",
+            caption="../report/chunk_lengths.rst",
+            category="3 Learned chunks",
+            labels={"figure": "chunk lengths"},
+        ),
+        tables=multiext(
+            f"{RESULTS}/figures/evaluation/", "bits_per_base.tsv", "chunk_lengths.tsv"
+        ),
+        summary=f"{RESULTS}/figures/evaluation/evaluation.json",
+    log:
+        f"{RESULTS}/logs/report_evaluation.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        folder=subpath(output.summary, parent=True),
+    shell:
+        "genotok report evaluation {input:q} -o {params.folder:q} > {log:q} 2>&1"
+
+
+rule report_chunks:
+    input:
+        fasta=region_genome(),
+        config=f"{RESULTS}/model/config.json",
+        weights=f"{RESULTS}/model/model.safetensors",
+    output:
+        figure=report(
+            f"{RESULTS}/figures/chunks/chunks.svg",
+            caption="../report/chunks.rst",
+            category="3 Learned chunks",
+            labels={"figure": "chunks along a region"},
+        ),
+        table=f"{RESULTS}/figures/chunks/chunks.tsv",
+        summary=f"{RESULTS}/figures/chunks/chunks.json",
+        bed=f"{RESULTS}/figures/chunks/chunks.bed",
+    log:
+        f"{RESULTS}/logs/report_chunks.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        model=subpath(input.config, parent=True),
+        folder=subpath(output.summary, parent=True),
+        region=region(),
+    shell:
+        "(genotok report chunks {input.fasta:q} -m {params.model:q} --region {params.region:q} "
+        "-o {params.folder:q} && genotok tokens {input.fasta:q} -m {params.model:q} "
+        "--region {params.region:q} -o {output.bed:q}) > {log:q} 2>&1"
+
+
+rule report_variants:
+    input:
+        vcf=f"{RESULTS}/scores/{{set}}.vcf.gz",
+        table=f"{RESULTS}/scores/{{set}}.parquet",
+    output:
+        distribution=report(
+            f"{RESULTS}/figures/variants/{{set}}/llr_distribution.svg",
+            caption="../report/llr_distribution.rst",
+            category="4 Variant scores",
+            subcategory="{set}",
+            labels={"figure": "distribution"},
+        ),
+        summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
+    log:
+        f"{RESULTS}/logs/report_variants/{{set}}.log",
+    wildcard_constraints:
+        set=any_of(name for name, row in VARIANTS.items() if not row["truth"]),
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        folder=subpath(output.summary, parent=True),
+        truth=truth_options,
+    shell:
+        "genotok report variants {input.table:q} {input.vcf:q} {params.truth:q} "
+        "-o {params.folder:q} > {log:q} 2>&1"
+
+
+use rule report_variants as report_variants_with_truth with:
+    output:
+        distribution=report(
+            f"{RESULTS}/figures/variants/{{set}}/llr_distribution.svg",
+            caption="../report/llr_distribution.rst",
+            category="4 Variant scores",
+            subcategory="{set}",
+            labels={"figure": "distribution"},
+        ),
+        agreement=report(
+            f"{RESULTS}/figures/variants/{{set}}/variant_effect.svg",
+            caption="../report/variant_effect.rst",
+            category="4 Variant scores",
+            subcategory="{set}",
+            labels={"figure": "agreement with measured effects"},
+        ),
+        scatter=report(
+            f"{RESULTS}/figures/variants/{{set}}/llr_against_truth.svg",
+            caption="../report/llr_against_truth.rst",
+            category="4 Variant scores",
+            subcategory="{set}",
+            labels={"figure": "scores against measured effects"},
+        ),
+        summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
+    wildcard_constraints:
+        set=any_of(name for name, row in VARIANTS.items() if row["truth"]),
+
+
+rule results_page:
+    input:
+        training=f"{RESULTS}/figures/training/training.json",
+        evaluation=f"{RESULTS}/figures/evaluation/evaluation.json",
+        chunks=(
+            [f"{RESULTS}/figures/chunks/chunks.json"]
+            if config["report"]["region"]
+            else []
+        ),
+        variants=expand(
+            f"{RESULTS}/figures/variants/{{set}}/variant_effect.json", set=VARIANTS
+        ),
+    output:
+        report(
+            f"{RESULTS}/index.html",
+            caption="../report/page.rst",
+            category="0 Results page",
+            labels={"figure": "everything on one page"},
+        ),
+    log:
+        f"{RESULTS}/logs/results_page.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        folders=lambda wildcards, input: [os.path.dirname(path) for path in input],
+    shell:
+        "genotok report page {params.folders:q} -o {output:q} > {log:q} 2>&1"

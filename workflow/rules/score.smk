@@ -50,12 +50,11 @@ rule score_variants:
         window=config["score"]["window"],
         strands=config["score"]["strands"],
         ref_mismatch=config["score"]["ref_mismatch"],
-        batch_size=config["score"]["batch_size"],
         device=config["train"]["device"],
     shell:
         "genotok score {input.vcf:q} -r {input.fasta:q} -m {params.model:q} -o {output.vcf:q} "
         "--parquet {output.table:q} --window {params.window} --strands {params.strands} "
-        "--ref-mismatch {params.ref_mismatch} --batch-size {params.batch_size} "
+        "--ref-mismatch {params.ref_mismatch} "
         "--device {params.device} --threads {threads} > {log:q} 2>&1"
 
 

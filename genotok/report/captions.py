@@ -1,0 +1,57 @@
+"""How to read each figure, by the figure's file name without `.svg`.
+
+The captions of the Snakemake report, `workflow/report/<name>.rst`, hold the same sentences.
+"""
+
+TITLES = {
+    "training": "Training",
+    "bits_per_base": "Bits per base beside the baselines",
+    "chunk_lengths": "Lengths of the learned chunks",
+    "chunks": "Learned chunks along a region",
+    "llr_distribution": "Distribution of the variant scores",
+    "variant_effect": "Agreement with measured effects",
+    "llr_against_truth": "Variant scores against measured effects",
+}
+
+CAPTIONS = {
+    "training": (
+        "Left: bits per base over the training steps, fewer are better; 2 bits are what a model needs that knows "
+        "nothing. A gap that opens between the training batches and the validation contigs means overfitting. "
+        "Right: which share of its positions each stage keeps as the beginnings of chunks, the loss that pulls "
+        "this share towards its target (1 a stage when it is met), and the learning rate."
+    ),
+    "bits_per_base": (
+        "How many bits each model needs for a base of held-out contigs: the mean of -log2 p, fewer are better. A "
+        "large dot stands for all contigs together and has its value at the right, a small dot for one contig. "
+        "The Markov models were counted on the training contigs and see the given number of bases before each "
+        "base; a model that is no better than their mixture has learned little beyond short words."
+    ),
+    "chunk_lengths": (
+        "How long the chunks of each stage are on the held-out contigs, in bases. The dashed line is the mean: "
+        "so many bases are one position to the stages within. A single peak suggests fixed strides; a broad or "
+        "skewed shape, chunks that follow the sequence."
+    ),
+    "chunks": (
+        "The sequence on the colours of its chunks: the colour changes where a chunk begins; bars above the "
+        "letters are the chunks of the stages within. Blue bars: how probably a chunk begins at the base, dark "
+        "where one does, above one half. Orange bars: the surprisal -log2 p of the base given those before it; 2 "
+        "bits (dashed) are those of a guess among four. The first chunk and the last are cut off at the edges."
+    ),
+    "llr_distribution": (
+        "Log-likelihood ratio ln p(ALT) - ln p(REF) of the scored alleles, in nats: negative where the model finds "
+        "ALT less likely. There is a panel for each consequence class, where classes are known, with the median "
+        "as an orange line, the highest median on top. The outermost bins hold the tails as well. A model that "
+        "knows the constraint on proteins puts nonsense and missense alleles below synonymous ones."
+    ),
+    "variant_effect": (
+        "Spearman's rank correlation between scores and measured effects, with its 95 % bootstrap interval: +1 is "
+        "full agreement, 0 none. The model (orange) stands beside scores that need no model (blue): transition or "
+        "transversion, the consequence class, and both. Within one class only the model and the first of them can "
+        "tell alleles apart. A model is of use where its interval lies to the right of theirs."
+    ),
+    "llr_against_truth": (
+        "Each hexagon counts the alleles with about this score and this measured effect, darker for more. The line "
+        "joins the medians of twentieths of the alleles by rising score: it rises steadily where the score orders "
+        "the effects, and is flat where the score says nothing about them."
+    ),
+}

@@ -1,0 +1,166 @@
+"""The workflow, run by Snakemake for real."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pyarrow.parquet
+import pysam
+import pytest
+from small_workflow import REPOSITORY, Workflow
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(600)]
+
+
+def test_all_results_are_there(finished):
+    """Scores can be read with htslib and pyarrow, metrics are numbers, and the page holds its figures."""
+    results = finished.folder / "results"
+    scored = str(results / "scores" / "fitness.vcf.gz")
+    with pysam.VariantFile(scored) as vcf, pysam.VariantFile(str(finished.folder / "variants.vcf")) as source:
+        scored_records, records = list(vcf), list(source)
+        in_region = list(vcf.fetch("NC_045512.2", 1000, 2000))
+    assert [record.pos for record in scored_records] == [record.pos for record in records]
+    assert in_region
+    assert all(1000 < record.pos <= 2000 for record in in_region)
+    for record in scored_records:
+        assert len(record.info["GENOTOK_LLR"]) == len(record.alts)
+        assert set(record.info["GENOTOK_STATUS"]) == {"ok"}
+    table = pyarrow.parquet.read_table(results / "scores" / "fitness.parquet")
+    assert table.num_rows == sum(len(record.alts) for record in records)
+    metrics = json.loads((results / "evaluation" / "metrics.json").read_text())
+    assert metrics["model"]["nucleotides"] == 4_000
+    assert 1.5 < metrics["model"]["bits_per_base"] < 4.0  # 4 bits is what an untrained model says
+    page = (results / "index.html").read_text()
+    assert page.count("<svg") >= 5
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
+
+
+def test_bcftools_filters_on_the_score(finished):
+    """The fields are declared so that bcftools can compare them."""
+    scored = str(finished.folder / "results" / "scores" / "fitness.vcf.gz")
+    chosen = pysam.bcftools.view("-H", "-i", "INFO/GENOTOK_LLR<-0.01", scored).splitlines()
+    with pysam.VariantFile(scored) as vcf:
+        expected = [record for record in vcf if min(record.info["GENOTOK_LLR"]) < -0.01]
+    assert len(chosen) == len(expected) > 0
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    """Unchanged files, parameters and code start nothing."""
+    assert "Nothing to be done" in finished.run().stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "starts", "leaves"),
+    [
+        ("score", "window", 32, "score_variants", "train"),
+        ("train", "steps", 13, "train", "tokenize_genome"),
+        ("tokenize", "window", 128, "tokenize_genome", "prepare_genome"),
+        ("report", "region", "sars_cov_2/NC_045512.2:1-60", "report_chunks", "score_variants"),
+    ],
+)
+def test_a_changed_parameter_starts_only_what_depends_on_it(finished, section, key, value, starts, leaves):
+    """Snakemake's plan after one key was changed."""
+    rules = finished.rules_to_run("--config", f"{section}={json.dumps({key: value})}")
+    assert starts in rules
+    assert leaves not in rules
+
+
+def test_the_report_is_made_offline(finished):
+    """`snakemake --report` writes one file with all figures."""
+    finished.run("--report", "report.html")
+    report = (finished.folder / "report.html").read_text()
+    assert "variant_effect.svg" in report
+    assert "bits_per_base.svg" in report
+
+
+def wait_for(path, process: subprocess.Popen, seconds: float = 200) -> None:
+    """Wait until a file or folder is there."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, f"snakemake ended before {path} was there"
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def test_killed_at_any_rule_the_results_are_the_same(finished, tmp_path):
+    """SIGKILL to Snakemake while a rule runs, rule after rule; the next run ends with the same bytes."""
+    workflow = Workflow(tmp_path / "work")
+    logs = workflow.folder / "results" / "logs"
+    for marker in (
+        logs / "prepare_genome" / "lambda.log",
+        logs / "tokenize_genome" / "lambda.log",
+        workflow.folder / "results" / "model" / "checkpoints" / "step-00000004",
+        logs / "evaluate.log",
+        logs / "score_variants" / "fitness" / "1-of-2.log",
+        logs / "results_page.log",
+    ):
+        process = workflow.start()
+        wait_for(marker, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        workflow.run("--unlock")
+    workflow.run()
+    assert workflow.results() == finished.results()
+    assert "Nothing to be done" in workflow.run().stderr
+
+
+def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_server):
+    """A remote source that fails first is tried again; a wrong checksum ends in a sentence and no file."""
+    genome = (finished.folder / "lambda.fa").read_bytes()
+    digest = hashlib.sha256(genome).hexdigest()
+    url = busy_server(genome)
+    workflow = Workflow(tmp_path / "work")
+    rows = f"genome\tsource\tsha256\nlambda\t{url}\t{digest}\n"
+    (workflow.folder / "genomes.tsv").write_text(rows)
+    workflow.config.update(variants="", report={})
+    workflow.write_config()
+    workflow.run("results/genomes/lambda.fa.gz")
+    expected = (finished.folder / "results" / "genomes" / "lambda.fa.gz").read_bytes()
+    assert (workflow.folder / "results" / "genomes" / "lambda.fa.gz").read_bytes() == expected
+    (workflow.folder / "genomes.tsv").write_text(rows.replace(digest, "0" * 64))
+    shutil.rmtree(workflow.folder / "results")
+    failed = workflow.run("results/genomes/lambda.fa.gz", check=False)
+    assert failed.returncode
+    assert "0" * 64 in failed.stderr + failed.stdout
+    assert not list((workflow.folder / "results").rglob("lambda.fa.gz"))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "complaint"),
+    [
+        ("train", {"stepz": 3}, "stepz"),
+        ("score", {"strands": "three"}, "strands"),
+        ("tokenize", {"window": 0}, "window"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path, section, values, complaint):
+    """The schema's complaint names the key."""
+    workflow = Workflow(tmp_path / "work")
+    workflow.config[section] = values
+    workflow.write_config()
+    done = workflow.run("--dry-run", check=False)
+    assert done.returncode
+    assert complaint in done.stderr
+
+
+def test_an_unknown_genome_is_named(tmp_path):
+    """A set of variants on a genome that the table does not have."""
+    workflow = Workflow(tmp_path / "work")
+    table = workflow.folder / "variants.tsv"
+    table.write_text(table.read_text().replace("\tsars_cov_2\t", "\tsars\t"))
+    done = workflow.run("--dry-run", check=False)
+    assert done.returncode
+    assert "'sars'" in done.stderr
+
+
+def test_the_rules_are_clean(tmp_path):
+    """Snakemake's linter and snakefmt find nothing."""
+    lint = subprocess.run(
+        [*Workflow(tmp_path / "work").command("--lint")], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert lint.returncode == 0, lint.stderr

@@ -78,12 +78,25 @@ def _read_fields(scored_vcf: Path, fields: dict[str, str], alleles: int) -> pd.D
                     columns[column] += [values] * len(alts)
                 columns["alt"] += alts
                 for column, name in fields.items():
-                    columns[column] += record.info.get(name) or (None,) * len(alts)
+                    columns[column] += _values(scored_vcf, record, name, len(alts))
                 bar.advance(len(alts))
         except (OSError, ValueError) as error:
             raise InputError(f"{scored_vcf}: cannot be read behind allele {bar.done}: {error}") from error
     kinds = {"chrom": str, "pos": "int64", "ref": str, "alt": str, "truth": "float64", "consequence": object}
     return pd.DataFrame(columns).astype({name: kinds[name] for name in columns})
+
+
+def _values(path: Path, record: pysam.VariantRecord, name: str, alleles: int) -> list:
+    """The values of an INFO field, None where there is none."""
+    values = [None if value == "." else value for value in record.info.get(name, ())]
+    if not any(value is not None for value in values):
+        return [None] * alleles
+    if len(values) != alleles:
+        place = f"{record.chrom}:{record.pos}"
+        raise InputError(
+            f"{path}: {place}: {name} holds {len(values)} values for {alleles} ALT alleles; mend it"
+        )
+    return values
 
 
 def open_vcf(path: Path) -> pysam.VariantFile:

@@ -137,7 +137,7 @@ def _classes(scored: pd.DataFrame) -> dict[str, pd.Series]:
     """The scores of each consequence class, by falling median; those of rare classes together at the end."""
     if "consequence" not in scored:
         return {"all alleles": scored["llr"]}
-    names = scored["consequence"].fillna("unknown").replace(".", "unknown")
+    names = scored["consequence"].fillna("unknown")
     counts = names.value_counts()
     common = counts[counts >= FEWEST_OF_A_CLASS].index[:MOST_CLASSES]
     names = names.where(names.isin(common), "other classes" if len(common) else "all alleles")

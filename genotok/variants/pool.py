@@ -22,8 +22,8 @@ class WindowPool:
 
     Args:
         model: a causal model, on its device.
-        precision: `auto`, `fp32` or `bf16`, see `genotok.training.precision`.
-        batch_size: windows a batch.
+        precision: `fp32` or `bf16`.
+        batch_size: windows a batch, and fewer from when the device's memory does not hold so many.
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int):
@@ -47,7 +47,7 @@ class WindowPool:
         """(windows,) float64: ln p of each window's certain nucleotides, summed; empties the pool.
 
         Raises:
-            InputError: the device's memory does not hold a batch.
+            InputError: the device's memory does not hold one window.
         """
         sums = np.zeros(len(self._ids))
         # The longest first, so that too large a batch fails at once.
@@ -59,13 +59,19 @@ class WindowPool:
         return sums
 
     def _run(self, rows: list[int]) -> torch.Tensor:
+        """(rows,) float64 on the device; cuts the batch in two as long as the memory does not hold it."""
         batch = collate([self._ids[row] for row in rows], self.model.tokenizer)
         try:
             return self._sums(batch.to(self.model.device))
         except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"{self.model.device}: has no memory for a batch of {len(rows)} windows; lower batch_size"
-            ) from error
+            if len(rows) == 1:
+                raise InputError(
+                    f"{self.model.device}: has no memory for one window of {batch.input_ids.shape[1]} tokens; "
+                    "choose a smaller window or another device"
+                ) from error
+        half = len(rows) // 2
+        self.batch_size = min(self.batch_size, len(rows) - half)
+        return torch.cat([self._run(rows[:half]), self._run(rows[half:])])
 
     def _sums(self, batch: Batch) -> torch.Tensor:
         with torch.inference_mode(), autocast(self.model.device, self.precision):

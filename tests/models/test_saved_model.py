@@ -52,6 +52,7 @@ def test_bfloat16_weights_are_read_as_float32(tmp_path):
     model.save_pretrained(tmp_path)
     again = GenomicLM.from_pretrained(tmp_path)
     for name, parameter in again.named_parameters():
+        assert parameter.dtype == torch.float32
         assert torch.equal(parameter, model.get_parameter(name).float())
 
 

@@ -251,6 +251,7 @@ def test_two_genomes_of_one_name(tmp_path):
 def test_contigs_come_back(stride, tmp_path):
     """Unbroken stretches, less the windows that hold ambiguous letters alone."""
     contigs = {"a": random_letters(57), "b": "ACGT" * 5 + "N" * 41 + "CCG", "a2": random_letters(10, 1)}
+    contigs["c"] = "A" * 8 + "N" * 15 + "C" * 9  # overlapping windows leave two letters between them
     fastas = [write(tmp_path / f"{name}.fa", contigs) for name in ("one", "two")]
     tokenize_genomes(fastas, tmp_path / "out", window=10, stride=stride)
     wanted = []
@@ -267,7 +268,7 @@ def test_contigs_come_back(stride, tmp_path):
         (w.genome, w.contig, w.start, decode(ids)) for w, ids in contig_sequences(tmp_path / "out", "train")
     ]
     assert found == wanted
-    assert len(found) == 8
+    assert len(found) == 12
 
 
 def test_reading_windows_by_index(tmp_path):

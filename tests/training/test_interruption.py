@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_said_and_an_earlier_one_serves(
     assert results(tmp_path) == uninterrupted
 
 
-LONG = {"steps": 120, "checkpoint_every": 4}
+LONG = {"steps": 200, "checkpoint_every": 4}
 
 
 @pytest.fixture(scope="module")

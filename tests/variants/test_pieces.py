@@ -2,6 +2,7 @@
 
 import gzip
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pysam
 import pytest
@@ -111,7 +112,7 @@ def test_bad_pieces(tmp_path):
     vcf = write_vcf(tmp_path / "in.vcf", records(2))
     with pytest.raises(InputError, match=r"in.vcf: cannot be read as Parquet"):
         gather_tables([vcf], tmp_path / "out.parquet")
-    pq.write_table(pq.pa.table({"x": [1]}), tmp_path / "other.parquet")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other.parquet: its columns are not those of a table of scores"):
         gather_tables([tmp_path / "other.parquet"], tmp_path / "out.parquet")
     with pytest.raises(InputError, match="standard input cannot be split"):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from variant_files import read_scores, write_fasta, write_vcf
 
+from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.variants.pool import WindowPool, default_batch_size
 from genotok.variants.score import score_vcf
@@ -197,6 +198,44 @@ def test_equal_windows_are_computed_once(model):
     assert len(pool) == 0
     assert pool.add(b"ACGTA") == 0
     assert pool.log_likelihoods()[0] == pytest.approx(sums[1], abs=1e-5)
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
+    windows = [LETTERS[i : i + 20 + i % 3].encode() for i in range(11)]
+
+    def sums(limit):
+        pool = WindowPool(model, "fp32", 11)
+        run, sizes = pool._sums, []
+
+        def limited(batch):
+            if len(batch.lengths) > limit:
+                raise torch.OutOfMemoryError
+            sizes.append(len(batch.lengths))
+            return run(batch)
+
+        monkeypatch.setattr(pool, "_sums", limited)
+        for window in windows:
+            pool.add(window)
+        return pool.log_likelihoods(), sizes, pool.batch_size
+
+    whole, cut = sums(11), sums(3)
+    assert whole[1:] == ([11], 11)
+    assert cut[1:] == ([2, 3, 3, 3], 3)
+    assert cut[0] == pytest.approx(whole[0], abs=1e-5, rel=1e-5)
+    with pytest.raises(InputError, match="cpu: has no memory for one window of 23 tokens"):
+        sums(0)
+
+
+def test_bf16_has_to_be_asked_for(score, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "genotok.variants.score.WindowPool",
+        lambda model, precision, size: asked.append(precision) or WindowPool(model, precision, size),
+    )
+    record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")
+    scores = [score({"c": LETTERS}, [record], precision=name)[0].llr for name in ("auto", "fp32", "bf16")]
+    assert asked == ["fp32", "fp32", "bf16"]
+    assert scores[0] == scores[1] != scores[2]
 
 
 def test_a_batch_shrinks_as_windows_grow():

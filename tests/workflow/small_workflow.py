@@ -68,7 +68,7 @@ class Workflow:
     def command(self, *arguments: str) -> list[str]:
         """Snakemake's command line."""
         snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-        return [*snakemake, "--cores", "2", "--configfile", "config.yaml", *arguments]
+        return [*snakemake, "--cores", "2", *arguments]
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run Snakemake to its end."""
@@ -76,7 +76,7 @@ class Workflow:
             self.command(*arguments), cwd=self.folder, text=True, capture_output=True, timeout=280
         )
         if check and done.returncode:
-            pytest.fail(f"snakemake ended with {done.returncode}:\n{done.stderr[-4000:]}")
+            pytest.fail(f"snakemake ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
         return done
 
     def start(self) -> subprocess.Popen:
@@ -84,9 +84,10 @@ class Workflow:
         with open(os.devnull, "w") as nothing:
             return subprocess.Popen(self.command(), cwd=self.folder, stdout=nothing, stderr=nothing)
 
-    def rules_to_run(self, *arguments: str) -> set[str]:
-        """The rules that Snakemake would run now."""
-        text = self.run("--dry-run", "--quiet", "host", *arguments).stdout
+    def rules_to_run_with(self, section: str, key: str, value: object) -> set[str]:
+        """The rules that Snakemake would run if one key of the configuration were another."""
+        (self.folder / "changed.yaml").write_text(yaml.safe_dump({section: {key: value}}))
+        text = self.run("--dry-run", "--quiet", "host", "--configfile", "changed.yaml").stdout
         rules = set()
         for line in text.splitlines():
             words = line.split()

@@ -1,0 +1,113 @@
+"""Training curves of a real run, and of files that are none."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from genotok.errors import InputError
+from genotok.report.training import report_training, training_curves, training_table
+
+
+def panels(metrics):
+    figure, _ = training_curves(metrics)
+    return {axes.get_title("left"): axes for axes in figure.axes}
+
+
+def write_records(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_files(results, tmp_path):
+    report_training(results.run, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"training.svg", "training.tsv", "training.json"}
+    table = pd.read_csv(tmp_path / "training.tsv", sep="\t")
+    records = [json.loads(line) for line in (results.run / "metrics.jsonl").read_text().splitlines()]
+    assert list(zip(table["step"], table["split"], strict=True)) == [(r["step"], r["split"]) for r in records]
+    assert table["bits_per_base"].tolist() == pytest.approx([r["bits_per_base"] for r in records], rel=1e-5)
+    train = [record for record in records if record["split"] == "train"]
+    assert len(train) == 4
+    for stage in range(2):
+        column = table[f"chunk_fraction_stage{stage}"].dropna().tolist()
+        assert column == pytest.approx([record["chunk_fraction"][stage] for record in train], rel=1e-5)
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert summary["steps"] == 4
+    assert summary["valid"]["bits_per_base"] == records[-1]["bits_per_base"]
+    assert summary["model"] == json.loads((results.run / "config.json").read_text())
+
+
+def test_same_bytes(results, tmp_path):
+    for name in ("one", "two"):
+        report_training(results.run, tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_curves_hold_the_records(results):
+    axes = panels(results.run / "metrics.jsonl")
+    assert list(axes) == ["Bits per base", "Chunks per position", "Ratio loss", "Learning rate"]
+    table = training_table(results.run / "metrics.jsonl")
+    lines = {line.get_label(): line for line in axes["Bits per base"].lines}
+    for split, label in (("train", "training batches"), ("valid", "validation contigs")):
+        assert lines[label].get_ydata().tolist() == table["bits_per_base"][table["split"] == split].tolist()
+    assert len(axes["Chunks per position"].lines) == 2
+
+
+def test_a_model_without_stages_has_no_such_panels(tmp_path):
+    record = {
+        "split": "train",
+        "bits_per_base": 1.9,
+        "ratio_loss": 0.0,
+        "learning_rate": 0.1,
+        "chunk_fraction": [],
+    }
+    path = write_records(tmp_path / "m", [{"step": step, **record} for step in (1, 2)])
+    assert list(panels(path)) == ["Bits per base", "Learning rate"]
+
+
+def test_high_first_values_do_not_flatten_the_curve(tmp_path):
+    records = [
+        {"step": step, "split": "train", "bits_per_base": bits} for step, bits in enumerate([7.25, 1.9, 1.8])
+    ]
+    axes = panels(write_records(tmp_path / "m", records))["Bits per base"]
+    assert axes.get_ylim()[1] == 2.2
+    assert axes.get_title("right") == "up to 7.25, cut off"
+
+
+def test_running_mean_of_many_records(tmp_path):
+    records = [
+        {"step": step, "split": "train", "bits_per_base": 1.8 + 0.2 * (step % 2)} for step in range(80)
+    ]
+    lines = {
+        line.get_label(): line
+        for line in panels(write_records(tmp_path / "m", records))["Bits per base"].lines
+    }
+    assert lines["mean of 4 records"].get_ydata()[10:70] == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "cannot be read: No such file"),
+        ("", "no record of it has 'bits_per_base'"),
+        ('{"step": 1, "split": "train"}\n', "no record of it has 'bits_per_base'"),
+        ('{"step": 1, "spl', "holds a line that is no JSON object"),
+        ("[1]\n", "holds a line that is no JSON object"),
+    ],
+)
+def test_bad_metrics(results, tmp_path, text, sentence):
+    (tmp_path / "config.json").write_text("{}")
+    if text is not None:
+        (tmp_path / "metrics.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"metrics\.jsonl: ") as caught:
+        report_training(tmp_path, tmp_path / "out")
+    assert sentence in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_configuration(results, tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes((results.run / "metrics.jsonl").read_bytes())
+    with pytest.raises(InputError, match=r"config\.json: cannot be read"):
+        report_training(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -60,8 +60,7 @@ class RegionChunks:
 
         The first chunk is cut off at the region's start and the last one at its end.
         """
-        starts = np.flatnonzero(self.begins[stage])
-        starts = np.union1d([0], starts)
+        starts = np.union1d([0], np.flatnonzero(self.begins[stage]))
         return self.start + np.stack([starts, np.append(starts[1:], self.end - self.start)], 1)
 
 
@@ -80,8 +79,9 @@ def parse_region(text: str, contigs: Mapping[str, int]) -> tuple[str, int, int]:
     Raises:
         InputError: the text is no region, can be read in two ways, or lies outside the contigs.
     """
+    text = text.strip()
     whole = match_contig(text, contigs)
-    found = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text.strip(), re.ASCII)
+    found = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text, re.ASCII)
     contig = match_contig(found[1], contigs) if found else None
     if whole is not None and contig is not None:
         length = contigs[whole]

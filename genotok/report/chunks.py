@@ -12,10 +12,9 @@ from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.interpret.chunks import RegionChunks, chunks_of_region, parse_region
 from genotok.report.json_files import write_json
+from genotok.report.names import CHUNKS_FIGURE, CHUNKS_SUMMARY
 from genotok.report.style import BLUE, GREY, SKY, VERMILLION, WIDTH, save_figure, styled
 
-FIGURE = "chunks"
-SUMMARY = "chunks.json"
 LONGEST_REGION = 600
 BASES_PER_LINE = 50
 # The chunks of stage 0 lie on two tints in turn, those of the stages within are bars of two greys in turn.
@@ -62,8 +61,8 @@ def report_chunks(
         )
     settings = {"window": window, "context": context, "device": device, "precision": precision}
     found = chunks_of_region(model_folder, fasta, region, threads=threads, **settings)
-    save_figure(*chunk_picture(found), out_folder, FIGURE)
-    write_json(_summary(found, window), out_folder / SUMMARY)
+    save_figure(*chunk_picture(found), out_folder, CHUNKS_FIGURE)
+    write_json(_summary(found, window), out_folder / CHUNKS_SUMMARY)
 
 
 def _summary(found: RegionChunks, window: int) -> dict[str, Any]:

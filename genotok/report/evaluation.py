@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from genotok.errors import InputError
-from genotok.evaluation.bits_per_base import LONGEST_LISTED_CHUNK
 from genotok.report.json_files import read_json, write_json
+from genotok.report.names import BITS_FIGURE, EVALUATION_SUMMARY, LENGTHS_FIGURE, predictor_label
 from genotok.report.style import (
     BASELINE,
     BLACK,
@@ -21,8 +21,7 @@ from genotok.report.style import (
     styled,
 )
 
-BITS_FIGURE, CHUNKS_FIGURE = "bits_per_base", "chunk_lengths"
-SUMMARY = "evaluation.json"
+LONGEST_LISTED_CHUNK = 64  # as in genotok.evaluation.bits_per_base, which imports torch
 _MOST_VECTOR_POINTS = 5000  # beyond, the contigs become a picture inside the SVG
 
 
@@ -41,8 +40,8 @@ def report_evaluation(metrics_json: Path, out_folder: Path) -> None:
     """
     metrics = read_metrics_json(metrics_json)
     save_figure(*bits_against_baselines(metrics), out_folder, BITS_FIGURE)
-    save_figure(*chunk_length_histogram(metrics), out_folder, CHUNKS_FIGURE)
-    write_json(metrics, out_folder / SUMMARY)
+    save_figure(*chunk_length_histogram(metrics), out_folder, LENGTHS_FIGURE)
+    write_json(metrics, out_folder / EVALUATION_SUMMARY)
 
 
 def read_metrics_json(path: Path) -> dict[str, Any]:
@@ -56,13 +55,6 @@ def read_metrics_json(path: Path) -> dict[str, Any]:
         if key not in metrics:
             raise InputError(f"{path}: has no {key!r}; give the JSON file of `genotok evaluate`")
     return metrics
-
-
-def predictor_label(name: str) -> str:
-    """What people call the model or a baseline."""
-    if name.startswith("markov_") and name != "markov_mixture":
-        return f"Markov, order {name.removeprefix('markov_')}"
-    return {"model": "this model", "uniform": "uniform", "markov_mixture": "Markov, mixture"}.get(name, name)
 
 
 def bits_table(metrics: dict[str, Any]) -> pd.DataFrame:

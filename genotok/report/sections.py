@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genotok.report import chunks, evaluation, training, variants
-from genotok.report.evaluation import predictor_label
+from genotok.report import names
 from genotok.report.markup import Columns, figure, heading, paragraph, table
-from genotok.report.variants import PREDICTORS, signed
+from genotok.report.names import VARIANT_PREDICTORS, agreement_groups, predictor_label, signed
 
 MOST_CONTIGS = 50
 SPLITS = {"train": "last training batch", "valid": "validation contigs"}
@@ -40,7 +39,7 @@ class Kind:
 def _training_section(folder: Path, summary: Summary) -> list[str]:
     rows = [(name, summary[split]["bits_per_base"]) for split, name in SPLITS.items() if split in summary]
     columns = {f"After {summary['steps']:,} steps": None, "Bits per base": ".4f"}
-    return [figure(folder, training.FIGURE), table(columns, rows)]
+    return [figure(folder, names.TRAINING_FIGURE), table(columns, rows)]
 
 
 def _training_provenance(folder: Path, summary: Summary) -> Lines:
@@ -63,17 +62,17 @@ def _evaluation_headline(folder: Path, metrics: Summary) -> str:
 
 
 def _evaluation_section(folder: Path, metrics: Summary) -> list[str]:
-    parts = [figure(folder, evaluation.BITS_FIGURE), _bits_table(metrics)]
+    parts = [figure(folder, names.BITS_FIGURE), _bits_table(metrics)]
     parts += [heading("Contigs", 3), _contig_table(metrics)]
     rest = len(metrics["contigs"]) - MOST_CONTIGS
     if rest > 0:
-        note = f"{rest:,} shorter contigs are left out here; they are in {evaluation.BITS_FIGURE}.tsv."
+        note = f"{rest:,} shorter contigs are left out here; they are in {names.BITS_FIGURE}.tsv."
         parts.append(paragraph(note, "note"))
     parts.append(heading("Compression", 3))
     if metrics["stages"]:
         stages = [(stage["stage"], stage["chunks"], stage["mean_length"]) for stage in metrics["stages"]]
         parts.append(table({"Stage": "d", "Chunks": ",", "Bases per chunk": ".2f"}, stages))
-    return [*parts, figure(folder, evaluation.CHUNKS_FIGURE)]
+    return [*parts, figure(folder, names.LENGTHS_FIGURE)]
 
 
 def _bits_table(metrics: Summary) -> str:
@@ -108,7 +107,7 @@ def _evaluation_provenance(folder: Path, metrics: Summary) -> Lines:
 def _chunks_section(folder: Path, summary: Summary) -> list[str]:
     rows = [(stage["stage"], stage["chunks"], stage["mean_length"]) for stage in summary["stages"]]
     columns: Columns = {"Stage": "d", "Chunks in the region": ",", "Bases per chunk": ".2f"}
-    parts = [heading(summary["region"], 3), figure(folder, chunks.FIGURE)]
+    parts = [heading(summary["region"], 3), figure(folder, names.CHUNKS_FIGURE)]
     return parts + ([table(columns, rows)] if rows else [])
 
 
@@ -120,7 +119,7 @@ def _variants_headline(folder: Path, summary: Summary) -> str:
     scored, statistics = summary["status"].get("ok", 0), summary["statistics"] or {}
     headline = f"{folder.name}: {scored:,} of {summary['alleles']:,} alleles have a score."
     agreement = [
-        f"{PREDICTORS[name]} {signed(values['spearman'])}"
+        f"{VARIANT_PREDICTORS[name]} {signed(values['spearman'])}"
         for name, values in statistics.get("predictors", {}).items()
         if values["spearman"] is not None
     ]
@@ -132,9 +131,9 @@ def _variants_section(folder: Path, summary: Summary) -> list[str]:
     statuses = [(name, count, 100 * count / summary["alleles"]) for name, count in summary["status"].items()]
     parts = [table({"Status": None, "Alleles": ",", "%": ".2f"}, statuses)]
     if summary["statistics"]:
-        parts += [figure(folder, variants.AGREEMENT_FIGURE), _agreement_table(summary["statistics"])]
-        parts.append(figure(folder, variants.TRUTH_FIGURE))
-    return [*parts, figure(folder, variants.DISTRIBUTION_FIGURE)]
+        parts += [figure(folder, names.AGREEMENT_FIGURE), _agreement_table(summary["statistics"])]
+        parts.append(figure(folder, names.TRUTH_FIGURE))
+    return [*parts, figure(folder, names.DISTRIBUTION_FIGURE)]
 
 
 def _agreement_table(statistics: Summary) -> str:
@@ -145,11 +144,11 @@ def _agreement_table(statistics: Summary) -> str:
         columns |= {"Harmful": ",", "AUROC": ".3f", "Average precision": ".3f"}
         keys += ["harmful", "auroc", "average_precision"]
     rows, model_rows = [], set()
-    for group, predictors in variants.agreement_groups(statistics).items():
+    for group, predictors in agreement_groups(statistics).items():
         model_rows.add(len(rows))
         for name, values in predictors.items():
             shown = group.replace("_", " ") if name == "model" else ""
-            rows.append((shown, PREDICTORS[name], *(values[key] for key in keys)))
+            rows.append((shown, VARIANT_PREDICTORS[name], *(values[key] for key in keys)))
     return table(columns, rows, own=model_rows)
 
 
@@ -159,26 +158,26 @@ def _variants_provenance(folder: Path, summary: Summary) -> Lines:
 
 KINDS = (
     Kind(
-        summary=training.SUMMARY,
+        summary=names.TRAINING_SUMMARY,
         title="Training",
         section=_training_section,
         provenance=_training_provenance,
     ),
     Kind(
-        summary=evaluation.SUMMARY,
+        summary=names.EVALUATION_SUMMARY,
         title="Bits per base",
         section=_evaluation_section,
         provenance=_evaluation_provenance,
         headline=_evaluation_headline,
     ),
     Kind(
-        summary=chunks.SUMMARY,
+        summary=names.CHUNKS_SUMMARY,
         title="Learned chunks",
         section=_chunks_section,
         provenance=_chunks_provenance,
     ),
     Kind(
-        summary=variants.SUMMARY,
+        summary=names.VARIANTS_SUMMARY,
         title="Variants: {folder}",
         section=_variants_section,
         provenance=_variants_provenance,

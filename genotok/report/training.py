@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 
 from genotok.errors import InputError
 from genotok.report.json_files import read_json, write_json
+from genotok.report.names import TRAINING_FIGURE, TRAINING_SUMMARY
 from genotok.report.style import BLACK, GREY, MODEL, SERIES, SKY, WIDTH, save_figure, styled
 from genotok.training.monitor import METRICS_NAME, read_metrics
 
-FIGURE = "training"
-SUMMARY = "training.json"
 HIGHEST_BITS = 2.2  # a model without knowledge needs 2; the first steps are often far above
 MEAN_OVER = 20  # the running mean covers this part of the records
 
@@ -33,8 +32,8 @@ def report_training(run_folder: Path, out_folder: Path) -> None:
     """
     figure, data = training_curves(run_folder / METRICS_NAME)
     configuration = read_json(run_folder / "config.json")
-    save_figure(figure, data, out_folder, FIGURE)
-    write_json({"model": configuration, **_last_values(data)}, out_folder / SUMMARY)
+    save_figure(figure, data, out_folder, TRAINING_FIGURE)
+    write_json({"model": configuration, **_last_values(data)}, out_folder / TRAINING_SUMMARY)
 
 
 def training_table(metrics_jsonl: Path) -> pd.DataFrame:

@@ -11,6 +11,15 @@ from matplotlib.figure import Figure
 
 from genotok.evaluation.variant_effect import evaluate_variants
 from genotok.report.json_files import write_json
+from genotok.report.names import (
+    AGREEMENT_FIGURE,
+    DISTRIBUTION_FIGURE,
+    TRUTH_FIGURE,
+    VARIANT_PREDICTORS,
+    VARIANTS_SUMMARY,
+    agreement_groups,
+    signed,
+)
 from genotok.report.scored_alleles import about_scoring, read_alleles
 from genotok.report.style import (
     BASELINE,
@@ -26,21 +35,9 @@ from genotok.report.style import (
     styled,
 )
 
-DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
-    "llr_distribution",
-    "variant_effect",
-    "llr_against_truth",
-)
-SUMMARY = "variant_effect.json"
 BINS = 60
 TAIL = 0.002  # this part of the scores at either end is counted in the outermost bins
 FEWEST_OF_A_CLASS, MOST_CLASSES = 20, 8
-PREDICTORS = {
-    "model": "this model",
-    "transition": "transition or transversion",
-    "consequence": "consequence class",
-    "consequence_then_transition": "class, then transition",
-}
 
 
 def report_variants(
@@ -88,7 +85,7 @@ def report_variants(
         "scoring": about_scoring(scored_vcf),
         "statistics": statistics,
     }
-    write_json(summary, out_folder / SUMMARY)
+    write_json(summary, out_folder / VARIANTS_SUMMARY)
 
 
 def _quantiles(llr: pd.Series) -> dict[str, float] | None:
@@ -146,16 +143,6 @@ def _classes(scored: pd.DataFrame) -> dict[str, pd.Series]:
     return {name: scored["llr"][names == name] for name, _ in order}
 
 
-def signed(number: float, digits: int = 3) -> str:
-    """A number with its sign, and a minus as long as the plus."""
-    return f"{number:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def agreement_groups(statistics: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The predictors' statistics for `all` variants, then for each consequence class."""
-    return {"all": statistics["predictors"], **statistics.get("per_consequence", {})}
-
-
 def agreement_table(statistics: dict[str, Any]) -> pd.DataFrame:
     """Spearman's correlation with its interval: `variants` (`all` or a class), `predictor`, `n` and the rest."""
     rows = [
@@ -197,7 +184,7 @@ def variant_effect(statistics: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
 
 def _name_rows(axes: Axes, data: pd.DataFrame, places: pd.Series) -> None:
     """Name the predictor at each row, and the group of variants at its first row."""
-    axes.set_yticks(places, [PREDICTORS[name] for name in data["predictor"]])
+    axes.set_yticks(places, [VARIANT_PREDICTORS[name] for name in data["predictor"]])
     axes.tick_params(axis="y", length=0)
     for group, rows in data.groupby("variants", sort=False):
         name = "all variants" if group == "all" else group.replace("_", " ")

@@ -42,6 +42,7 @@ class Judge:
 
     Attributes:
         patched: how many records' REF took the place of the FASTA's letters.
+        unknown_contigs: the names in records that the FASTA has not.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Judge:
         self.letters = ReferenceLetters(reference)
         self._contigs: dict[str, ForwardStrand | None] = {}
         self.patched = 0
+        self.unknown_contigs: list[str] = []
 
     def contig(self, name: str) -> ForwardStrand | None:
         """The FASTA's contig that a VCF calls `name`, or None."""
@@ -69,11 +71,6 @@ class Judge:
         """The length of the contig that a VCF calls `name`, or None."""
         contig = self.contig(name)
         return contig.length if contig else None
-
-    @property
-    def unknown_contigs(self) -> list[str]:
-        """The names that were asked for and that the FASTA has not."""
-        return [name for name, contig in self._contigs.items() if contig is None]
 
     def judge(self, record: Record) -> list[Verdict]:
         """A verdict for each ALT allele; none for a record without ALT.
@@ -96,6 +93,8 @@ class Judge:
         contig = self.contig(record.contig)
         start, ref = record.position - 1, spelled(record.ref)
         if contig is None:
+            if record.contig not in self.unknown_contigs:
+                self.unknown_contigs.append(record.contig)
             return Site(contig, start, ref, "unknown_contig")
         here = contig.fetch(start, start + len(ref))
         if here == ref and start >= 0:

@@ -45,7 +45,8 @@ def split_vcf(vcf: str | Path, pieces: Sequence[str | Path]) -> list[int]:
 def gather_vcfs(pieces: Sequence[str | Path], output: str | Path, command: str | None = None) -> None:
     """Put scored pieces together in the order given, with an index.
 
-    The file is, byte by byte, the one that scoring the whole VCF at once writes under the same command.
+    The file is the one that scoring the whole VCF at once writes under the same command, but for the last digit
+    of scores: windows are computed in other company, and sums are rounded.
 
     Args:
         pieces: as `genotok.variants.score.score_vcf` wrote them.

@@ -30,8 +30,8 @@ from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, w
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
 from genotok.variants.vcf_output import VcfBody, open_vcf_output, output_kind
 
-POOL_WINDOWS = 1 << 13
-POOL_BYTES = 1 << 26  # of records: those with many thousand samples are long
+PORTION_BATCHES = 32  # windows of so many batches are pooled
+PORTION_BYTES = 1 << 26  # of records: those with many thousand samples are long
 CHOICES = {
     "strands": ("both", "forward"),
     "ref_mismatch": ("error", "skip", "use-vcf"),
@@ -119,7 +119,8 @@ def score_vcf(
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
-        digest = in_background(lambda: Reference(reference).digest)
+        another_handle = Reference(reference)
+        digest = in_background(lambda: another_handle.digest)
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
@@ -127,8 +128,8 @@ def score_vcf(
 
         if output == "-":
             describe()
-        sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         table = stack.enter_context(open_table(Path(parquet))) if parquet else None
+        sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
         pool = WindowPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
@@ -221,7 +222,7 @@ def _score_records(
 def _portions(
     source: Iterable[Record], judge: Judge, pool: WindowPool
 ) -> Iterator[list[tuple[Record, list[Allele]]]]:
-    """Cut the records into portions of some thousand windows, which wait in the pool when a portion is given."""
+    """Cut the records into portions, whose windows wait in the pool when a portion is given."""
     portion, size = [], 0
     for record in source:
         alleles = [
@@ -230,7 +231,7 @@ def _portions(
         ]
         portion.append((record, alleles))
         size += sum(map(len, record.columns))
-        if len(pool) >= POOL_WINDOWS or size >= POOL_BYTES:
+        if len(pool) >= PORTION_BATCHES * pool.batch_size or size >= PORTION_BYTES:
             yield portion
             portion, size = [], 0
     if portion:

@@ -73,7 +73,7 @@ def open_table(path: Path) -> Iterator[ScoreTable]:
 def gather_tables(parquets: Iterable[Path], output: Path) -> None:
     """Put the tables of consecutive pieces of a VCF into one, in the order given.
 
-    The file is, byte by byte, the one that scoring the whole VCF at once writes.
+    Rows and row groups are those of scoring the whole VCF at once.
 
     Raises:
         InputError: a file cannot be read, or is no table of scores.

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -129,7 +129,7 @@ def open_vcf_output(
             for path in (records, index):
                 leftovers.callback(path.unlink, missing_ok=True)
             sink = _open_sink(records, kind == "vcf.gz")
-            leftovers.callback(sink.close)
+            leftovers.callback(_close_anyway, sink)
             body = VcfBody(sink, header, length_of, header_first=False)
             yield body
             suffix = _assemble(Path(output), whole, records, body, index if indexed else None)
@@ -141,6 +141,12 @@ def open_vcf_output(
 
 def _open_sink(path: Path, compressed: bool) -> BinaryIO:
     return pysam.BGZFile(str(path), f"wb{COMPRESSION_LEVEL}") if compressed else open(path, "wb")
+
+
+def _close_anyway(sink: BinaryIO) -> None:
+    """Close what is to be thrown away, or has been closed; a full disk has been reported by then."""
+    with suppress(OSError):
+        sink.close()
 
 
 def _assemble(output: Path, whole: Path, records: Path, body: VcfBody, index: Path | None) -> str:

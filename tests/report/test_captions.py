@@ -7,19 +7,11 @@ import jinja2
 import pytest
 import yaml
 
-from genotok.report import chunks, evaluation, training, variants
+from genotok.report import names
 from genotok.report.captions import CAPTIONS, TITLES
 
 ROOT = Path(__file__).resolve().parents[2]
-FIGURES = {
-    training.FIGURE,
-    evaluation.BITS_FIGURE,
-    evaluation.CHUNKS_FIGURE,
-    chunks.FIGURE,
-    variants.DISTRIBUTION_FIGURE,
-    variants.AGREEMENT_FIGURE,
-    variants.TRUTH_FIGURE,
-}
+FIGURES = {value for name, value in vars(names).items() if name.endswith("_FIGURE")}
 
 
 def test_every_figure_has_a_caption():

@@ -6,13 +6,15 @@ import pandas as pd
 import pytest
 
 from genotok.errors import InputError
+from genotok.evaluation import bits_per_base
+from genotok.report import evaluation
 from genotok.report.evaluation import (
     bits_against_baselines,
     bits_table,
     chunk_length_histogram,
-    predictor_label,
     report_evaluation,
 )
+from genotok.report.names import predictor_label
 
 
 @pytest.fixture
@@ -88,6 +90,7 @@ def test_chunk_lengths(metrics):
 
 
 def test_the_longest_bin_says_that_it_holds_longer_ones(metrics):
+    assert evaluation.LONGEST_LISTED_CHUNK == bits_per_base.LONGEST_LISTED_CHUNK
     metrics["stages"] = [{"stage": 0, "chunks": 4, "mean_length": 50.0, "lengths": {"3": 1, "64": 3}}]
     axes = chunk_length_histogram(metrics)[0].axes[0]
     assert axes.get_xticklabels()[-1].get_text() == "≥ 64"

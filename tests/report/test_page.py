@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -195,6 +197,12 @@ def test_many_contigs(results, tmp_path):
     assert [row[1] for row in rows] == [f"c{n}" for n in range(72, 22, -1)]
     assert "23 shorter contigs are left out here; they are in bits_per_base.tsv." in "".join(page.words)
     assert page.table("Predictor")["this model"][1] == "\N{EN DASH}"
+
+
+def test_starts_at_once():
+    """The page needs neither torch nor matplotlib."""
+    code = "import sys, genotok.report.page; print({'torch', 'matplotlib', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_nothing_to_show(tmp_path):

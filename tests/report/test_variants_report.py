@@ -8,13 +8,13 @@ import pytest
 
 from genotok.errors import InputError
 from genotok.evaluation.variant_effect import evaluate_variants
+from genotok.report.names import signed
 from genotok.report.scored_alleles import read_alleles
 from genotok.report.variants import (
     agreement_table,
     llr_against_truth,
     report_variants,
     score_distribution,
-    signed,
     variant_effect,
 )
 

@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_said_and_an_earlier_one_serves(
     assert results(tmp_path) == uninterrupted
 
 
-LONG = {"steps": 200, "checkpoint_every": 4}
+LONG = {"steps": 120, "checkpoint_every": 4}
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def signalled(shards, folder, number):
     running = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
-    metrics, give_up = folder / "metrics.jsonl", time.monotonic() + 60
+    metrics, give_up = folder / "metrics.jsonl", time.monotonic() + 120
     while not metrics.is_file() or metrics.read_text().count("\n") < 9:
         assert running.poll() is None, running.stderr.read()
         assert time.monotonic() < give_up

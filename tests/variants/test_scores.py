@@ -249,12 +249,13 @@ def test_variants_across_portions_and_blocks(score, monkeypatch):
         ("c", pos, LETTERS[pos - 1], "ACGT".replace(LETTERS[pos - 1], "")[1]) for pos in range(5, 195, 5)
     ]
     whole = score({"c": LETTERS}, records)
-    monkeypatch.setattr("genotok.variants.score.POOL_WINDOWS", 5)
     monkeypatch.setattr("genotok.variants.letters.BLOCK", 16)
-    cut = score({"c": LETTERS}, records)
-    for one, other in zip(whole, cut, strict=True):
-        assert one.place == other.place
-        assert one.llr == pytest.approx(other.llr, abs=1e-5, rel=1e-5)
+    for name, value in (("PORTION_BATCHES", 1), ("PORTION_BYTES", 10)):
+        monkeypatch.setattr(f"genotok.variants.score.{name}", value)
+        cut = score({"c": LETTERS}, records, batch_size=5)
+        for one, other in zip(whole, cut, strict=True):
+            assert one.place == other.place
+            assert one.llr == pytest.approx(other.llr, abs=1e-5, rel=1e-5)
 
 
 def test_a_model_that_gives_no_number_is_an_error(score, model, tmp_path):

@@ -1,6 +1,5 @@
 """A small workflow on pieces of real genomes, run by Snakemake for real."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,9 +79,9 @@ class Workflow:
         return done
 
     def start(self) -> subprocess.Popen:
-        """Start Snakemake in a session of its own."""
-        with open(os.devnull, "w") as nothing:
-            return subprocess.Popen(self.command(), cwd=self.folder, stdout=nothing, stderr=nothing)
+        """Start Snakemake; what it says goes to `snakemake.log`."""
+        with open(self.folder / "snakemake.log", "w") as log:
+            return subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
 
     def rules_to_run_with(self, section: str, key: str, value: object) -> set[str]:
         """The rules that Snakemake would run if one key of the configuration were another."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pyarrow.parquet
 import pysam
@@ -79,11 +80,11 @@ def test_the_report_is_made_offline(finished):
     assert "bits_per_base.svg" in report
 
 
-def wait_for(path, process: subprocess.Popen, seconds: float = 200) -> None:
+def wait_for(path: Path, process: subprocess.Popen, log: Path, seconds: float = 200) -> None:
     """Wait until a file or folder is there."""
     end = time.monotonic() + seconds
     while not path.exists():
-        assert process.poll() is None, f"snakemake ended before {path} was there"
+        assert process.poll() is None, f"snakemake ended before {path} was there:\n{log.read_text()[-4000:]}"
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.02)
 
@@ -101,7 +102,7 @@ def test_killed_at_any_rule_the_results_are_the_same(finished, tmp_path):
         logs / "results_page.log",
     ):
         process = workflow.start()
-        wait_for(marker, process)
+        wait_for(marker, process, workflow.folder / "snakemake.log")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         workflow.run("--unlock")

@@ -1,0 +1,40 @@
+"""What the figures and the results page call things: their files, and the predictors that they compare.
+
+Nothing heavy is imported here, so that the page is made at once.
+"""
+
+from typing import Any
+
+TRAINING_FIGURE, TRAINING_SUMMARY = "training", "training.json"
+BITS_FIGURE, LENGTHS_FIGURE, EVALUATION_SUMMARY = "bits_per_base", "chunk_lengths", "evaluation.json"
+CHUNKS_FIGURE, CHUNKS_SUMMARY = "chunks", "chunks.json"
+DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
+    "llr_distribution",
+    "variant_effect",
+    "llr_against_truth",
+)
+VARIANTS_SUMMARY = "variant_effect.json"
+
+VARIANT_PREDICTORS = {
+    "model": "this model",
+    "transition": "transition or transversion",
+    "consequence": "consequence class",
+    "consequence_then_transition": "class, then transition",
+}
+
+
+def predictor_label(name: str) -> str:
+    """What people call the model or a baseline of `genotok evaluate`."""
+    if name.startswith("markov_") and name != "markov_mixture":
+        return f"Markov, order {name.removeprefix('markov_')}"
+    return {"model": "this model", "uniform": "uniform", "markov_mixture": "Markov, mixture"}.get(name, name)
+
+
+def signed(number: float, digits: int = 3) -> str:
+    """A number with its sign, and a minus as long as the plus."""
+    return f"{number:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def agreement_groups(statistics: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The predictors' statistics for `all` variants, then for each consequence class."""
+    return {"all": statistics["predictors"], **statistics.get("per_consequence", {})}

@@ -1,0 +1,203 @@
+"""The command line as a user meets it: a process with an exit code, standard output and standard error."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pysam
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import genotok
+
+REPOSITORY = Path(__file__).parents[1]
+DATA = REPOSITORY / "tests" / "data"
+LAMBDA = REPOSITORY / "resources" / "genomes" / "lambda.fa.gz"
+
+VERBS = [
+    ["fetch"],
+    ["tokenize"],
+    ["shards", "merge"],
+    ["train"],
+    ["evaluate"],
+    ["import"],
+    ["score"],
+    ["tokens"],
+    ["vcf", "split"],
+    ["vcf", "gather"],
+    ["vcf", "gather-tables"],
+    ["report", "training"],
+    ["report", "evaluation"],
+    ["report", "chunks"],
+    ["report", "variants"],
+    ["report", "page"],
+]
+
+SETTINGS = """
+shards: shards
+model:
+  layout: [m1, [T1], m1]
+  d_model: [16, 16]
+  d_intermediate: [0, 32]
+  attention: {heads: 2, rotary_dim: 8, window: -1}
+  mamba2: {d_state: 8, head_dim: 16, chunk_size: 16}
+steps: 3
+batch_size: 2
+threads: 1
+"""
+
+
+def genotok_command(folder: Path, *words: str, text_in: str | None = None) -> subprocess.CompletedProcess:
+    """Run `genotok` in a folder."""
+    command = [sys.executable, "-m", "genotok", *map(str, words)]
+    return subprocess.run(command, cwd=folder, input=text_in, text=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder in which the verbs were run by hand, one after the other."""
+    folder = tmp_path_factory.mktemp("by_hand")
+    (folder / "train.yaml").write_text(SETTINGS)
+    fasta = folder / "genome.fa.gz"
+    for words in (
+        ["fetch", LAMBDA, "-o", fasta],
+        ["tokenize", fasta, "-o", "shards", "--window", "2048", "--test", "NC_001416.1"],
+        ["tokenize", fasta, "-o", "shards", "--window", "2048", "--name", "phage"],
+        ["train", "train.yaml", "-o", "run"],
+    ):
+        done = genotok_command(folder, *words)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_with_an_example(tmp_path, verb):
+    """`--help` ends well and shows a command line."""
+    done = genotok_command(tmp_path, *verb, "--help")
+    assert done.returncode == 0
+    assert f"Example: genotok {' '.join(verb)}" in " ".join(done.stdout.split())
+
+
+def test_help_answers_at_once(tmp_path):
+    """Help takes less than a second of computing, since no room is imported for it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert genotok_command(tmp_path, "--help").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 1
+
+
+def test_version(tmp_path):
+    """`--version` prints the package's version."""
+    assert genotok_command(tmp_path, "--version").stdout.split() == ["genotok", genotok.__version__]
+
+
+def test_an_imported_hnet_gives_the_official_numbers(tmp_path):
+    """`genotok import hnet`, then the logits of the official implementation."""
+    stem = DATA / "hnet" / "hnet_1stage_tiny"
+    done = genotok_command(tmp_path, "import", "hnet", f"{stem}.json", f"{stem}.safetensors", "-o", "model")
+    assert done.returncode == 0, done.stderr
+    model = genotok.GenomicLM.from_pretrained(tmp_path / "model")
+    official = load_file(f"{stem}.io.safetensors")
+    for document in range(3):
+        ids = official[f"doc{document}.input_ids"][None]
+        with torch.no_grad():
+            output = model(ids, labels=ids)
+        torch.testing.assert_close(output.logits[0], official[f"doc{document}.logits"], atol=2e-5, rtol=0)
+        mask = official[f"doc{document}.stage0.boundary_mask"].bool()
+        assert torch.equal(output.boundaries[0].mask[0], mask)
+        assert abs(output.loss.item() - official[f"doc{document}.ce"].item()) < 1e-5
+
+
+def test_verbs_by_hand(work):
+    """Evaluating, scoring and looking at tokens with a model that was trained by hand."""
+    vcf = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
+    with pysam.FastaFile(str(work / "genome.fa.gz")) as fasta:
+        ref = fasta.fetch("NC_001416.1", 999, 1000)
+    alt = "A" if ref != "A" else "C"
+    (work / "in.vcf").write_text(vcf + f"NC_001416.1\t1000\t.\t{ref}\t{alt}\t.\t.\t.\n")
+    done = genotok_command(work, "evaluate", "run", "shards", "--split", "train", "-o", "metrics.json")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((work / "metrics.json").read_text())
+    assert metrics["model"]["nucleotides"] == 48_502
+    assert metrics["contigs"][0]["genome"] == "phage"
+    done = genotok_command(work, "score", "in.vcf", "-r", "genome.fa.gz", "-m", "run", "-o", "out.vcf.gz")
+    assert done.returncode == 0, done.stderr
+    with pysam.VariantFile(str(work / "out.vcf.gz")) as scored:
+        (record,) = scored.fetch("NC_001416.1", 990, 1010)
+    assert record.info["GENOTOK_STATUS"] == ("ok",)
+    piped = genotok_command(
+        work,
+        "score",
+        "-",
+        "-r",
+        "genome.fa.gz",
+        "-m",
+        "run",
+        "-o",
+        "-",
+        text_in=(work / "in.vcf").read_text(),
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert piped.stdout.splitlines()[-1].split("\t")[:2] == ["NC_001416.1", "1000"]
+    region = "NC_001416.1:1,001-1,100"
+    done = genotok_command(
+        work, "tokens", "genome.fa.gz", "-m", "run", "--region", region, "-o", "chunks.bed"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in (work / "chunks.bed").read_text().splitlines()]
+    assert rows[0][1] == "1000"
+    assert rows[-1][2] == "1100"
+
+
+def test_several_contigs_behind_one_option(work):
+    """`--valid A B`: words behind the option until the next option or a file."""
+    (work / "two.fa").write_text(">a\nACGT\n>b\nACGT\n>c\nACGT\n")
+    words = ["--valid", "a", "b", "two.fa", "--test", "c", "-o", "several", "--window", "4"]
+    done = genotok_command(work, "tokenize", *words)
+    assert done.returncode == 0, done.stderr
+    contigs = json.loads((work / "several" / "manifest.json").read_text())["contigs"]
+    assert [contig["split"] for contig in contigs] == ["valid", "valid", "test"]
+
+
+BAD_INPUT = [
+    (["fetch", "no_such_file.fa", "-o", "x.fa.gz"], "no_such_file.fa"),
+    (["tokenize", "missing.fa", "-o", "x"], "missing.fa"),
+    (["tokenize", "train.yaml", "-o", "x"], "train.yaml"),
+    (["tokenize", "genome.fa.gz", "-o", "x", "--test", "chr9"], "chr9"),
+    (["tokenize", "genome.fa.gz", "-o", "x", "--window", "10", "--stride", "11"], "stride"),
+    (["tokenize", "genome.fa.gz", "-o", "x", "--tokenizer", "words"], "words"),
+    (["shards", "merge", "run", "-o", "x"], "run"),
+    (["train", "missing.yaml", "-o", "x"], "missing.yaml"),
+    (["train", "wrong_key.yaml", "-o", "x"], "stepz"),
+    (["train", "wrong_type.yaml", "-o", "x"], "steps"),
+    (["train", "wrong_model.yaml", "-o", "x"], "layout"),
+    (["train", "train.yaml", "-o", "run"], "--resume"),
+    (["evaluate", "shards", "shards", "-o", "x.json"], "config.json"),
+    (["evaluate", "run", "shards", "-o", "x.json", "--split", "test"], "test"),
+    (["import", "hnet", "train.yaml", "run/model.safetensors", "-o", "x"], "train.yaml"),
+    (["import", "gpt", "run/config.json", "run/model.safetensors", "-o", "x"], "gpt"),
+    (["score", "missing.vcf", "-r", "genome.fa.gz", "-m", "run", "-o", "x.vcf.gz"], "missing.vcf"),
+    (["score", "train.yaml", "-r", "genome.fa.gz", "-m", "run", "-o", "x.vcf.gz"], "train.yaml"),
+    (["tokens", "genome.fa.gz", "-m", "run", "--region", "NC_001416.1:0-5", "-o", "x.bed"], "NC_001416.1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), BAD_INPUT, ids=lambda value: "" if isinstance(value, list) else value
+)
+def test_bad_input_is_one_sentence(work, words, named):
+    """Exit code 2, the offending thing in one line, no traceback, nothing written."""
+    (work / "wrong_key.yaml").write_text(SETTINGS + "stepz: 3\n")
+    (work / "wrong_type.yaml").write_text(SETTINGS.replace("steps: 3", "steps: many"))
+    (work / "wrong_model.yaml").write_text(SETTINGS.replace("[m1, [T1], m1]", "[q1]"))
+    before = sorted(work.iterdir())
+    done = genotok_command(work, *words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    complaint = done.stderr.strip().splitlines()[-1]
+    assert complaint.startswith("genotok: ")
+    assert named in complaint
+    assert sorted(work.iterdir()) == before

@@ -40,8 +40,9 @@ CAPTIONS = {
     "llr_distribution": (
         "Log-likelihood ratio ln p(ALT) - ln p(REF) of the scored alleles, in nats: negative where the model finds "
         "ALT less likely. There is a panel for each consequence class, where classes are known, with the median "
-        "as an orange line, the highest median on top. The outermost bins hold the tails as well. A model that "
-        "knows the constraint on proteins puts nonsense and missense alleles below synonymous ones."
+        "as an orange line: the highest median on top, rare classes together at the bottom. The outermost bins "
+        "hold the tails as well. A model that knows the constraint on proteins puts nonsense and missense alleles "
+        "below synonymous ones."
     ),
     "variant_effect": (
         "Spearman's rank correlation between scores and measured effects, with its 95 % bootstrap interval: +1 is "

@@ -22,7 +22,9 @@ app = typer.Typer(
     help="Genomic language models that learn their own tokens, and variant scoring with them.",
 )
 shards_app = typer.Typer(no_args_is_help=True, help="Folders of shards.")
-vcf_app = typer.Typer(no_args_is_help=True, help="Cutting a VCF into pieces, and putting scored pieces together.")
+vcf_app = typer.Typer(
+    no_args_is_help=True, help="Cutting a VCF into pieces, and putting scored pieces together."
+)
 report_app = typer.Typer(no_args_is_help=True, help="Figures, their data, and the results page.")
 app.add_typer(shards_app, name="shards")
 app.add_typer(vcf_app, name="vcf")
@@ -87,9 +89,13 @@ def fetch(
     output: Annotated[Path, typer.Option("-o", "--output", help="`.fa.gz` (BGZF) or `.fa`; indexed.")],
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of what is downloaded.")] = None,
     md5: Annotated[str | None, typer.Option(help="Expected MD5 of what is downloaded.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte before an attempt fails.")] = 30,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a byte before an attempt fails.")
+    ] = 30,
     retries: Annotated[int, typer.Option(min=0, help="Attempts after the first.")] = 5,
-    raw: Annotated[bool, typer.Option("--raw", help="Write what was downloaded, checked but not converted.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write what was downloaded, checked but not converted.")
+    ] = False,
 ) -> None:
     """Get a genome and write it as indexed FASTA.
 
@@ -107,8 +113,12 @@ def tokenize(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
     tokenizer: Annotated[str, typer.Option(help="`nucleotide` or `byte`.")] = "nucleotide",
     window: Annotated[int, typer.Option(min=1, help="Letters a window.")] = 8192,
-    stride: Annotated[int | None, typer.Option(min=1, help="Letters between windows.  [default: window]")] = None,
-    valid: Annotated[list[str] | None, typer.Option(help="Contigs for validation.", metavar="CONTIG...")] = None,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Letters between windows.  [default: window]")
+    ] = None,
+    valid: Annotated[
+        list[str] | None, typer.Option(help="Contigs for validation.", metavar="CONTIG...")
+    ] = None,
     test: Annotated[list[str] | None, typer.Option(help="Contigs for testing.", metavar="CONTIG...")] = None,
     rest: Annotated[str, typer.Option(help="Split of all other contigs: train, valid or test.")] = "train",
     name: Annotated[list[str] | None, typer.Option(help="Name of each genome.  [default: file name]")] = None,
@@ -151,7 +161,9 @@ def merge_shards(
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings; `-` reads standard input.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")
+    ],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
     restart_if_changed: Annotated[
         bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
@@ -227,7 +239,9 @@ def score(
     vcf: Annotated[str, typer.Argument(metavar="VCF", help="VCF, VCF.gz or BCF; `-` reads standard input.")],
     reference: Annotated[Path, typer.Option("-r", "--reference", help="FASTA, plain or BGZF.")],
     model: Model,
-    output: Annotated[str, typer.Option("-o", "--output", help="`.vcf.gz`, `.vcf`, `.bcf`; `-` writes to stdout.")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="`.vcf.gz`, `.vcf`, `.bcf`; `-` writes to stdout.")
+    ],
     window: Annotated[int, typer.Option(min=2, help="Letters around each variant.")] = 512,
     strands: Annotated[str, typer.Option(help="`both` or `forward`.")] = "both",
     ref_mismatch: Annotated[str, typer.Option(help="`error`, `skip` or `use-vcf`.")] = "skip",
@@ -235,9 +249,13 @@ def score(
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")
+    ] = None,
     device: Device = "auto",
-    precision: Precision = "auto",
+    precision: Annotated[
+        str, typer.Option(help="`auto` (fp32, for scores that repeat), `fp32` or `bf16`.")
+    ] = "auto",
     threads: Threads = 2,
 ) -> None:
     """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
@@ -271,6 +289,7 @@ def tokens(
     region: Annotated[str, typer.Option(help="CONTIG:START-END, 1-based, both ends included.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="BED file to write (`.bed` or `.bed.gz`).")],
     track: Annotated[str | None, typer.Option(help="Name for a genome browser's track line.")] = None,
+    window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 2,
@@ -281,7 +300,7 @@ def tokens(
     """
     from genotok.interpret.chunks import chunks_of_region, write_bed
 
-    settings = {"device": device, "precision": precision, "threads": threads}
+    settings = {"window": window, "device": device, "precision": precision, "threads": threads}
     write_bed(chunks_of_region(model, fasta, region, **settings), output, track)
 
 
@@ -327,11 +346,15 @@ def gather_score_tables(
     gather_tables(pieces, output)
 
 
-Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")
+]
 
 
 @report_app.command("training")
-def report_training_curves(run: Annotated[Path, typer.Argument(help="Folder of the run.")], output: Folder) -> None:
+def report_training_curves(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")], output: Folder
+) -> None:
     """Loss curves of a run.
 
     Example: `genotok report training run -o figures/training`
@@ -360,6 +383,7 @@ def report_chunk_picture(
     model: Model,
     region: Annotated[str, typer.Option(help="CONTIG:START-END, 1-based, both ends included.")],
     output: Folder,
+    window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
     threads: Threads = 2,
 ) -> None:
     """A picture of the learned chunks along a region.
@@ -368,7 +392,7 @@ def report_chunk_picture(
     """
     from genotok.report.chunks import report_chunks
 
-    report_chunks(model, fasta, region, output, threads=threads)
+    report_chunks(model, fasta, region, output, window=window, threads=threads)
 
 
 @report_app.command("variants")

@@ -78,11 +78,10 @@ class Trainer:
             Terminated: SIGTERM came; a checkpoint has been written.
         """
         with sole_writer(self.folder):
-            self._find_start(resume, restart_if_changed)
-            self._run_to_end()
+            records = self._find_start(resume, restart_if_changed)
+            self._run_to_end(Monitor(self.folder, self.step, records))
 
-    def _run_to_end(self) -> None:
-        monitor = Monitor(self.folder, self.step)
+    def _run_to_end(self, monitor: Monitor) -> None:
         total = self.config.steps * self.config.batch_size * self.batches.dataset.manifest.window
         with progress("train", total, "bases") as bar, sigterm_noted() as terminated:
             bar.resume_at(self.step * total // self.config.steps)
@@ -90,16 +89,17 @@ class Trainer:
                 self._train_step(monitor, bar)
                 self._validate_and_save(monitor)
                 if terminated():
-                    self.save_checkpoint()
+                    self.save_checkpoint(monitor.records)
                     monitor.close()
                     raise Terminated(f"{self.folder}: stopped at step {self.step}; go on with --resume")
         monitor.close()
         self.model.save_pretrained(self.folder)
 
-    def _find_start(self, resume: bool, restart_if_changed: bool) -> None:
+    def _find_start(self, resume: bool, restart_if_changed: bool) -> str:
+        """Load the checkpoint to go on from, if any; returns the metrics up to it."""
         checkpoints = list_checkpoints(self.folder / "checkpoints")
         if not checkpoints:
-            return
+            return ""
         if not resume:
             raise InputError(
                 f"{self.folder}: holds a run already; go on with --resume or choose another folder"
@@ -109,13 +109,15 @@ class Trainer:
             load_checkpoint(checkpoints[-1], self.model, self.optimizer)
             self.step = state["step"]
             self.batches.restore(state["sampler"])
-        elif restart_if_changed:
-            print(f"{self.folder}: settings or data have changed; training begins anew", file=sys.stderr)
-            shutil.rmtree(self.folder / "checkpoints")
-        else:
+            return state["metrics"]
+        if not restart_if_changed:
             raise InputError(
                 f"{checkpoints[-1]}: is a checkpoint of other settings or other data; choose another folder"
             )
+        print(f"{self.folder}: settings or data have changed; training begins anew", file=sys.stderr)
+        for left in ("checkpoints", "tensorboard"):
+            shutil.rmtree(self.folder / left, ignore_errors=True)
+        return ""
 
     def _train_step(self, monitor: Monitor, bar: Progress) -> None:
         began = time.monotonic()
@@ -157,7 +159,7 @@ class Trainer:
         if due and self.validation:
             monitor.write(self.step, "valid", {"bits_per_base": self.validate()})
         if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
-            self.save_checkpoint()
+            self.save_checkpoint(monitor.records)
 
     def validate(self) -> float:
         """Bits per base over the validation windows."""
@@ -173,9 +175,9 @@ class Trainer:
             count += batch.nucleotides
         return nats / count / math.log(2)
 
-    def save_checkpoint(self) -> None:
-        """Write a checkpoint of the current step."""
-        state = {"identity": self.identity, "sampler": self.batches.state()}
+    def save_checkpoint(self, metrics: str) -> None:
+        """Write a checkpoint of the current step, with the metrics up to it."""
+        state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
         folder = self.folder / "checkpoints"
         save_checkpoint(folder, self.step, self.model, self.optimizer, state, self.config.keep_checkpoints)
 

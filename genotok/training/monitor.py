@@ -8,29 +8,30 @@ METRICS_NAME = "metrics.jsonl"
 
 
 class Monitor:
-    """Appends records to `metrics.jsonl` and shows them in TensorBoard.
+    """Writes records to `metrics.jsonl` and shows them in TensorBoard.
 
     `metrics.jsonl` holds nothing that depends on the clock, so that an interrupted run that goes on ends with
     the same bytes as one that was not; speed goes to TensorBoard alone.
 
     Args:
         folder: of the run.
-        step: steps that are done; records behind it, left by an interrupted run, are dropped.
+        step: steps that are done.
+        records: the text of `metrics.jsonl` up to that step, from the checkpoint. The file itself may have run
+            ahead of the checkpoint, or have been removed.
     """
 
-    def __init__(self, folder: Path, step: int):
+    def __init__(self, folder: Path, step: int, records: str):
         self.path = folder / METRICS_NAME
-        kept = []
-        if step and self.path.is_file():
-            kept = [line for line in self.path.read_text().splitlines() if _step_of(line) <= step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        self.records = records
+        self.path.write_text(records)
         self._board = _tensorboard(folder / "tensorboard", step)
 
     def write(self, step: int, split: str, values: dict[str, Any]) -> None:
         """Note values of one step (1-based) of the split `train` or `valid`."""
-        record = {"step": step, "split": split, **values}
+        line = json.dumps({"step": step, "split": split, **values}) + "\n"
+        self.records += line
         with open(self.path, "a") as handle:
-            handle.write(json.dumps(record) + "\n")
+            handle.write(line)
         for key, value in values.items():
             if isinstance(value, list):
                 for stage, part in enumerate(value):
@@ -52,13 +53,6 @@ class Monitor:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a `metrics.jsonl`."""
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return float("inf")  # the last line of a killed run may be cut
 
 
 def _tensorboard(folder: Path, step: int):

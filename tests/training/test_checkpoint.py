@@ -12,7 +12,7 @@ from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_
 from genotok.training.loop import Trainer
 from genotok.training.objective import objective
 
-STATE = {"identity": "x", "sampler": {"epoch": 1, "position": 2}}
+STATE = {"identity": "x", "sampler": {"epoch": 1, "position": 2}, "metrics": ""}
 
 
 def stepped(toy_shards, folder, steps, seed=1):

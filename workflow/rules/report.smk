@@ -93,8 +93,9 @@ rule report_chunks:
         region=region(),
     shell:
         "(genotok report chunks {input.fasta:q} -m {params.model:q} --region {params.region:q} "
-        "-o {params.folder:q} && genotok tokens {input.fasta:q} -m {params.model:q} "
-        "--region {params.region:q} -o {output.bed:q}) > {log:q} 2>&1"
+        "--window {params.window} -o {params.folder:q} && "
+        "genotok tokens {input.fasta:q} -m {params.model:q} --region {params.region:q} "
+        "--window {params.window} -o {output.bed:q}) > {log:q} 2>&1"
 
 
 rule report_variants:

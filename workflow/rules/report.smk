@@ -91,6 +91,7 @@ rule report_chunks:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
         region=region(),
+        window=config["tokenize"]["window"],
     shell:
         "(genotok report chunks {input.fasta:q} -m {params.model:q} --region {params.region:q} "
         "--window {params.window} -o {params.folder:q} && "

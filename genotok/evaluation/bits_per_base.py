@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import torch
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.evaluation.markov import fit_markov_baselines
+from genotok.evaluation.adaptive_markov import AdaptiveMarkov
+from genotok.evaluation.markov import Baseline, fit_markov_baselines
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_lengths
 from genotok.models.likelihood import next_token_log_likelihood
 from genotok.progress import progress
+from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset, Window, contig_sequences
 from genotok.shards.sampler import batches_in_order
 from genotok.tokenizers import load_tokenizer
@@ -89,7 +92,8 @@ def evaluate(
 
     Bits per base are the sum of -log2 p over the certain nucleotides, divided by their number; ambiguous
     letters are left out. Where windows overlap, each nucleotide counts once, in the first window that holds it.
-    The Markov models are tuned on the split `valid` where there is one.
+    The Markov models are tuned on the split `valid` where there is one. `adaptive` learns from the contig itself
+    while it reads, as a compressor does; it is no rival of a frozen model, but says what a contig tells of itself.
 
     Returns:
         JSON values without anything that depends on the clock: the same input gives the same bytes.
@@ -108,6 +112,7 @@ def evaluate(
         )
     tallies, chunks = _model_bits(model, dataset, batch_size, precision)
     baselines = baseline_bits(shards, split, orders)
+    adaptive = contig_bits(shards, split, {"adaptive": AdaptiveMarkov()})["adaptive"]
     return {
         "split": split,
         "model_sha256": model.content_hash(),
@@ -115,6 +120,7 @@ def evaluate(
         "window": dataset.manifest.window,
         "model": _total(tallies),
         "baselines": {name: _total(contigs) for name, contigs in baselines.items()},
+        "adaptive": _total(adaptive),
         "contigs": [
             {
                 "genome": genome,
@@ -171,9 +177,9 @@ def baseline_bits(
     shards: Path, split: str, orders: tuple[int, ...]
 ) -> dict[str, dict[tuple[str, str], Tally]]:
     """Bits of each contig of a split under the uniform and the Markov models, by the model's name."""
-    dataset = ShardDataset(shards, split)
-    codes = load_tokenizer(dataset.manifest.tokenizer).nucleotide_code
-    splits = {file.split for file in dataset.manifest.files}
+    _, manifest = read_manifest(shards)
+    codes = load_tokenizer(manifest.tokenizer).nucleotide_code
+    splits = {file.split for file in manifest.files}
     train, valid = (
         [codes[ids] for _, ids in contig_sequences(shards, name)] if name in splits else []
         for name in ("train", "valid")
@@ -181,9 +187,17 @@ def baseline_bits(
     if not train:
         raise InputError(f"{shards}: the split 'train' holds nothing to train the Markov baselines on")
     baselines = fit_markov_baselines(train, valid, orders)
-    result: dict[str, dict[tuple[str, str], Tally]] = {name: {} for name in baselines}
+    return contig_bits(shards, split, baselines)
+
+
+def contig_bits(
+    shards: Path, split: str, models: Mapping[str, Baseline]
+) -> dict[str, dict[tuple[str, str], Tally]]:
+    """Bits of each contig of a split under models that read a contig as a whole, by the model's name."""
+    codes = load_tokenizer(read_manifest(shards)[1].tokenizer).nucleotide_code
+    result: dict[str, dict[tuple[str, str], Tally]] = {name: {} for name in models}
     for window, ids in contig_sequences(shards, split):
-        for name, baseline in baselines.items():
+        for name, baseline in models.items():
             tally = result[name].setdefault((window.genome, window.contig), Tally())
             bits = -baseline.log2_probability(codes[ids])
             certain = ~np.isnan(bits)

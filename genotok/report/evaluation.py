@@ -51,7 +51,7 @@ def read_metrics_json(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, or a part is missing.
     """
     metrics = read_json(path)
-    for key in ("model", "baselines", "contigs", "stages"):
+    for key in ("model", "baselines", "contigs", "stages", "adaptive"):
         if key not in metrics:
             raise InputError(f"{path}: has no {key!r}; give the JSON file of `genotok evaluate`")
     return metrics

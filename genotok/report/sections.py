@@ -11,6 +11,11 @@ from genotok.report.markup import Columns, figure, heading, paragraph, table
 from genotok.report.names import VARIANT_PREDICTORS, agreement_groups, predictor_label, signed
 
 MOST_CONTIGS = 50
+ADAPTIVE_NOTE = (
+    "Counts of words that learn from these very contigs while they read them, as a compressor does, need {:.4f} bits "
+    "per base. They are no rival of a model frozen before it saw the contigs, but they say how much a contig "
+    "tells of itself; a model that reads long windows can learn to use it."
+)
 SPLITS = {"train": "last training batch", "valid": "validation contigs"}
 
 Summary = dict[str, Any]
@@ -63,6 +68,8 @@ def _evaluation_headline(folder: Path, metrics: Summary) -> str:
 
 def _evaluation_section(folder: Path, metrics: Summary) -> list[str]:
     parts = [figure(folder, names.BITS_FIGURE), _bits_table(metrics)]
+    if metrics["adaptive"]["bits_per_base"] is not None:
+        parts.append(paragraph(ADAPTIVE_NOTE.format(metrics["adaptive"]["bits_per_base"])))
     parts += [heading("Contigs", 3), _contig_table(metrics)]
     rest = len(metrics["contigs"]) - MOST_CONTIGS
     if rest > 0:

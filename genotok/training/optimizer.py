@@ -49,6 +49,10 @@ def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
         raise InputError(
             f"target_chunk_length: {len(lengths)} values for the {len(widths) - 1} chunking stages of the model"
         )
+    # Chunks of a fixed length have that one, whatever the target.
+    lengths = [
+        chunker.get("length", target) for chunker, target in zip(model.config.chunkers, lengths, strict=True)
+    ]
     if config.stage_learning_rates is None:
         return [math.sqrt(math.prod(lengths[s:]) * widths[-1] / widths[s]) for s in range(len(widths))]
     if len(config.stage_learning_rates) != len(widths):

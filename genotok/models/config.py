@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genotok.errors import InputError
+from genotok.models.chunkers.settings import ROUTING, check_chunkers, check_upsamplers
 from genotok.models.layout import StageLayout, parse_layout
 from genotok.tokenizers import load_tokenizer
 
@@ -56,6 +57,10 @@ class ModelConfig:
         d_intermediate: width of the MLP in each stage; 0 where the stage has none.
         attention: settings of attention blocks, one value a stage.
         mamba2: settings of Mamba-2 blocks.
+        chunkers: how each stage but the innermost cuts its rows into chunks, outermost first; objects with a
+            `kind` and the keys that `genotok.models.chunkers.settings.KINDS` lists. Routing where left out.
+        upsamplers: how each of these stages brings chunk states back to its rows, `ema` (H-Net's moving average,
+            the default) or `repeat`.
         tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
@@ -71,6 +76,8 @@ class ModelConfig:
     vocab_size: int = 0
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
+    chunkers: list[dict[str, Any]] | None = None
+    upsamplers: list[str] | None = None
 
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse what cannot be built."""
@@ -85,6 +92,8 @@ class ModelConfig:
         for key in ("heads", "rotary_dim", "window"):
             value = _per_stage(f"attention.{key}", getattr(self.attention, key), stages)
             setattr(self.attention, key, value)
+        self.chunkers = check_chunkers(self.chunkers, stages - 1)
+        self.upsamplers = check_upsamplers(self.upsamplers, stages - 1)
         size = load_tokenizer(self.tokenizer).vocab_size
         self.vocab_size = self.vocab_size or -(-size // 8) * 8
         if self.vocab_size < size:
@@ -142,8 +151,16 @@ class ModelConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return asdict(self)
+        """The configuration as JSON values.
+
+        Chunkers and upsamplers are left out where they are the default, so that models which were saved before
+        there was a choice keep their bytes and their hash.
+        """
+        values = asdict(self)
+        for key, default in (("chunkers", ROUTING), ("upsamplers", "ema")):
+            if all(value == default for value in values[key]):
+                del values[key]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":

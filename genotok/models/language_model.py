@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.models.chunkers.routing import Boundaries
+from genotok.models.chunkers.settings import WITH_INPUTS
 from genotok.models.config import ModelConfig
 from genotok.models.saved import model_hash, read_model, save_model
 from genotok.models.stage import Stage
@@ -97,6 +98,7 @@ class GenomicLM(nn.Module):
         labels: Tensor | None = None,
         lengths: Tensor | None = None,
         output_hidden_states: bool = False,
+        boundary_inputs: Tensor | None = None,
     ) -> ModelOutput:
         """Run the model on a padded batch.
 
@@ -107,6 +109,8 @@ class GenomicLM(nn.Module):
                 at t + 1. Labels of -100, and those behind the end of a sequence, do not count.
             lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
             output_hidden_states: whether to return the states as well.
+            boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
+                chunk begins) or `entropy` (nats, at t of the prediction of token t + 1).
 
         Raises:
             InputError: the shapes or the task do not fit.
@@ -115,7 +119,8 @@ class GenomicLM(nn.Module):
             raise InputError(f"task {task!r} is unknown; this model knows 'lm'")
         ragged = self._layout(input_ids, lengths)
         embedded = self.embedding(ragged.to_packed(input_ids))
-        states, boundaries = self.backbone(embedded, ragged)
+        packed_inputs = self._packed_boundary_inputs(boundary_inputs, input_ids, ragged)
+        states, boundaries = self.backbone(embedded, ragged, packed_inputs)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
         output = ModelOutput(logits, packed_boundaries=boundaries)
         for s, stage in enumerate(boundaries):
@@ -128,6 +133,19 @@ class GenomicLM(nn.Module):
             hidden = (embedded, states)
             output.hidden_states = [ragged_to_length(x, ragged, input_ids.shape[1]) for x in hidden]
         return output
+
+    def _packed_boundary_inputs(self, inputs: Tensor | None, ids: Tensor, ragged: Ragged) -> Tensor | None:
+        kind = self.config.chunkers[0]["kind"] if self.config.chunkers else "none"
+        if (inputs is not None) != (kind in WITH_INPUTS):
+            verb = "needs" if inputs is None else "takes no"
+            raise InputError(f"boundary_inputs: the chunker {kind!r} of the outermost stage {verb} inputs")
+        if inputs is None:
+            return None
+        if inputs.shape != ids.shape:
+            raise InputError(
+                f"boundary_inputs must have the shape {tuple(ids.shape)} of input_ids, not {tuple(inputs.shape)}"
+            )
+        return ragged.to_packed(inputs.to(ids.device))
 
     def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
         if input_ids.ndim != 2 or 0 in input_ids.shape:

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
 from genotok.models.blocks import BlockStack
-from genotok.models.chunkers.routing import Boundaries, RoutingChunker
-from genotok.models.chunkers.upsampling import ema_upsample
+from genotok.models.chunkers.routing import Boundaries
+from genotok.models.chunkers.settings import make_chunker
+from genotok.models.chunkers.upsampling import UPSAMPLERS
 from genotok.models.config import ModelConfig
 from genotok.models.layout import StageLayout
 
@@ -29,17 +30,21 @@ class Stage(nn.Module):
         self.encoder = BlockStack(layout.encoder, config, index)
         self.inner = None
         if layout.inner is not None:
-            self.chunker = RoutingChunker(width)
+            self.chunker = make_chunker(config.chunkers[index], width)
+            self.upsample = UPSAMPLERS[config.upsamplers[index]]
             self.skip = nn.Linear(width, width)
             self.inner = Stage(layout.inner, config, index + 1)
             self.decoder = BlockStack(layout.decoder, config, index)
 
-    def forward(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, list[Boundaries]]:
+    def forward(
+        self, x: Tensor, ragged: Ragged, boundary_inputs: Tensor | None = None
+    ) -> tuple[Tensor, list[Boundaries]]:
         """Run the stage and those inside it.
 
         Args:
             x: (T, D_outer) rows of the stage around this one.
             ragged: their layout.
+            boundary_inputs: (T,), what a `given` or `entropy` chunker of this stage reads.
 
         Returns:
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
@@ -50,12 +55,13 @@ class Stage(nn.Module):
         x = self.encoder(x, ragged)
         if self.inner is None:
             return x[:, :outer], []
-        boundaries = self.chunker(x, ragged)
+        inputs = () if boundary_inputs is None else (boundary_inputs,)
+        boundaries = self.chunker(x, ragged, *inputs)
         chunk_layout = boundaries.chunk_layout()
         chunks, inner_boundaries = self.inner(x[boundaries.mask], chunk_layout)
         with torch.autocast(x.device.type, enabled=False):
             skipped = self.skip(x)
-        x = self.decoder(ema_upsample(chunks, boundaries, chunk_layout) + skipped, ragged)
+        x = self.decoder(self.upsample(chunks, boundaries, chunk_layout) + skipped, ragged)
         return x[:, :outer], [boundaries, *inner_boundaries]
 
     def initialise(self, residual_writes: int = 0) -> None:

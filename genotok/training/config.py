@@ -22,7 +22,8 @@ class TrainConfig:
         weight_decay: of the weight matrices; norms, biases, embeddings and state-space parameters have none.
         beta1, beta2: of AdamW.
         clip: largest norm of the gradient.
-        target_chunk_length: tokens a chunk that the ratio loss steers each stage to.
+        target_chunk_length: tokens a chunk that the ratio loss steers each stage to, one value a chunking stage;
+            the value of a stage whose chunker learns nothing is ignored.
         ratio_weight: weight of the ratio loss; over 0.02 has been seen to destabilise DNA.
         both_strands: whether windows are read from either strand.
         seed: of weights and order.

@@ -11,7 +11,7 @@ from genotok.shards.sampler import Batch
 
 @dataclass
 class Objective:
-    """The loss to minimise, and its parts: mean nats a nucleotide, and the ratio loss summed over stages."""
+    """The loss to minimise, and its parts: mean nats a nucleotide, and the ratio loss summed over learned stages."""
 
     total: Tensor
     nats: Tensor
@@ -30,9 +30,18 @@ def ratio_loss(boundaries: Boundaries, target: float) -> Tensor:
 
 
 def objective(model: GenomicLM, batch: Batch, targets: list[float], weight: float) -> Objective:
-    """Run the model on a batch and weigh up its losses."""
+    """Run the model on a batch and weigh up its losses.
+
+    Args:
+        model: the model.
+        batch: the windows.
+        targets: tokens a chunk, one value a chunking stage; those of stages whose boundaries are not learned
+            are ignored.
+        weight: of the ratio loss.
+    """
     output = model(batch.input_ids, labels=batch.labels, lengths=batch.lengths)
     ratio = output.loss.new_zeros(())
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
-        ratio = ratio + ratio_loss(boundaries, target)
+        if boundaries.learned:
+            ratio = ratio + ratio_loss(boundaries, target)
     return Objective(output.loss + weight * ratio, output.loss, ratio, output)

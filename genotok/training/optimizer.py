@@ -41,14 +41,10 @@ def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
     without its constant for text).
 
     Raises:
-        InputError: the number of factors or of chunk lengths is not that of the stages.
+        InputError: the number of factors or of chunk lengths is not that of the stages, or a length is out of
+            reach.
     """
-    widths = model.config.d_model
-    lengths = config.target_chunk_length
-    if len(lengths) != len(widths) - 1:
-        raise InputError(
-            f"target_chunk_length: {len(lengths)} values for the {len(widths) - 1} chunking stages of the model"
-        )
+    widths, lengths = model.config.d_model, expected_chunk_lengths(model, config)
     if config.stage_learning_rates is None:
         return [math.sqrt(math.prod(lengths[s:]) * widths[-1] / widths[s]) for s in range(len(widths))]
     if len(config.stage_learning_rates) != len(widths):
@@ -56,3 +52,19 @@ def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
             f"stage_learning_rates: {len(config.stage_learning_rates)} values for {len(widths)} stages"
         )
     return config.stage_learning_rates
+
+
+def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]:
+    """The target of each chunking stage, and of those that are static their own length."""
+    chunkers, targets = model.config.chunkers, config.target_chunk_length
+    if len(targets) != len(chunkers):
+        raise InputError(
+            f"target_chunk_length: {len(targets)} values for the {len(chunkers)} chunking stages of the model"
+        )
+    for s, (chunker, target) in enumerate(zip(chunkers, targets, strict=True)):
+        if chunker["kind"] == "merge" and not chunker["min_length"] <= target <= chunker["max_length"]:
+            raise InputError(
+                f"target_chunk_length: {target} is out of reach for stage {s}, whose chunks hold "
+                f"{chunker['min_length']} to {chunker['max_length']} tokens"
+            )
+    return [chunker.get("length", target) for chunker, target in zip(chunkers, targets, strict=True)]

@@ -56,9 +56,11 @@ def test_gradients_of_packed_equal_those_of_one_by_one(kind):
         return torch.autograd.grad(total, list(model.parameters()))
 
     packed, single = weighted([model(ids, lengths=LENGTHS)]), weighted(alone(model, ids))
-    for (name, _), found, wanted in zip(model.named_parameters(), packed, single, strict=True):
+    for (name, parameter), found, wanted in zip(model.named_parameters(), packed, single, strict=True):
         assert wanted.norm() > 0, name
-        assert (found - wanted).norm() <= 1e-5 * wanted.norm(), name
+        # The gradient of a single number is a sum over all rows in which much cancels, but not the rounding.
+        scale = max(wanted.norm().item(), float(parameter.ndim == 0))
+        assert (found - wanted).norm() <= 1e-5 * scale, name
 
 
 @every_kind

@@ -63,6 +63,38 @@ REFUSED = [
     ("tie_embeddings", "no", "tie_embeddings: 'no' should be true or false"),
     ("norm_eps", "small", "norm_eps: 'small' should be a number"),
     ("width", 16, "width: unknown key; known are attention"),
+    ("chunkers", "routing", "chunkers: 'routing' should be an object or a list of them, one an inner stage"),
+    ("chunkers", [{"kind": "routing"}] * 2, "chunkers: 2 values for the 1 inner stages of the layout"),
+    ("chunkers", [{}], "chunkers[0].kind: None is unknown; there are routing, merge, static"),
+    ("chunkers", [{"kind": ["static"]}], "chunkers[0].kind: ['static'] is unknown"),
+    ("chunkers", [{"kind": "static"}], "chunkers[0].length: this key is needed"),
+    (
+        "chunkers",
+        [{"kind": "static", "length": 0}],
+        "chunkers[0].length: 0 should be a whole number, at least",
+    ),
+    ("chunkers", [{"kind": "static", "length": True}], "chunkers[0].length: True should be a whole number"),
+    (
+        "chunkers",
+        [{"kind": "static", "size": 3}],
+        "chunkers[0].size: unknown key of 'static'; known are kind",
+    ),
+    ("chunkers", [{"kind": "merge", "min_length": 2}], "chunkers[0].max_length: this key is needed"),
+    (
+        "chunkers",
+        [{"kind": "merge", "min_length": 4, "max_length": 3}],
+        "chunkers[0].max_length: 3 is less than min_length 4",
+    ),
+    ("chunkers", [{"kind": "entropy"}], "chunkers[0].threshold: this key is needed"),
+    ("chunkers", [{"kind": "entropy", "threshold": "1"}], "chunkers[0].threshold: '1' should be a number"),
+    (
+        "chunkers",
+        [{"kind": "entropy", "threshold": 1, "max_length": 0}],
+        "chunkers[0].max_length: 0 should be a whole number, at least 1, or null",
+    ),
+    ("upsamplers", ["copy"], "upsamplers[0]: 'copy' is unknown; there are ema, repeat"),
+    ("upsamplers", 1, "upsamplers: 1 should be a name or a list of them, one an inner stage"),
+    ("upsamplers", ["ema", "ema"], "upsamplers: 2 values for the 1 inner stages of the layout"),
 ]
 
 
@@ -96,6 +128,33 @@ def test_a_number_stands_for_every_stage():
     )
     assert config.d_model == [24, 24, 24]
     assert config.attention.heads == [3, 3, 3]
+
+
+def test_one_chunker_stands_for_every_stage():
+    config = tiny_config(
+        "two stages that widen", chunkers={"kind": "static", "length": 3}, upsamplers="repeat"
+    )
+    assert config.chunkers == [{"kind": "static", "length": 3}] * 2
+    assert config.upsamplers == ["repeat", "repeat"]
+
+
+def test_chunkers_that_need_inputs_are_outermost():
+    with pytest.raises(InputError, match=r"^chunkers\[1\].kind: 'given' takes one value a token"):
+        tiny_config("two stages that widen", chunkers=[{"kind": "given"}, {"kind": "given"}])
+
+
+def test_the_default_chunkers_leave_a_configuration_as_it_was():
+    """So that models saved before there was a choice keep their bytes and their hash."""
+    plain = tiny_config("one stage")
+    spelled_out = tiny_config("one stage", chunkers=[{"kind": "routing"}], upsamplers=["ema"])
+    assert plain == spelled_out
+    assert plain.chunkers == [{"kind": "routing"}]
+    assert plain.to_json() == spelled_out.to_json()
+    assert not {"chunkers", "upsamplers"} & plain.to_dict().keys()
+    changed = tiny_config("one stage", chunkers=[{"kind": "entropy", "threshold": 1.25}]).to_dict()
+    filled_in = {"threshold": 1.25, "threshold_add": None, "monotonicity": False, "max_length": None}
+    assert changed["chunkers"] == [{"kind": "entropy", **filled_in}]
+    assert "upsamplers" not in changed
 
 
 def test_settings_of_mixers_that_are_not_there_do_not_matter():

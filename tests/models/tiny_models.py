@@ -33,6 +33,11 @@ TINY = {
     "transformer": ISOTROPIC,
     "mamba": {**ISOTROPIC, "layout": ["M2"]},
     "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},
+    "merged and static chunks": {
+        **TWO_STAGES,
+        "chunkers": [{"kind": "merge", "min_length": 2, "max_length": 6}, {"kind": "static", "length": 3}],
+        "upsamplers": ["ema", "repeat"],
+    },
 }
 
 

@@ -54,6 +54,32 @@ def test_parts_of_the_objective():
     torch.testing.assert_close(losses.total, output.loss + 0.25 * sum(ratios))
 
 
+@pytest.mark.parametrize(
+    "learned", [{"kind": "routing"}, {"kind": "merge", "min_length": 1, "max_length": 6}]
+)
+def test_only_learned_boundaries_are_steered(learned):
+    torch.manual_seed(0)
+    layout = {"layout": ["m1", ["m1", ["T1"], "m1"], "m1"], "d_model": 16, "d_intermediate": 24}
+    model = {**TOY_MODEL, **layout, "chunkers": [{"kind": "static", "length": 2}, learned]}
+    model = GenomicLM(ModelConfig.from_dict(model))
+    batch = collate([torch.randint(0, 5, (40,)).numpy().astype("uint8")], model.tokenizer)
+    losses = objective(model, batch, [9.0, 2.0], 0.25)
+    stages = losses.output.packed_boundaries
+    assert [stage.learned for stage in stages] == [False, True]
+    torch.testing.assert_close(losses.ratio, ratio_loss(stages[1], 2.0))
+    (gradient,) = torch.autograd.grad(losses.ratio, model.backbone.inner.chunker.key.weight)
+    assert gradient.norm() > 0
+
+
+def test_static_chunks_have_no_ratio_loss():
+    model = GenomicLM(ModelConfig.from_dict({**TOY_MODEL, "chunkers": [{"kind": "static", "length": 4}]}))
+    batch = collate([torch.arange(4).numpy().astype("uint8")], model.tokenizer)
+    losses = objective(model, batch, [3.0], 0.5)
+    assert losses.ratio == 0
+    losses.total.backward()
+    assert not list(model.backbone.chunker.parameters())
+
+
 def test_an_isotropic_model_has_no_ratio_loss():
     model = GenomicLM(
         ModelConfig.from_dict({**TOY_MODEL, "layout": ["m1"], "d_model": 16, "d_intermediate": 0})

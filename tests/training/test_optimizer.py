@@ -63,6 +63,21 @@ def test_factors_from_chunk_lengths_and_widths():
     assert stage_factors(isotropic, toy_config("shards", target_chunk_length=[])) == [1.0]
 
 
+def test_static_chunks_count_with_their_own_length():
+    chunkers = [{"kind": "static", "length": 5}, {"kind": "merge", "min_length": 1, "max_length": 9}]
+    model, config = make({**THREE_STAGES, "chunkers": chunkers})
+    wanted = [math.sqrt(5 * 2 * 32 / 16), math.sqrt(2 * 32 / 24), 1.0]
+    assert stage_factors(model, config) == pytest.approx(wanted)
+    decays = {
+        name: group["weight_decay"]
+        for name, group in groups_by_name(model, make_optimizer(model, config)).items()
+    }
+    assert decays["backbone.inner.chunker.key.weight"] > 0
+    assert all(
+        decays[f"backbone.inner.chunker.{name}"] == 0 for name in ("memory", "log_sharpness", "offset")
+    )
+
+
 def test_decay_pulls_matrices_alone():
     """With zero gradients, one step of AdamW is the decay."""
     model, config = make(weight_decay=0.1, learning_rate=0.01, stage_learning_rates=[1.0, 1.0, 1.0])

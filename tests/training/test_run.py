@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -100,6 +101,30 @@ def test_an_isotropic_model(layout, toy_shards, tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl")[-2]["chunk_fraction"] == []
 
 
+@pytest.mark.parametrize(
+    ("chunker", "fraction"),
+    [({"kind": "static", "length": 5}, 7 / 33), ({"kind": "merge", "min_length": 2, "max_length": 8}, None)],
+    ids=["static", "merge"],
+)
+def test_other_chunkers(chunker, fraction, toy_shards, tmp_path):
+    """Trained, saved, read again and resumed with the same bytes."""
+    model = {**TOY_MODEL, "chunkers": [chunker], "upsamplers": ["repeat"]}
+    settings = {"model": model, "steps": 6, "checkpoint_every": 3, "validate_every": 0}
+    train(toy_shards, tmp_path / "run", **settings)
+    record = read_metrics(tmp_path / "run" / "metrics.jsonl")[-2]
+    assert (record["ratio_loss"] == 0) == (fraction is not None)
+    assert 1 / 8 < record["chunk_fraction"][0] < 1 / 2
+    if fraction is not None:
+        assert record["chunk_fraction"][0] == pytest.approx(fraction)  # of 32 letters and the start token
+    again = GenomicLM.from_pretrained(tmp_path / "run")
+    assert again.config.chunkers == [chunker]
+    assert again.config.upsamplers == ["repeat"]
+    before = results(tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000006")
+    train(toy_shards, tmp_path / "run", resume=True, **settings)
+    assert results(tmp_path / "run") == before
+
+
 def test_bfloat16_on_the_cpu(toy_shards, tmp_path):
     train(toy_shards, tmp_path, steps=3, precision="bf16")
     assert {p.dtype for p in GenomicLM.from_pretrained(tmp_path).parameters()} == {torch.float32}
@@ -131,6 +156,10 @@ def test_a_model_named_by_file_or_preset(toy_shards, tmp_path):
         ),
         ({"model": "nowhere.json"}, "nowhere.json: cannot be read"),
         ({"target_chunk_length": [3, 3]}, "target_chunk_length: 2 values for the 1 chunking stages"),
+        (
+            {"model": {**TOY_MODEL, "chunkers": [{"kind": "merge", "min_length": 4, "max_length": 8}]}},
+            "target_chunk_length: 3.0 is out of reach for stage 0, whose chunks hold 4 to 8 tokens",
+        ),
         ({"stage_learning_rates": [1.0]}, "stage_learning_rates: 1 values for 2 stages"),
         ({"device": "abacus"}, "device: 'abacus' is no device of torch"),
         ({"shards": "nowhere"}, "nowhere: no shards here"),

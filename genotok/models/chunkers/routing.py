@@ -17,11 +17,18 @@ class Boundaries:
         prob: (T,) float32 probability that a row begins a chunk, 1 at each sequence's first row; with gradient.
         mask: (T,) bool, the rows that do begin one.
         ragged: the layout of the T rows.
+        learned: whether the boundaries follow the model's own scores, so that a loss can steer them.
     """
 
     prob: Tensor
     mask: Tensor
     ragged: Ragged
+    learned: bool = True
+
+    @classmethod
+    def fixed(cls, mask: Tensor, ragged: Ragged) -> "Boundaries":
+        """Boundaries that no weight decides upon: the probability is 1 where a chunk begins, else 0."""
+        return cls(mask.float(), mask, ragged, learned=False)
 
     @property
     def confidence(self) -> Tensor:

@@ -35,5 +35,17 @@ def ema_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -
         (T, D) float32.
     """
     smooth = ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
-    rows = smooth.index_select(0, boundaries.chunk_of_row)
+    return _to_rows(smooth, boundaries)
+
+
+def repeat_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
+    """Give each row its chunk's state as it is; otherwise as `ema_upsample`, whose arguments it takes."""
+    return _to_rows(chunks.float(), boundaries)
+
+
+def _to_rows(chunks: Tensor, boundaries: Boundaries) -> Tensor:
+    rows = chunks.index_select(0, boundaries.chunk_of_row)
     return rows * _StraightThroughOne.apply(boundaries.confidence)[:, None]
+
+
+UPSAMPLERS = {"ema": ema_upsample, "repeat": repeat_upsample}

@@ -1,0 +1,82 @@
+"""BLT's rule: a chunk begins where the next token was hard to foresee (arXiv 2412.09871, section 2.3)."""
+
+from torch import Tensor, nn
+
+from genotok.kernels.ragged import Ragged
+from genotok.models.chunkers.length_limits import split_long_chunks
+from genotok.models.chunkers.routing import Boundaries
+
+
+def starts_behind(
+    entropies: Tensor,
+    positions: Tensor,
+    threshold: float,
+    threshold_add: float | None = None,
+    monotonicity: bool = False,
+) -> Tensor:
+    """Whether a patch begins right behind each token.
+
+    The entropy H_t at token t is that of the prediction of token t + 1. A patch begins at t + 1 where
+
+    - H_t > `threshold`;
+    - with `threshold_add`: also H_t - H_{t-1} > `threshold_add`;
+    - with `monotonicity`: H_t - H_{t-1} > `threshold`, and nothing else counts.
+
+    As in BLT's code the first patch is one token long; under the two rules that look at the rise the second one
+    is as well, and under the second rule no patch begins at token 3.
+
+    Args:
+        entropies: (..., L) float32 in nats.
+        positions: broadcastable to it, the 0-based position of each token in its sequence.
+        threshold, threshold_add, monotonicity: see above.
+
+    Returns:
+        (..., L) bool.
+    """
+    rise = entropies - entropies.roll(1, -1)  # read from position 2 on, so that no sequence sees another
+    if monotonicity:
+        starts = (rise > threshold) | (positions == 1)
+    elif threshold_add is not None:
+        starts = (rise > threshold_add) & (entropies > threshold) & (positions != 2)
+        starts = starts | (positions == 1)
+    else:
+        starts = entropies > threshold
+    return starts | (positions == 0)
+
+
+def entropy_starts(
+    entropies: Tensor,
+    ragged: Ragged,
+    threshold: float,
+    threshold_add: float | None = None,
+    monotonicity: bool = False,
+    max_length: int | None = None,
+) -> Tensor:
+    """(T,) bool: the tokens at which a patch begins, from the (T,) entropies; see `starts_behind`."""
+    positions = ragged.positions
+    behind = starts_behind(entropies.float(), positions, threshold, threshold_add, monotonicity)
+    starts = behind.roll(1) | (positions == 0)
+    return starts if max_length is None else split_long_chunks(starts, max_length)
+
+
+class EntropyChunker(nn.Module):
+    """Boundaries of BLT's patches, from the entropies of a small language model that the caller hands in.
+
+    Args:
+        threshold, threshold_add, monotonicity: see `starts_behind`; `entropy_threshold` finds a threshold.
+        max_length: tokens a chunk; longer ones are split. None for no limit.
+    """
+
+    def __init__(
+        self,
+        threshold: float,
+        threshold_add: float | None = None,
+        monotonicity: bool = False,
+        max_length: int | None = None,
+    ):
+        super().__init__()
+        self.rule = (threshold, threshold_add, monotonicity, max_length)
+
+    def forward(self, x: Tensor, ragged: Ragged, entropies: Tensor) -> Boundaries:
+        """(T, D) rows and (T,) entropies in nats at these rows to boundaries; the rows' states do not matter."""
+        return Boundaries.fixed(entropy_starts(entropies, ragged, *self.rule), ragged)

@@ -56,7 +56,11 @@ REFUSED = [
     ("mamba2.d_state", "64", "mamba2.d_state: '64' should be a whole number"),
     ("mamba2.chunk_size", 1.5, "mamba2.chunk_size: 1.5 should be a whole number"),
     ("mamba2.d_stat", 64, "mamba2.d_stat: unknown key"),
-    ("tokenizer", "wordpiece", "tokenizer 'wordpiece' is unknown; there are byte, nucleotide"),
+    (
+        "tokenizer",
+        "wordpiece",
+        "tokenizer 'wordpiece' is unknown; there are byte, hyenadna, ntv2, nucleotide",
+    ),
     ("tokenizer", ["nucleotide"], "tokenizer: ['nucleotide'] should be the name of a tokenizer"),
     ("vocab_size", 11, "vocab_size: 11 is less than the 12 tokens of the tokenizer"),
     ("vocab_size", "16", "vocab_size: '16' should be a whole number"),

@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from genotok.errors import InputError
+from genotok.models.heads import HEADS
 from genotok.models.layout import StageLayout, parse_layout
+from genotok.models.mlps import MLPS
+from genotok.models.norms import NORMS
 from genotok.tokenizers import load_tokenizer
+
+_CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
 
 
 @dataclass
@@ -20,12 +25,14 @@ class AttentionConfig:
         rotary_dim: how many features of a head the rotary embedding turns; even; 0 for none.
         window: how many earlier positions are seen; -1 for all.
         rotary_base: base of the rotary wave lengths.
+        bias: whether the projections have biases.
     """
 
     heads: list[int]
     rotary_dim: list[int]
     window: list[int]
     rotary_base: float = 10_000.0
+    bias: bool = False
 
 
 @dataclass
@@ -59,7 +66,12 @@ class ModelConfig:
         tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
-        norm_eps: epsilon of every RMSNorm.
+        norm_eps: epsilon of every norm.
+        norm: `rms` or `layer`, around the blocks and behind the last; Mamba-2's own is always RMSNorm.
+        mlp: `swiglu` without biases or `gelu` with them.
+        head: `linear`, or `roberta`, which has a layer of its own in front of the vocabulary.
+        tasks: what the model predicts, the usual one first: `lm`, the next token; `mlm`, masked tokens, for which
+            it must be one stage of attention blocks.
     """
 
     layout: list
@@ -71,6 +83,10 @@ class ModelConfig:
     vocab_size: int = 0
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
+    norm: str = "rms"
+    mlp: str = "swiglu"
+    head: str = "linear"
+    tasks: list[str] = field(default_factory=lambda: ["lm"])
 
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse what cannot be built."""
@@ -90,6 +106,7 @@ class ModelConfig:
         if self.vocab_size < size:
             raise InputError(f"vocab_size: {self.vocab_size} is less than the {size} tokens of the tokenizer")
         self._check_widths()
+        self._check_tasks()
 
     @property
     def stage_layout(self) -> StageLayout:
@@ -103,10 +120,22 @@ class ModelConfig:
             ("tie_embeddings", self.tie_embeddings, bool, "true or false"),
             ("norm_eps", self.norm_eps, float, "a number"),
             ("attention.rotary_base", self.attention.rotary_base, float, "a number"),
+            ("attention.bias", self.attention.bias, bool, "true or false"),
         )
         for key, value, kind, what in wanted:
             if not _is_a(kind, value):
                 raise InputError(f"{key}: {value!r} should be {what}")
+        for key, known in _CHOICES.items():
+            if getattr(self, key) not in list(known):
+                raise InputError(f"{key}: {getattr(self, key)!r} should be {' or '.join(map(repr, known))}")
+
+    def _check_tasks(self) -> None:
+        if self.tasks not in (["lm"], ["mlm"], ["lm", "mlm"], ["mlm", "lm"]):
+            raise InputError(f"tasks: {self.tasks!r} should be a list of 'lm', 'mlm' or both")
+        stage = self.stage_layout
+        two_sided = stage.inner is None and all(block.mixer == "attention" for block in stage.encoder)
+        if "mlm" in self.tasks and not two_sided:
+            raise InputError(f"tasks: 'mlm' needs one stage of attention blocks alone, not {self.layout!r}")
 
     def _check_widths(self) -> None:
         stage = self.stage_layout

@@ -34,12 +34,16 @@ class Stage(nn.Module):
             self.inner = Stage(layout.inner, config, index + 1)
             self.decoder = BlockStack(layout.decoder, config, index)
 
-    def forward(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, list[Boundaries]]:
+    def forward(
+        self, x: Tensor, ragged: Ragged, causal: bool = True, between: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Boundaries]]:
         """Run the stage and those inside it.
 
         Args:
             x: (T, D_outer) rows of the stage around this one.
             ragged: their layout.
+            causal: whether no row sees a later one; False only for one stage of attention blocks.
+            between: where a stage without chunks adds the states (T, D) between its blocks.
 
         Returns:
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
@@ -47,9 +51,9 @@ class Stage(nn.Module):
         outer = x.shape[-1]
         if self.widening is not None:
             x = torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
-        x = self.encoder(x, ragged)
         if self.inner is None:
-            return x[:, :outer], []
+            return self.encoder(x, ragged, causal, between)[:, :outer], []
+        x = self.encoder(x, ragged)
         boundaries = self.chunker(x, ragged)
         chunk_layout = boundaries.chunk_layout()
         chunks, inner_boundaries = self.inner(x[boundaries.mask], chunk_layout)
@@ -79,3 +83,5 @@ def _draw_linear(stack: BlockStack, residual_writes: int) -> None:
         if isinstance(module, nn.Linear):
             scale = residual_writes**-0.5 if name.endswith(".out") else 1.0
             nn.init.normal_(module.weight, std=0.02 * scale)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

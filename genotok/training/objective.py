@@ -31,7 +31,7 @@ def ratio_loss(boundaries: Boundaries, target: float) -> Tensor:
 
 def objective(model: GenomicLM, batch: Batch, targets: list[float], weight: float) -> Objective:
     """Run the model on a batch and weigh up its losses."""
-    output = model(batch.input_ids, labels=batch.labels, lengths=batch.lengths)
+    output = model(batch.input_ids, task="lm", labels=batch.labels, lengths=batch.lengths)
     ratio = output.loss.new_zeros(())
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
         ratio = ratio + ratio_loss(boundaries, target)

@@ -32,6 +32,14 @@ TINY = {
     "two stages that widen": TWO_STAGES,
     "transformer": ISOTROPIC,
     "mamba": {**ISOTROPIC, "layout": ["M2"]},
+    "transformer with biases": {
+        **ISOTROPIC,
+        "attention": {**ISOTROPIC["attention"], "bias": True},
+        "norm": "layer",
+        "mlp": "gelu",
+        "head": "roberta",
+        "tasks": ["lm", "mlm"],
+    },
     "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},
 }
 

@@ -6,6 +6,7 @@ from genotok.kernels.ragged import Ragged
 from genotok.models.config import ModelConfig
 from genotok.models.layout import BlockLayout
 from genotok.models.mixers.attention import Attention
+from genotok.models.mixers.hyena import Hyena
 from genotok.models.mixers.mamba2 import Mamba2
 from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
@@ -65,6 +66,8 @@ def make_mixer(name: str, config: ModelConfig, stage: int) -> nn.Module:
     width = config.d_model[stage]
     if name == "mamba2":
         return Mamba2(width, config.mamba2, config.norm_eps)
+    if name == "hyena":
+        return Hyena(width, config.hyena)
     settings = config.attention
     return Attention(
         width,

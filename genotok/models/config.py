@@ -54,6 +54,42 @@ class Mamba2Config:
 
 
 @dataclass
+class HyenaConfig:
+    """Hyena.
+
+    Attributes:
+        order: gates of a row; one long convolution less.
+        max_length: longest sequence; the places in a filter are shares of it.
+        d_filter, filter_layers: width of the network that writes the filters, and its layers between the first
+            and the last.
+        d_position: features of a place that it reads; odd.
+        d_conv: taps of the short convolution.
+        shift: what the decay of a filter falls to.
+        frequency: of the network's sines in the beginning.
+    """
+
+    order: int = 2
+    max_length: int = 8192
+    d_filter: int = 64
+    filter_layers: int = 2
+    d_position: int = 5
+    d_conv: int = 3
+    shift: float = 0.05
+    frequency: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        least = {"order": 2, "filter_layers": 0, "shift": 0, "frequency": 0}
+        for item in fields(self):
+            value, low = getattr(self, item.name), least.get(item.name, 1)
+            if not _is_a(item.type, value) or value < low:
+                what = "a whole number" if item.type is int else "a number"
+                raise InputError(f"hyena.{item.name}: {value!r} should be {what}, at least {low}")
+        if self.d_position % 2 == 0:
+            raise InputError(f"hyena.d_position: {self.d_position} should be odd")
+
+
+@dataclass
 class ModelConfig:
     """Everything that fixes a model's architecture.
 
@@ -63,6 +99,7 @@ class ModelConfig:
         d_intermediate: width of the MLP in each stage; 0 where the stage has none.
         attention: settings of attention blocks, one value a stage.
         mamba2: settings of Mamba-2 blocks.
+        hyena: settings of Hyena blocks.
         tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
@@ -79,6 +116,7 @@ class ModelConfig:
     d_intermediate: list[int]
     attention: AttentionConfig
     mamba2: Mamba2Config = field(default_factory=Mamba2Config)
+    hyena: HyenaConfig = field(default_factory=HyenaConfig)
     tokenizer: str = "nucleotide"
     vocab_size: int = 0
     tie_embeddings: bool = False
@@ -94,6 +132,8 @@ class ModelConfig:
             self.attention = _section("attention", AttentionConfig, self.attention)
         if not isinstance(self.mamba2, Mamba2Config):
             self.mamba2 = _section("mamba2", Mamba2Config, self.mamba2)
+        if not isinstance(self.hyena, HyenaConfig):
+            self.hyena = _section("hyena", HyenaConfig, self.hyena)
         self._check_types()
         stages = self.stage_layout.depth
         self.d_model = _per_stage("d_model", self.d_model, stages)

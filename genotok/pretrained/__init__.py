@@ -6,9 +6,10 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.models.saved import build_model
 from genotok.pretrained.hnet import convert_hnet
+from genotok.pretrained.hyenadna import convert_hyenadna
 from genotok.pretrained.ntv2 import convert_ntv2
 
-CONVERTERS = {"hnet": convert_hnet, "ntv2": convert_ntv2}
+CONVERTERS = {"hnet": convert_hnet, "ntv2": convert_ntv2, "hyenadna": convert_hyenadna}
 
 
 def import_checkpoint(

@@ -68,6 +68,11 @@ REFUSED = [
         "wordpiece",
         "tokenizer 'wordpiece' is unknown; there are byte, hyenadna, ntv2, nucleotide",
     ),
+    ("hyena", 2, "hyena: 2 should be an object"),
+    ("hyena.order", 1, "hyena.order: 1 should be a whole number, at least 2"),
+    ("hyena.max_length", 9.5, "hyena.max_length: 9.5 should be a whole number"),
+    ("hyena.d_position", 4, "hyena.d_position: 4 should be odd"),
+    ("hyena.shift", -0.1, "hyena.shift: -0.1 should be a number, at least 0"),
     ("tokenizer", ["nucleotide"], "tokenizer: ['nucleotide'] should be the name of a tokenizer"),
     ("vocab_size", 11, "vocab_size: 11 is less than the 12 tokens of the tokenizer"),
     ("vocab_size", "16", "vocab_size: '16' should be a whole number"),
@@ -85,7 +90,7 @@ def test_what_does_not_fit_is_said_with_its_key(key, value, sentence):
     *sections, last = key.split(".")
     place = values
     for section in sections:
-        place = place[section]
+        place = place.setdefault(section, {})
     place[last] = value
     with pytest.raises(InputError) as error:
         ModelConfig.from_dict(values)

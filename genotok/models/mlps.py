@@ -19,16 +19,16 @@ class SwiGLU(nn.Module):
 
 
 class GeluMLP(nn.Module):
-    """out(gelu(inner(x))) with biases, and the GELU by its tanh (arXiv 1606.08415), as GPT-2 and HyenaDNA have it."""
+    """out(gelu(up(x))) with biases, and the GELU by its tanh (arXiv 1606.08415), as GPT-2 and HyenaDNA have it."""
 
     def __init__(self, width: int, intermediate: int):
         super().__init__()
-        self.inner = nn.Linear(width, intermediate)
+        self.up = nn.Linear(width, intermediate)
         self.out = nn.Linear(intermediate, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) to (T, D)."""
-        return self.out(gelu(self.inner(x), approximate="tanh"))
+        return self.out(gelu(self.up(x), approximate="tanh"))
 
 
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}

@@ -42,7 +42,7 @@ _RULES = [
     (r"^lm_head\.weight$", "head.weight"),
     (_LAYER + r"norm1\.", _BLOCK + "mixer_norm."),
     (_LAYER + r"norm2\.", _BLOCK + "mlp_norm."),
-    (_LAYER + r"mlp\.fc1\.", _BLOCK + "mlp.inner."),
+    (_LAYER + r"mlp\.fc1\.", _BLOCK + "mlp.up."),
     (_LAYER + r"mlp\.fc2\.", _BLOCK + "mlp.out."),
     (_LAYER + r"mixer\.in_proj\.", _BLOCK + "mixer.in_proj."),
     (_LAYER + r"mixer\.out_proj\.", _BLOCK + "mixer.out."),

@@ -38,7 +38,7 @@ def load_letter_tokenizer(name: str) -> LetterTokenizer:
     tokenizer = load_tokenizer(name)
     if not isinstance(tokenizer, LetterTokenizer):
         raise InputError(
-            f"tokenizer {name!r} has tokens of several letters, and this needs one token a letter; take nucleotide"
+            f"tokenizer {name!r} has tokens of several letters, and this needs one token a letter, as nucleotide has"
         )
     return tokenizer
 

@@ -45,6 +45,7 @@ TINY = {
     "hyena of order 3 in stages": {
         **ONE_STAGE,
         "layout": ["m1h1", ["H1"], "H1"],
+        "mlp": "gelu",
         "hyena": {**HYENA, "order": 3, "d_position": 3, "filter_layers": 0},
     },
     "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},

@@ -215,9 +215,15 @@ def evaluate(
 
 @app.command("import")
 def import_model(
-    family: Annotated[str, typer.Argument(help="`hnet`.")],
+    family: Annotated[str, typer.Argument(help="`hnet`, `ntv2` or `hyenadna`.")],
     config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help="The official configuration.")],
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS.safetensors", help="The official weights.")],
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="The official weights: .safetensors, or .bin, .pt or .ckpt with tensors alone.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write the model into.")],
 ) -> None:
     """Make a genotok model of a published checkpoint.

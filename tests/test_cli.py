@@ -9,7 +9,7 @@ from pathlib import Path
 import pysam
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import genotok
 
@@ -109,6 +109,28 @@ def test_an_imported_hnet_gives_the_official_numbers(tmp_path):
         mask = official[f"doc{document}.stage0.boundary_mask"].bool()
         assert torch.equal(output.boundaries[0].mask[0], mask)
         assert abs(output.loss.item() - official[f"doc{document}.ce"].item()) < 1e-5
+
+
+@pytest.mark.parametrize(("family", "kind"), [("ntv2", "bin"), ("hyenadna", "safetensors")])
+def test_other_families_are_imported(family, kind, tmp_path):
+    """`genotok import`, from either kind of file, then the official hidden states."""
+    stem = DATA / family / f"{family}_tiny"
+    weights = tmp_path / f"weights.{kind}"
+    state = load_file(f"{stem}.safetensors")
+    save_file(state, weights) if kind == "safetensors" else torch.save(state, weights)
+    done = genotok_command(tmp_path, "import", family, f"{stem}.json", str(weights), "-o", "model")
+    assert done.returncode == 0, done.stderr
+    model, official = (
+        genotok.GenomicLM.from_pretrained(tmp_path / "model"),
+        load_file(f"{stem}.io.safetensors"),
+    )
+    row, name = ("doc1.", "hidden") if family == "hyenadna" else ("", "embeddings_3")
+    ids = official[f"{row}input_ids"]
+    lengths = (ids != 1).sum(1) if family == "ntv2" else None
+    with torch.no_grad():
+        states = model(ids, lengths=lengths, output_hidden_states=True).hidden_states[-1]
+    wanted = official[f"{row}{name}"].masked_fill((states == 0).all(-1, keepdim=True), 0)
+    torch.testing.assert_close(states, wanted, atol=1e-4, rtol=0)
 
 
 def test_verbs_by_hand(work):

@@ -89,8 +89,26 @@ def test_nothing_is_unpickled(path):
         for alias in node.names
     }
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not called & {"torch.load", "torch.serialization.load", "numpy.load", "np.load", "yaml.load"}
+    assert not called & {"torch.serialization.load", "numpy.load", "np.load", "yaml.load"}
     assert not (names | modules) & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_torch_reads_tensors_alone(path):
+    """`torch.load` is called with `weights_only=True`, and appears in no other way."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    named = [node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"]
+    safe = [
+        node.func
+        for node in nodes
+        if isinstance(node, ast.Call)
+        and any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in node.keywords)
+    ]
+    assert all(node in safe for node in named)
+    imported_from_torch = [
+        node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "torch"
+    ]
+    assert not any(alias.name == "load" for node in imported_from_torch for alias in node.names)
 
 
 HEAVY = {

@@ -20,6 +20,7 @@ from genotok.models.chunkers.spans import chunk_starts
 from genotok.models.likelihood import next_token_log_likelihood
 from genotok.progress import progress
 from genotok.shards.sampler import Batch, collate
+from genotok.tokenizers import load_letter_tokenizer
 from genotok.training.precision import autocast, choose_device
 
 LONGEST_NAME = 200  # letters; genome browsers refuse names of more than 255
@@ -199,11 +200,11 @@ def _read_spans(
 ) -> Iterator[RegionChunks]:
     """What the model says on the parts that count."""
     letters = [reference.fetch(contig, begin, end) for begin, _, end in spans]
-    ids = [model.tokenizer.encode_letters(text.encode()) for text in letters]
-    batch = collate(ids, model.tokenizer).to(model.device)
+    tokenizer = load_letter_tokenizer(model.config.tokenizer)
+    batch = collate([tokenizer.encode_letters(text.encode()) for text in letters], tokenizer).to(model.device)
     with autocast(model.device, precision):
         nats, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
-    surprisal = _surprisal(nats, batch, model.tokenizer.start_id is not None)
+    surprisal = _surprisal(nats, batch, tokenizer.start_id is not None)
     stages = _stages_on_tokens(output)
     for row, (begin, first, end) in enumerate(spans):
         skipped = int(batch.lengths[row]) - (end - first)

@@ -1,28 +1,15 @@
 """A mixer and an MLP around a residual stream, and a stack of such blocks."""
 
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
 from genotok.kernels.ragged import Ragged
 from genotok.models.config import ModelConfig
 from genotok.models.layout import BlockLayout
 from genotok.models.mixers.attention import Attention
+from genotok.models.mixers.hyena import Hyena
 from genotok.models.mixers.mamba2 import Mamba2
-from genotok.models.norms import RMSNorm
-
-
-class SwiGLU(nn.Module):
-    """out(silu(gate(x)) * value(x)), with value and gate side by side in one matrix (arXiv 2002.05202)."""
-
-    def __init__(self, width: int, intermediate: int):
-        super().__init__()
-        self.value_gate = nn.Linear(width, 2 * intermediate, bias=False)
-        self.out = nn.Linear(intermediate, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T, D) to (T, D)."""
-        value, gate = self.value_gate(x).chunk(2, -1)
-        return self.out(silu(gate) * value)
+from genotok.models.mlps import MLPS
+from genotok.models.norms import NORMS
 
 
 class Block(nn.Module):
@@ -31,14 +18,16 @@ class Block(nn.Module):
     def __init__(self, layout: BlockLayout, config: ModelConfig, stage: int):
         super().__init__()
         width = config.d_model[stage]
-        self.mixer_norm = RMSNorm(width, config.norm_eps)
+        norm, mlp = NORMS[config.norm], MLPS[config.mlp]
+        self.mixer_norm = norm(width, config.norm_eps)
         self.mixer = make_mixer(layout.mixer, config, stage)
-        self.mlp_norm = RMSNorm(width, config.norm_eps) if layout.mlp else None
-        self.mlp = SwiGLU(width, config.d_intermediate[stage]) if layout.mlp else None
+        self.mlp_norm = norm(width, config.norm_eps) if layout.mlp else None
+        self.mlp = mlp(width, config.d_intermediate[stage]) if layout.mlp else None
 
-    def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
-        """(T, D) float32 to (T, D) float32."""
-        x = x + self.mixer(self.mixer_norm(x), ragged)
+    def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
+        """(T, D) float32 to (T, D) float32; only attention can be other than causal."""
+        direction = {} if causal else {"causal": False}
+        x = x + self.mixer(self.mixer_norm(x), ragged, **direction)
         return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
 
     @property
@@ -53,13 +42,17 @@ class BlockStack(nn.Module):
     def __init__(self, layouts: tuple[BlockLayout, ...], config: ModelConfig, stage: int):
         super().__init__()
         self.blocks = nn.ModuleList(Block(layout, config, stage) for layout in layouts)
-        self.norm = RMSNorm(config.d_model[stage], config.norm_eps)
+        self.norm = NORMS[config.norm](config.d_model[stage], config.norm_eps)
 
-    def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
-        """(T, D) to (T, D) float32."""
+    def forward(
+        self, x: Tensor, ragged: Ragged, causal: bool = True, between: list[Tensor] | None = None
+    ) -> Tensor:
+        """(T, D) to (T, D) float32; the states between two blocks are added to `between`."""
         x = x.float()
-        for block in self.blocks:
-            x = block(x, ragged)
+        for i, block in enumerate(self.blocks):
+            if i and between is not None:
+                between.append(x)
+            x = block(x, ragged, causal)
         return self.norm(x)
 
     @property
@@ -73,6 +66,8 @@ def make_mixer(name: str, config: ModelConfig, stage: int) -> nn.Module:
     width = config.d_model[stage]
     if name == "mamba2":
         return Mamba2(width, config.mamba2, config.norm_eps)
+    if name == "hyena":
+        return Hyena(width, config.hyena)
     settings = config.attention
     return Attention(
         width,
@@ -80,4 +75,5 @@ def make_mixer(name: str, config: ModelConfig, stage: int) -> nn.Module:
         settings.rotary_dim[stage],
         settings.window[stage],
         settings.rotary_base,
+        settings.bias,
     )

@@ -8,8 +8,13 @@ from typing import Any
 
 from genotok.errors import InputError
 from genotok.models.chunkers.settings import ROUTING, check_chunkers, check_upsamplers
+from genotok.models.heads import HEADS
 from genotok.models.layout import StageLayout, parse_layout
+from genotok.models.mlps import MLPS
+from genotok.models.norms import NORMS
 from genotok.tokenizers import load_tokenizer
+
+_CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
 
 
 @dataclass
@@ -21,12 +26,14 @@ class AttentionConfig:
         rotary_dim: how many features of a head the rotary embedding turns; even; 0 for none.
         window: how many earlier positions are seen; -1 for all.
         rotary_base: base of the rotary wave lengths.
+        bias: whether the projections have biases.
     """
 
     heads: list[int]
     rotary_dim: list[int]
     window: list[int]
     rotary_base: float = 10_000.0
+    bias: bool = False
 
 
 @dataclass
@@ -48,6 +55,42 @@ class Mamba2Config:
 
 
 @dataclass
+class HyenaConfig:
+    """Hyena.
+
+    Attributes:
+        order: gates of a row; one long convolution less.
+        max_length: longest sequence; the places in a filter are shares of it.
+        d_filter, filter_layers: width of the network that writes the filters, and its layers between the first
+            and the last.
+        d_position: features of a place that it reads; odd.
+        d_conv: taps of the short convolution.
+        shift: what the decay of a filter falls to.
+        frequency: of the network's sines in the beginning.
+    """
+
+    order: int = 2
+    max_length: int = 8192
+    d_filter: int = 64
+    filter_layers: int = 2
+    d_position: int = 5
+    d_conv: int = 3
+    shift: float = 0.05
+    frequency: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        least = {"order": 2, "filter_layers": 0, "shift": 0, "frequency": 0}
+        for item in fields(self):
+            value, low = getattr(self, item.name), least.get(item.name, 1)
+            if not _is_a(item.type, value) or value < low:
+                what = "a whole number" if item.type is int else "a number"
+                raise InputError(f"hyena.{item.name}: {value!r} should be {what}, at least {low}")
+        if self.d_position % 2 == 0:
+            raise InputError(f"hyena.d_position: {self.d_position} should be odd")
+
+
+@dataclass
 class ModelConfig:
     """Everything that fixes a model's architecture.
 
@@ -57,6 +100,7 @@ class ModelConfig:
         d_intermediate: width of the MLP in each stage; 0 where the stage has none.
         attention: settings of attention blocks, one value a stage.
         mamba2: settings of Mamba-2 blocks.
+        hyena: settings of Hyena blocks.
         chunkers: how each stage but the innermost cuts its rows into chunks, outermost first; objects with a
             `kind` and the keys that `genotok.models.chunkers.settings.KINDS` lists. Routing where left out.
         upsamplers: how each of these stages brings chunk states back to its rows, `ema` (H-Net's moving average,
@@ -64,7 +108,12 @@ class ModelConfig:
         tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
-        norm_eps: epsilon of every RMSNorm.
+        norm_eps: epsilon of every norm.
+        norm: `rms` or `layer`, around the blocks and behind the last; Mamba-2's own is always RMSNorm.
+        mlp: `swiglu` without biases or `gelu` with them.
+        head: `linear`, or `roberta`, which has a layer of its own in front of the vocabulary.
+        tasks: what the model predicts, the usual one first: `lm`, the next token; `mlm`, masked tokens, for which
+            it must be one stage of attention blocks.
     """
 
     layout: list
@@ -72,12 +121,17 @@ class ModelConfig:
     d_intermediate: list[int]
     attention: AttentionConfig
     mamba2: Mamba2Config = field(default_factory=Mamba2Config)
+    hyena: HyenaConfig = field(default_factory=HyenaConfig)
     tokenizer: str = "nucleotide"
     vocab_size: int = 0
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
     chunkers: list[dict[str, Any]] | None = None
     upsamplers: list[str] | None = None
+    norm: str = "rms"
+    mlp: str = "swiglu"
+    head: str = "linear"
+    tasks: list[str] = field(default_factory=lambda: ["lm"])
 
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse what cannot be built."""
@@ -85,6 +139,8 @@ class ModelConfig:
             self.attention = _section("attention", AttentionConfig, self.attention)
         if not isinstance(self.mamba2, Mamba2Config):
             self.mamba2 = _section("mamba2", Mamba2Config, self.mamba2)
+        if not isinstance(self.hyena, HyenaConfig):
+            self.hyena = _section("hyena", HyenaConfig, self.hyena)
         self._check_types()
         stages = self.stage_layout.depth
         self.d_model = _per_stage("d_model", self.d_model, stages)
@@ -99,6 +155,7 @@ class ModelConfig:
         if self.vocab_size < size:
             raise InputError(f"vocab_size: {self.vocab_size} is less than the {size} tokens of the tokenizer")
         self._check_widths()
+        self._check_tasks()
 
     @property
     def stage_layout(self) -> StageLayout:
@@ -112,10 +169,22 @@ class ModelConfig:
             ("tie_embeddings", self.tie_embeddings, bool, "true or false"),
             ("norm_eps", self.norm_eps, float, "a number"),
             ("attention.rotary_base", self.attention.rotary_base, float, "a number"),
+            ("attention.bias", self.attention.bias, bool, "true or false"),
         )
         for key, value, kind, what in wanted:
             if not _is_a(kind, value):
                 raise InputError(f"{key}: {value!r} should be {what}")
+        for key, known in _CHOICES.items():
+            if getattr(self, key) not in list(known):
+                raise InputError(f"{key}: {getattr(self, key)!r} should be {' or '.join(map(repr, known))}")
+
+    def _check_tasks(self) -> None:
+        if self.tasks not in (["lm"], ["mlm"], ["lm", "mlm"], ["mlm", "lm"]):
+            raise InputError(f"tasks: {self.tasks!r} should be a list of 'lm', 'mlm' or both")
+        stage = self.stage_layout
+        two_sided = stage.inner is None and all(block.mixer == "attention" for block in stage.encoder)
+        if "mlm" in self.tasks and not two_sided:
+            raise InputError(f"tasks: 'mlm' needs one stage of attention blocks alone, not {self.layout!r}")
 
     def _check_widths(self) -> None:
         stage = self.stage_layout

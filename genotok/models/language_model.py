@@ -12,6 +12,7 @@ from genotok.kernels.ragged import Ragged
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import WITH_INPUTS
 from genotok.models.config import ModelConfig
+from genotok.models.heads import HEADS
 from genotok.models.saved import model_hash, read_model, save_model
 from genotok.models.stage import Stage
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
@@ -37,7 +38,8 @@ class ModelOutput:
         logits: (B, L, V); zero behind the end of a sequence.
         loss: scalar, mean cross-entropy in nats over the predicted tokens, when labels were given.
         boundaries: one entry a chunking stage, outermost first.
-        hidden_states: on request, a list of (B, L, D): the embeddings, and the states after the final norm.
+        hidden_states: on request, a list of (B, L, D): the embeddings, in a model of one stage the states between
+            its blocks, and the states after the final norm.
         packed_boundaries: the same boundaries as the model holds them.
     """
 
@@ -49,7 +51,9 @@ class ModelOutput:
 
 
 class GenomicLM(nn.Module):
-    """A causal language model over nucleotides, bytes or other tokens, with any number of learned stages.
+    """A language model over nucleotides, bytes or other tokens, with any number of learned stages.
+
+    Causal when it predicts the next token; bidirectional when it predicts masked ones.
 
     Args:
         config: the architecture.
@@ -61,7 +65,7 @@ class GenomicLM(nn.Module):
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.embedding = nn.Embedding(config.vocab_size, config.d_model[0])
         self.backbone = Stage(config.stage_layout, config)
-        self.head = nn.Linear(config.d_model[0], config.vocab_size, bias=False)
+        self.head = HEADS[config.head](config.d_model[0], config.vocab_size, config.norm_eps)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
         self.reset_parameters()
@@ -72,6 +76,11 @@ class GenomicLM(nn.Module):
         self.backbone.initialise()
         if not self.config.tie_embeddings:
             nn.init.normal_(self.head.weight, std=0.02)
+        for name, parameter in self.head.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name == "dense.weight":
+                nn.init.normal_(parameter, std=0.02)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> "GenomicLM":
@@ -94,7 +103,7 @@ class GenomicLM(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        task: str = "lm",
+        task: str | None = None,
         labels: Tensor | None = None,
         lengths: Tensor | None = None,
         output_hidden_states: bool = False,
@@ -104,9 +113,11 @@ class GenomicLM(nn.Module):
 
         Args:
             input_ids: (B, L) token ids.
-            task: `lm`, prediction of the next token.
-            labels: (B, L) token ids, as a rule `input_ids` itself: the logits at t are held against the label
-                at t + 1. Labels of -100, and those behind the end of a sequence, do not count.
+            task: `lm`, prediction of the next token, or `mlm`, prediction of masked tokens from both sides; None
+                for the first of the configuration's tasks.
+            labels: (B, L) token ids. In `lm`, as a rule `input_ids` itself: the logits at t are held against
+                the label at t + 1. In `mlm` the token that a mask hides, at its own place. Labels of -100, and
+                those behind the end of a sequence, do not count.
             lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
             output_hidden_states: whether to return the states as well.
             boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
@@ -115,12 +126,15 @@ class GenomicLM(nn.Module):
         Raises:
             InputError: the shapes or the task do not fit.
         """
-        if task != "lm":
-            raise InputError(f"task {task!r} is unknown; this model knows 'lm'")
+        task = task or self.config.tasks[0]
+        if task not in self.config.tasks:
+            known = ", ".join(repr(task) for task in self.config.tasks)
+            raise InputError(f"task {task!r} is unknown; this model knows {known}")
         ragged = self._layout(input_ids, lengths)
         embedded = self.embedding(ragged.to_packed(input_ids))
         packed_inputs = self._packed_boundary_inputs(boundary_inputs, input_ids, ragged)
-        states, boundaries = self.backbone(embedded, ragged, packed_inputs)
+        between = [] if output_hidden_states else None
+        states, boundaries = self.backbone(embedded, ragged, packed_inputs, task == "lm", between)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
         output = ModelOutput(logits, packed_boundaries=boundaries)
         for s, stage in enumerate(boundaries):
@@ -128,9 +142,10 @@ class GenomicLM(nn.Module):
             padded = (ragged_to_length(part, stage.ragged, length) for part in (stage.prob, stage.mask))
             output.boundaries.append(StageBoundaries(*padded))
         if labels is not None:
-            output.loss = next_token_loss(logits, labels, lengths)
+            loss = next_token_loss if task == "lm" else token_loss
+            output.loss = loss(logits, labels, lengths)
         if output_hidden_states:
-            hidden = (embedded, states)
+            hidden = (embedded, *between, states)
             output.hidden_states = [ragged_to_length(x, ragged, input_ids.shape[1]) for x in hidden]
         return output
 
@@ -171,12 +186,17 @@ def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
     return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy in nats of `labels[:, 1:]` under `logits[:, :-1]`; 0 when nothing is to be predicted."""
-    labels = labels[:, 1:].long()
+def token_loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in nats of (B, L) labels under (B, L, V) logits; 0 when nothing is to be predicted."""
+    labels = labels.long()
     if lengths is not None:
-        places = torch.arange(1, labels.shape[1] + 1, device=labels.device)
+        places = torch.arange(labels.shape[1], device=labels.device)
         labels = labels.masked_fill(places >= lengths.to(labels.device)[:, None], IGNORED_LABEL)
-    flat = logits[:, :-1].float().flatten(0, 1)
+    flat = logits.float().flatten(0, 1)
     total = cross_entropy(flat, labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
     return total / (labels != IGNORED_LABEL).sum().clamp(min=1)
+
+
+def next_token_loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in nats of `labels[:, 1:]` under `logits[:, :-1]`; 0 when nothing is to be predicted."""
+    return token_loss(logits[:, :-1], labels[:, 1:], None if lengths is None else lengths - 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from genotok.errors import InputError
 
-MIXERS = {"m": "mamba2", "t": "attention"}
+MIXERS = {"m": "mamba2", "t": "attention", "h": "hyena"}
 _RUN = re.compile(r"([A-Za-z])(\d+)")
 
 

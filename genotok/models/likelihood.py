@@ -23,7 +23,7 @@ def next_token_log_likelihood(
         (B, L) float32: the log-likelihood at each counted token, 0 elsewhere and at the first token, which
         nothing precedes; and the model's output.
     """
-    output = model(input_ids, lengths=lengths)
+    output = model(input_ids, task="lm", lengths=lengths)
     log_probability = output.logits[:, :-1].float().log_softmax(-1)
     target = labels[:, 1:]
     counted = target != IGNORED_LABEL

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+TORCH_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt"}
 
 
 def save_model(model: "GenomicLM", folder: str | Path) -> None:
@@ -54,15 +55,35 @@ def read_model(cls: type["GenomicLM"], folder: str | Path) -> "GenomicLM":
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+    """Read a safetensors file, or one that torch wrote (`.bin`, `.pt`, `.pth`, `.ckpt`) and that holds tensors alone.
 
     Raises:
         InputError: it cannot be read, or is truncated or of another kind.
     """
+    if Path(path).suffix in TORCH_SUFFIXES:
+        return _read_torch_weights(path)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def _read_torch_weights(path: str | Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:  # a damaged or a hostile file can make torch's reader fail in any way
+        raise InputError(
+            f"{path}: not a readable file of tensors alone, and nothing else is unpickled; convert it to safetensors"
+        ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # as Lightning's checkpoints have it
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(
+            f"{path}: holds something else than tensors by name, which a checkpoint's weights are"
+        )
+    return state
 
 
 def build_model(

@@ -37,7 +37,12 @@ class Stage(nn.Module):
             self.decoder = BlockStack(layout.decoder, config, index)
 
     def forward(
-        self, x: Tensor, ragged: Ragged, boundary_inputs: Tensor | None = None
+        self,
+        x: Tensor,
+        ragged: Ragged,
+        boundary_inputs: Tensor | None = None,
+        causal: bool = True,
+        between: list[Tensor] | None = None,
     ) -> tuple[Tensor, list[Boundaries]]:
         """Run the stage and those inside it.
 
@@ -45,6 +50,8 @@ class Stage(nn.Module):
             x: (T, D_outer) rows of the stage around this one.
             ragged: their layout.
             boundary_inputs: (T,), what a `given` or `entropy` chunker of this stage reads.
+            causal: whether no row sees a later one; False only for one stage of attention blocks.
+            between: where a stage without chunks adds the states (T, D) between its blocks.
 
         Returns:
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
@@ -52,9 +59,9 @@ class Stage(nn.Module):
         outer = x.shape[-1]
         if self.widening is not None:
             x = torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
-        x = self.encoder(x, ragged)
         if self.inner is None:
-            return x[:, :outer], []
+            return self.encoder(x, ragged, causal, between)[:, :outer], []
+        x = self.encoder(x, ragged)
         inputs = () if boundary_inputs is None else (boundary_inputs,)
         boundaries = self.chunker(x, ragged, *inputs)
         chunk_layout = boundaries.chunk_layout()
@@ -85,3 +92,5 @@ def _draw_linear(stack: BlockStack, residual_writes: int) -> None:
         if isinstance(module, nn.Linear):
             scale = residual_writes**-0.5 if name.endswith(".out") else 1.0
             nn.init.normal_(module.weight, std=0.02 * scale)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

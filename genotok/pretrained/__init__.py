@@ -6,8 +6,10 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.models.saved import build_model
 from genotok.pretrained.hnet import convert_hnet
+from genotok.pretrained.hyenadna import convert_hyenadna
+from genotok.pretrained.ntv2 import convert_ntv2
 
-CONVERTERS = {"hnet": convert_hnet}
+CONVERTERS = {"hnet": convert_hnet, "ntv2": convert_ntv2, "hyenadna": convert_hyenadna}
 
 
 def import_checkpoint(
@@ -16,7 +18,7 @@ def import_checkpoint(
     """Make a model of a published checkpoint.
 
     Args:
-        family: `hnet`.
+        family: one of `CONVERTERS`.
         config: the configuration in the family's own JSON.
         state_dict: the weights under the family's own names.
         source: what to call the weights in an error.
@@ -32,4 +34,4 @@ def import_checkpoint(
     return build_model(GenomicLM, converted_config, converted_state, source)
 
 
-__all__ = ["import_checkpoint"]
+__all__ = ["CONVERTERS", "import_checkpoint"]

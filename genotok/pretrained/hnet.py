@@ -6,6 +6,7 @@ from torch import Tensor
 
 from genotok.errors import InputError
 from genotok.models import ModelConfig
+from genotok.pretrained.keys import share_embedding
 
 # Inside the backbone, in the order in which they are applied.
 _RULES = [
@@ -57,7 +58,5 @@ def convert_hnet(config: dict, state: dict[str, Tensor]) -> tuple[ModelConfig, d
         if key.endswith("conv_weight") and value.ndim == 3:
             converted[key] = value.squeeze(1)
     if config.get("tie_embeddings"):
-        for here, there in (("head.weight", "embedding.weight"), ("embedding.weight", "head.weight")):
-            if there in converted:
-                converted.setdefault(here, converted[there])
+        share_embedding(converted)
     return ModelConfig.from_dict(config), converted

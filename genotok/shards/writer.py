@@ -14,7 +14,7 @@ from genotok.genomes.fasta import read_fasta
 from genotok.progress import Progress, progress
 from genotok.shards.manifest import SPLITS, Contig, Manifest, ShardFile
 from genotok.shards.windows import Windows, cut_windows
-from genotok.tokenizers import LetterTokenizer, load_tokenizer
+from genotok.tokenizers import LetterTokenizer, load_letter_tokenizer
 
 # One row a window. `start` is 0-based; the lists of a row have equal lengths.
 SCHEMA = pa.schema(
@@ -132,7 +132,7 @@ def _write_genome(
     split_of: Callable[[str, str], str],
     bar: Progress,
 ) -> None:
-    tokenizer = load_tokenizer(manifest.tokenizer)
+    tokenizer = load_letter_tokenizer(manifest.tokenizer)
     for name, blocks in read_fasta(path):
         contig = Contig(genome, name, split_of(genome, name))
         manifest.contigs.append(contig)

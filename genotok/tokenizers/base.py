@@ -1,6 +1,7 @@
 """What every tokenizer offers."""
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,14 +13,54 @@ _COMPLEMENTS = b"TGCAAYRSWMKVHDBN"
 LETTER_COMPLEMENT = bytes.maketrans(LETTERS + LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
 
 
-class LetterTokenizer:
-    """A tokenizer that gives each letter one id, by table.
+def nucleotide_table(nucleotides: str, ids: Sequence[int], ambiguous: int, unknown: int) -> np.ndarray:
+    """(256,) uint8: the id of each byte where case does not matter and U is read as T.
+
+    Args:
+        nucleotides: A, C, G and T in some order.
+        ids: their ids, in that order.
+        ambiguous: the id of N and of every other IUPAC letter.
+        unknown: the id of a byte that is no nucleotide letter.
+    """
+    table = np.full(256, unknown, np.uint8)
+    table[np.frombuffer(LETTERS + LETTERS.lower(), np.uint8)] = ambiguous
+    for letter, id_ in zip(nucleotides, ids, strict=True):
+        written = "TU" if letter == "T" else letter
+        table[np.frombuffer((written + written.lower()).encode(), np.uint8)] = id_
+    return table
+
+
+class Tokenizer(ABC):
+    """What every tokenizer offers.
 
     Attributes:
         name: how `load_tokenizer` finds it.
         vocab_size: number of ids.
-        start_id: the token put in front of a sequence, so that its first nucleotide is predicted as well;
-            None where the vocabulary has none in use.
+        pad_id: fills a batch behind the end of a sequence.
+        mask_id: stands for a hidden token; None where the vocabulary has none.
+        start_id: the token that the caller puts in front of a sequence, so that its first nucleotide is
+            predicted as well; None where the vocabulary has none in use.
+    """
+
+    name: str
+    vocab_size: int
+    pad_id: int
+    mask_id: int | None = None
+    start_id: int | None = None
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sequence."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The sequence that ids stand for; special tokens leave no letter."""
+
+
+class LetterTokenizer(Tokenizer):
+    """A tokenizer that gives each letter one id, by table.
+
+    Attributes:
         table: (256,) uint8, the id of each byte.
         letters: what each id is written as.
         is_nucleotide: (vocab_size,) bool, the ids that stand for one certain nucleotide. Only these count

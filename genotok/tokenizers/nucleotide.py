@@ -1,8 +1,6 @@
 """One token a nucleotide, in a vocabulary of twelve."""
 
-import numpy as np
-
-from genotok.tokenizers.base import LETTERS, LetterTokenizer
+from genotok.tokenizers.base import LetterTokenizer, nucleotide_table
 
 SPECIALS = ("PAD", "UNK", "CLS", "SEP", "MASK", "START", "END")
 
@@ -16,11 +14,7 @@ class NucleotideTokenizer(LetterTokenizer):
 
     def __init__(self) -> None:
         unknown = 5 + SPECIALS.index("UNK")
-        table = np.full(256, unknown, np.uint8)
-        for letters in (LETTERS, LETTERS.lower()):
-            table[np.frombuffer(letters, np.uint8)] = 4
-        for i, letters in enumerate((b"Aa", b"Cc", b"Gg", b"TtUu")):
-            table[np.frombuffer(letters, np.uint8)] = i
+        table = nucleotide_table("ACGT", range(4), ambiguous=4, unknown=unknown)
         super().__init__("nucleotide", table, [*"ACGTN", *[""] * len(SPECIALS)], 5 + SPECIALS.index("START"))
         self.pad_id = 5 + SPECIALS.index("PAD")
         self.mask_id = 5 + SPECIALS.index("MASK")

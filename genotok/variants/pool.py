@@ -7,6 +7,7 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.models.likelihood import next_token_log_likelihood
 from genotok.shards.sampler import Batch, collate
+from genotok.tokenizers import load_letter_tokenizer
 from genotok.training.precision import autocast
 
 _BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
@@ -27,6 +28,7 @@ class WindowPool:
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int):
+        self.tokenizer = load_letter_tokenizer(model.config.tokenizer)
         self.model, self.precision, self.batch_size = model, precision, batch_size
         self._rows: dict[bytes, int] = {}
         self._ids: list[np.ndarray] = []
@@ -37,7 +39,7 @@ class WindowPool:
 
     def add(self, letters: bytes) -> int:
         """Add a window; returns its place in what `log_likelihoods` gives."""
-        ids = self.model.tokenizer.encode_letters(letters)
+        ids = self.tokenizer.encode_letters(letters)
         row = self._rows.setdefault(ids.tobytes(), len(self._ids))
         if row == len(self._ids):
             self._ids.append(ids)

@@ -156,12 +156,30 @@ def test_shapes_follow_the_input(kind):
     model, lengths = tiny_model(kind), torch.tensor([3, 5])
     output = model(some_ids(torch.tensor([9, 9])), lengths=lengths, output_hidden_states=True)
     assert output.logits.shape == (2, 9, model.config.vocab_size)
-    assert [state.shape for state in output.hidden_states] == [(2, 9, model.config.d_model[0])] * 2
+    stages = model.config.stage_layout
+    between = 0 if stages.inner else len(stages.encoder) - 1
+    shape = (2, 9, model.config.d_model[0])
+    assert [state.shape for state in output.hidden_states] == [shape] * (2 + between)
     assert len(output.boundaries) == model.config.stage_layout.depth - 1
     for s, stage in enumerate(output.boundaries):
         chunks = 9 if s == 0 else int(output.boundaries[s - 1].mask.sum(1).max())
         assert stage.prob.shape == stage.mask.shape == (2, chunks)
         assert stage.mask.dtype == torch.bool
+
+
+def test_masked_tokens_are_predicted_from_both_sides():
+    """The same weights, causal in one task and bidirectional in the other, also in a packed batch."""
+    model, ids = tiny_model("transformer with biases"), some_ids()
+    assert torch.equal(model(ids, lengths=LENGTHS).logits, model(ids, task="lm", lengths=LENGTHS).logits)
+    logits = model(ids, task="mlm", lengths=LENGTHS).logits
+    for row, length in enumerate(LENGTHS):
+        single = model(ids[row : row + 1, :length], task="mlm").logits
+        torch.testing.assert_close(logits[row, :length], single[0], atol=1e-5, rtol=1e-5)
+    changed = ids.clone()
+    changed[2, 39] = (ids[2, 39] + 1) % 4
+    moved = model(changed, task="mlm", lengths=LENGTHS).logits - logits
+    assert (moved[2].abs().amax(-1) > 1e-5).all()
+    assert (moved[[0, 1, 3, 4]] == 0).all()
 
 
 def test_hidden_states_lead_to_the_logits():

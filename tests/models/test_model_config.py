@@ -49,14 +49,30 @@ REFUSED = [
     ("attention.rotary_dim", 10, "attention.rotary_dim: 10 must be even and at most 8"),
     ("attention.window", [-2, -1], "attention.window: -2 must be at least 0, or -1 for all"),
     ("attention.rotary_base", "10k", "attention.rotary_base: '10k' should be a number"),
-    ("attention.groups", 1, "attention.groups: unknown key; known are heads"),
+    ("attention.bias", 1, "attention.bias: 1 should be true or false"),
+    ("norm", "batch", "norm: 'batch' should be 'rms' or 'layer'"),
+    ("mlp", ["gelu"], "mlp: ['gelu'] should be 'swiglu' or 'gelu'"),
+    ("head", None, "head: None should be 'linear' or 'roberta'"),
+    ("tasks", "lm", "tasks: 'lm' should be a list of 'lm', 'mlm' or both"),
+    ("tasks", [], "tasks: [] should be a list"),
+    ("tasks", ["lm", "mlm"], "tasks: 'mlm' needs one stage of attention blocks alone"),
+    ("attention.groups", 1, "attention.groups: unknown key; known are bias, heads"),
     ("mamba2", None, "mamba2: None should be an object"),
     ("mamba2.head_dim", 7, "mamba2.head_dim: 7 does not divide d_model x expand = 32 of stage 0"),
     ("mamba2.head_dim", 0, "mamba2.head_dim: 0 should be a whole number, at least 1"),
     ("mamba2.d_state", "64", "mamba2.d_state: '64' should be a whole number"),
     ("mamba2.chunk_size", 1.5, "mamba2.chunk_size: 1.5 should be a whole number"),
     ("mamba2.d_stat", 64, "mamba2.d_stat: unknown key"),
-    ("tokenizer", "wordpiece", "tokenizer 'wordpiece' is unknown; there are byte, nucleotide"),
+    (
+        "tokenizer",
+        "wordpiece",
+        "tokenizer 'wordpiece' is unknown; there are byte, hyenadna, ntv2, nucleotide",
+    ),
+    ("hyena", 2, "hyena: 2 should be an object"),
+    ("hyena.order", 1, "hyena.order: 1 should be a whole number, at least 2"),
+    ("hyena.max_length", 9.5, "hyena.max_length: 9.5 should be a whole number"),
+    ("hyena.d_position", 4, "hyena.d_position: 4 should be odd"),
+    ("hyena.shift", -0.1, "hyena.shift: -0.1 should be a number, at least 0"),
     ("tokenizer", ["nucleotide"], "tokenizer: ['nucleotide'] should be the name of a tokenizer"),
     ("vocab_size", 11, "vocab_size: 11 is less than the 12 tokens of the tokenizer"),
     ("vocab_size", "16", "vocab_size: '16' should be a whole number"),
@@ -106,7 +122,7 @@ def test_what_does_not_fit_is_said_with_its_key(key, value, sentence):
     *sections, last = key.split(".")
     place = values
     for section in sections:
-        place = place[section]
+        place = place.setdefault(section, {})
     place[last] = value
     with pytest.raises(InputError) as error:
         ModelConfig.from_dict(values)

@@ -10,6 +10,7 @@ from tiny_models import TINY, tiny_model
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
+from genotok.models.saved import read_weights
 
 every_kind = pytest.mark.parametrize("kind", TINY)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -111,6 +112,46 @@ def test_a_missing_folder(tmp_path):
 def test_a_pickle_is_not_opened(tmp_path):
     sentence = damaged(tmp_path, lambda folder: torch.save({"head.weight": torch.zeros(2)}, folder / WEIGHTS))
     assert "not a readable safetensors file" in sentence
+
+
+class NotATensor:
+    """Something whose unpickling would run code."""
+
+    def __reduce__(self):
+        return print, ("this was run",)
+
+
+@pytest.mark.parametrize("suffix", ["bin", "pt", "pth", "ckpt"])
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"epoch": 3, "state_dict": state}])
+def test_weights_that_torch_wrote(suffix, wrap, tmp_path):
+    state = tiny_model("one stage").state_dict()
+    torch.save(wrap(state), tmp_path / f"weights.{suffix}")
+    found = read_weights(tmp_path / f"weights.{suffix}")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"head.weight": NotATensor()}, "not a readable file of tensors alone"),
+        ({"head.weight": 3}, "something else than tensors by name"),
+        ([torch.zeros(2)], "something else than tensors by name"),
+        (None, "cannot be read"),
+        (b"PK", "not a readable file of tensors alone"),
+    ],
+)
+def test_other_files_of_torch(content, sentence, tmp_path, capfd):
+    path = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(InputError) as error:
+        read_weights(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert sentence in str(error.value)
+    assert "this was run" not in capfd.readouterr().out
 
 
 def test_missing_keys(tmp_path):

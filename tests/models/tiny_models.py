@@ -27,11 +27,27 @@ ISOTROPIC = {
     "attention": {"heads": 2, "rotary_dim": 8, "window": -1},
     "mamba2": {"d_state": 8, "head_dim": 16, "chunk_size": 8},
 }
+HYENA = {"max_length": 60, "d_filter": 8, "frequency": 1.0}
 TINY = {
     "one stage": ONE_STAGE,
     "two stages that widen": TWO_STAGES,
     "transformer": ISOTROPIC,
     "mamba": {**ISOTROPIC, "layout": ["M2"]},
+    "transformer with biases": {
+        **ISOTROPIC,
+        "attention": {**ISOTROPIC["attention"], "bias": True},
+        "norm": "layer",
+        "mlp": "gelu",
+        "head": "roberta",
+        "tasks": ["lm", "mlm"],
+    },
+    "hyena": {**ISOTROPIC, "layout": ["H1h1"], "hyena": HYENA, "norm": "layer", "mlp": "gelu"},
+    "hyena of order 3 in stages": {
+        **ONE_STAGE,
+        "layout": ["m1h1", ["H1"], "H1"],
+        "mlp": "gelu",
+        "hyena": {**HYENA, "order": 3, "d_position": 3, "filter_layers": 0},
+    },
     "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},
     "merged and static chunks": {
         **TWO_STAGES,

@@ -17,8 +17,10 @@ BASES = dict(
         strict=True,
     )
 )
-NUCLEOTIDE, BYTE = load_tokenizer("nucleotide"), load_tokenizer("byte")
-both = pytest.mark.parametrize("tokenizer", [NUCLEOTIDE, BYTE], ids=["nucleotide", "byte"])
+NUCLEOTIDE, BYTE, HYENADNA = (load_tokenizer(name) for name in ("nucleotide", "byte", "hyenadna"))
+every = pytest.mark.parametrize(
+    "tokenizer", [NUCLEOTIDE, BYTE, HYENADNA], ids=lambda tokenizer: tokenizer.name
+)
 quick = settings(max_examples=100, deadline=None)
 
 
@@ -48,10 +50,18 @@ def test_ids_of_bytes():
     assert BYTE.decode([0xC3]) == "\ufffd"
 
 
+def test_ids_of_hyenadna():
+    assert HYENADNA.encode("ACGTNacgturyX-") == [7, 8, 9, 10, 11, 7, 8, 9, 10, 10, 11, 11, 6, 6]
+    assert HYENADNA.vocab_size == 12
+    assert (HYENADNA.mask_id, HYENADNA.pad_id, HYENADNA.start_id) == (3, 4, None)
+    assert HYENADNA.decode(range(12)) == "ACGTN"
+
+
+@every
 @quick
-@given(st.text("ACGTN", max_size=60))
-def test_nucleotides_come_back(text):
-    assert NUCLEOTIDE.decode(NUCLEOTIDE.encode(text)) == text
+@given(text=st.text("ACGTN", max_size=60))
+def test_nucleotides_come_back(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @quick
@@ -78,7 +88,7 @@ def test_a_byte_that_is_no_letter_is_unknown():
     assert NUCLEOTIDE.encode("A-é") == [0, unknown, unknown, unknown]
 
 
-@both
+@every
 def test_encode_letters_takes_bytes_and_arrays(tokenizer):
     letters = b"ACGTNacgtRuX\n"
     wanted = tokenizer.encode(letters.decode())
@@ -88,7 +98,7 @@ def test_encode_letters_takes_bytes_and_arrays(tokenizer):
         assert found.tolist() == wanted
 
 
-@both
+@every
 def test_which_ids_are_certain_nucleotides(tokenizer):
     certain = {tokenizer.encode(letter)[0] for letter in "ACGTU"}
     assert set(np.flatnonzero(tokenizer.is_nucleotide).tolist()) == certain
@@ -97,7 +107,7 @@ def test_which_ids_are_certain_nucleotides(tokenizer):
         assert code == ("ACGT".index(BASES[letter]) if len(BASES[letter]) == 1 else 4)
 
 
-@both
+@every
 @quick
 @given(text=st.text("ACGTRYSWKMBDHVN", max_size=60))
 def test_reverse_complement_of_ids_is_that_of_letters(tokenizer, text):
@@ -114,7 +124,7 @@ def test_the_opposite_strand_of_bytes_keeps_the_case(text):
     assert BYTE.decode(opposite.tolist()) == reverse_complement(text)
 
 
-@both
+@every
 def test_u_pairs_with_a(tokenizer):
     (opposite,) = tokenizer.reverse_complement(tokenizer.encode_letters(b"U"))
     assert tokenizer.decode([opposite]) == "A"
@@ -122,7 +132,7 @@ def test_u_pairs_with_a(tokenizer):
     assert tokenizer.decode([opposite]) == "T"
 
 
-@both
+@every
 def test_other_ids_are_their_own_complement(tokenizer):
     of_letters = {id_ for letter in IUPAC + IUPAC.lower() for id_ in tokenizer.encode(letter)}
     for id_ in set(range(tokenizer.vocab_size)) - of_letters:
@@ -135,5 +145,7 @@ def test_a_batch_is_reversed_row_by_row():
 
 
 def test_an_unknown_name_is_said():
-    with pytest.raises(InputError, match="tokenizer 'words' is unknown; there are byte, nucleotide"):
+    with pytest.raises(
+        InputError, match="tokenizer 'words' is unknown; there are byte, hyenadna, ntv2, nucleotide"
+    ):
         load_tokenizer("words")

@@ -45,8 +45,9 @@ def test_only_the_weights_of_linear_layers_decay(tied):
         assert group["weight_decay"] == (0.25 if name.endswith(linear) else 0.0), name
 
 
-def test_learning_rates_of_the_stages():
-    model, config = make(learning_rate=0.5, stage_learning_rates=[3.0, 2.0, 1.0])
+@pytest.mark.parametrize("kind", [{}, {"mlp": "gelu", "layout": ["m1", ["H1m1", ["M1T1"], "h1"], "H1"]}])
+def test_learning_rates_of_the_stages(kind):
+    model, config = make({**THREE_STAGES, **kind}, learning_rate=0.5, stage_learning_rates=[3.0, 2.0, 1.0])
     for name, group in groups_by_name(model, make_optimizer(model, config)).items():
         stage = 2 if "inner.inner." in name else 1 if "inner." in name else 0
         assert group["lr"] == group["base_lr"] == 0.5 * [3.0, 2.0, 1.0][stage]

@@ -1,0 +1,34 @@
+"""What follows the mixer in a block, row by row."""
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu, silu
+
+
+class SwiGLU(nn.Module):
+    """out(silu(gate(x)) * value(x)), with value and gate side by side in one matrix (arXiv 2002.05202)."""
+
+    def __init__(self, width: int, intermediate: int):
+        super().__init__()
+        self.value_gate = nn.Linear(width, 2 * intermediate, bias=False)
+        self.out = nn.Linear(intermediate, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, D) to (T, D)."""
+        value, gate = self.value_gate(x).chunk(2, -1)
+        return self.out(silu(gate) * value)
+
+
+class GeluMLP(nn.Module):
+    """out(gelu(up(x))) with biases, and the GELU by its tanh (arXiv 1606.08415), as GPT-2 and HyenaDNA have it."""
+
+    def __init__(self, width: int, intermediate: int):
+        super().__init__()
+        self.up = nn.Linear(width, intermediate)
+        self.out = nn.Linear(intermediate, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, D) to (T, D)."""
+        return self.out(gelu(self.up(x), approximate="tanh"))
+
+
+MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}

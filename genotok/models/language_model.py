@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.config import ModelConfig
 from genotok.models.saved import model_hash, read_model, save_model
@@ -38,6 +39,7 @@ class ModelOutput:
         boundaries: one entry a chunking stage, outermost first.
         hidden_states: on request, a list of (B, L, D): the embeddings, and the states after the final norm.
         packed_boundaries: the same boundaries as the model holds them.
+        cache: on request, what `GenomicLM.step` needs to go on behind each sequence.
     """
 
     logits: Tensor
@@ -45,6 +47,7 @@ class ModelOutput:
     boundaries: list[StageBoundaries] = field(default_factory=list)
     hidden_states: list[Tensor] | None = None
     packed_boundaries: list[Boundaries] = field(default_factory=list, repr=False)
+    cache: StageCache | None = field(default=None, repr=False)
 
 
 class GenomicLM(nn.Module):
@@ -97,6 +100,7 @@ class GenomicLM(nn.Module):
         labels: Tensor | None = None,
         lengths: Tensor | None = None,
         output_hidden_states: bool = False,
+        use_cache: bool = False,
     ) -> ModelOutput:
         """Run the model on a padded batch.
 
@@ -107,6 +111,7 @@ class GenomicLM(nn.Module):
                 at t + 1. Labels of -100, and those behind the end of a sequence, do not count.
             lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
             output_hidden_states: whether to return the states as well.
+            use_cache: whether to return the cache as well.
 
         Raises:
             InputError: the shapes or the task do not fit.
@@ -115,9 +120,13 @@ class GenomicLM(nn.Module):
             raise InputError(f"task {task!r} is unknown; this model knows 'lm'")
         ragged = self._layout(input_ids, lengths)
         embedded = self.embedding(ragged.to_packed(input_ids))
-        states, boundaries = self.backbone(embedded, ragged)
+        cache = None
+        if use_cache:
+            states, boundaries, cache = self.backbone.prefill(embedded, ragged)
+        else:
+            states, boundaries = self.backbone(embedded, ragged)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
-        output = ModelOutput(logits, packed_boundaries=boundaries)
+        output = ModelOutput(logits, packed_boundaries=boundaries, cache=cache)
         for s, stage in enumerate(boundaries):
             length = stage.ragged.max_seqlen if s else input_ids.shape[1]
             padded = (ragged_to_length(part, stage.ragged, length) for part in (stage.prob, stage.mask))
@@ -128,6 +137,19 @@ class GenomicLM(nn.Module):
             hidden = (embedded, states)
             output.hidden_states = [ragged_to_length(x, ragged, input_ids.shape[1]) for x in hidden]
         return output
+
+    @torch.no_grad()
+    def step(self, input_ids: Tensor, cache: StageCache) -> Tensor:
+        """Read one further token of each sequence.
+
+        Args:
+            input_ids: (B,) token ids.
+            cache: of the B sequences, from `forward(..., use_cache=True)`; brought up to date in place.
+
+        Returns:
+            (B, V), the logits of the token that comes next.
+        """
+        return self.head(self.backbone.step(self.embedding(input_ids), cache))
 
     def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
         if input_ids.ndim != 2 or 0 in input_ids.shape:

@@ -34,6 +34,7 @@ VERBS = [
     ["report", "chunks"],
     ["report", "variants"],
     ["report", "page"],
+    ["generate"],
 ]
 
 SETTINGS = """
@@ -152,6 +153,20 @@ def test_verbs_by_hand(work):
     assert rows[-1][2] == "1100"
 
 
+def test_generate(work):
+    """FASTA with the prompt in front, the same for the same seed."""
+    words = ["generate", "run", "--prompt", "acgtn", "--length", "100", "--count", "2", "--seed", "4"]
+    done = [genotok_command(work, *words) for _ in range(2)]
+    assert done[0].returncode == 0, done[0].stderr
+    assert done[0].stdout == done[1].stdout
+    first, *lines = done[0].stdout.split(">")[1].splitlines()
+    assert first == "generated_1 prompt=5 seed=4 temperature=1.0"
+    assert [len(line) for line in lines] == [60, 45]
+    assert lines[0].startswith("ACGTN")
+    assert set("".join(lines)[5:]) == set("ACGT")
+    assert done[0].stdout.count(">") == 2
+
+
 def test_several_contigs_behind_one_option(work):
     """`--valid A B`: words behind the option until the next option or a file."""
     (work / "two.fa").write_text(">a\nACGT\n>b\nACGT\n>c\nACGT\n")
@@ -181,6 +196,9 @@ BAD_INPUT = [
     (["import", "gpt", "run/config.json", "run/model.safetensors", "-o", "x"], "gpt"),
     (["score", "missing.vcf", "-r", "genome.fa.gz", "-m", "run", "-o", "x.vcf.gz"], "missing.vcf"),
     (["score", "train.yaml", "-r", "genome.fa.gz", "-m", "run", "-o", "x.vcf.gz"], "train.yaml"),
+    (["generate", "shards", "--length", "3"], "config.json"),
+    (["generate", "run", "--length", "3", "--prompt", "AXC"], "'X'"),
+    (["generate", "run", "--length", "3", "--top-p", "2"], "top_p"),
     (["tokens", "genome.fa.gz", "-m", "run", "--region", "NC_001416.1:0-5", "-o", "x.bed"], "NC_001416.1"),
 ]
 

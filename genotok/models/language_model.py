@@ -1,5 +1,6 @@
 """The model as users meet it: padded ids in, logits, loss and boundaries out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from genotok.kernels.ragged import Ragged
 from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.config import ModelConfig
+from genotok.models.generation import generate
 from genotok.models.saved import model_hash, read_model, save_model
 from genotok.models.stage import Stage
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
@@ -139,17 +141,36 @@ class GenomicLM(nn.Module):
         return output
 
     @torch.no_grad()
+    def prefill(self, input_ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, StageCache]:
+        """Read prompts.
+
+        Args:
+            input_ids: (B, L) token ids.
+            lengths: (B,) how many of the L tokens are real; None when all are.
+
+        Returns:
+            (B, V), the logits of the token behind each prompt, and the cache that `step` goes on from.
+        """
+        ragged = self._layout(input_ids, lengths)
+        states, _, cache = self.backbone.prefill(self.embedding(ragged.to_packed(input_ids)), ragged)
+        return self.head(states[ragged.last_rows]), cache
+
+    @torch.no_grad()
     def step(self, input_ids: Tensor, cache: StageCache) -> Tensor:
         """Read one further token of each sequence.
 
         Args:
             input_ids: (B,) token ids.
-            cache: of the B sequences, from `forward(..., use_cache=True)`; brought up to date in place.
+            cache: of the B sequences, from `prefill` or `forward(..., use_cache=True)`; brought up to date in place.
 
         Returns:
             (B, V), the logits of the token that comes next.
         """
         return self.head(self.backbone.step(self.embedding(input_ids), cache))
+
+    def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
+        """Continue prompts by `length` tokens, (B, length); settings as in `genotok.models.generation.generate`."""
+        return generate(self, prompts, length, **settings)
 
     def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
         if input_ids.ndim != 2 or 0 in input_ids.shape:

@@ -473,3 +473,32 @@ def generate(
         print(f">generated_{number} prompt={len(prompt)} {settings}")
         for start in range(0, len(letters), 60):
             print(letters[start : start + 60])
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, configuration in JSON, or preset.")],
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the sequence that is counted.")] = 8192,
+    compression: Annotated[
+        list[float] | None,
+        typer.Option(help="Rows a chunk, once a stage.  [default: as measured, else 3]"),
+    ] = None,
+    fasta: Annotated[Path | None, typer.Option(help="Measure chunks in its first 16 windows.")] = None,
+    sequence: Annotated[str | None, typer.Option(help="Measure chunks in these letters.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    threads: Threads = 2,
+) -> None:
+    """Parameters, operations a base, memory and, on request, chunks of a model.
+
+    Example: `genotok info run --length 8192 --fasta genome.fa.gz`
+    """
+    import torch
+
+    from genotok.report.model_info import describe_model, print_info
+
+    torch.set_num_threads(threads)
+    found = describe_model(model, length, compression, fasta, sequence)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print_info(found)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genotok.errors import InputError
 from genotok.tokenizers import LetterTokenizer
-from genotok.tokenizers.base import LETTERS
+from genotok.tokenizers.base import checked_letters
 
 if TYPE_CHECKING:
     from genotok.models.language_model import GenomicLM
@@ -164,11 +164,8 @@ def prompt_ids(model: "GenomicLM", prompt: Tensor | str, place: int = 0) -> Tens
     """
     tokenizer = model.tokenizer
     if isinstance(prompt, str):
-        prompt = prompt.upper()
-        wrong = sorted(set(prompt) - set(LETTERS.decode()))
-        if wrong:
-            raise InputError(f"prompt {place + 1}: {wrong[0]!r} is no nucleotide letter")
-        ids = torch.tensor(tokenizer.encode(prompt), dtype=torch.long)
+        letters = checked_letters(prompt, f"prompt {place + 1}")
+        ids = torch.tensor(tokenizer.encode(letters), dtype=torch.long)
     else:
         ids = prompt.detach().cpu().long()
         rows = model.config.vocab_size

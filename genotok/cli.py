@@ -431,3 +431,80 @@ def report_page(
     from genotok.report.page import write_page
 
     write_page(folders, output, title)
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model.")],
+    length: Annotated[int, typer.Option(min=0, help="Tokens (letters, as a rule) to add to the prompt.")],
+    prompt: Annotated[str, typer.Option(help="Letters to begin with; may be empty.")] = "",
+    count: Annotated[int, typer.Option(min=1, help="Sequences to generate.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Take one of the K likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Take one of the likeliest that hold this much.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the random numbers.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences at once.")] = 64,
+    device: Device = "auto",
+    precision: Annotated[
+        str, typer.Option(help="`auto` (fp32, for sequences that repeat), `fp32` or `bf16`.")
+    ] = "auto",
+    threads: Threads = 2,
+) -> None:
+    """Print sequences that the model makes up, as FASTA: the prompt, and behind it the new letters.
+
+    The letters are A, C, G and T alone. The same seed gives the same sequences.
+
+    Example: `genotok generate run --prompt ATGACC --length 300 --top-k 3 --count 5 > made_up.fa`
+    """
+    import torch
+
+    from genotok.models import GenomicLM
+    from genotok.progress import progress
+    from genotok.training.precision import autocast, choose_device
+
+    torch.set_num_threads(threads)
+    chosen = choose_device(device)
+    language_model = GenomicLM.from_pretrained(model, chosen)
+    how = {"seed": seed, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    bar = progress("generate", count * length, "tokens")
+    with autocast(chosen, "fp32" if precision == "auto" else precision), bar as shown:
+        made_up = language_model.generate(
+            [prompt] * count, length, batch_size=batch_size, on_step=shown.advance, **how
+        )
+    settings = " ".join(f"{key}={value}" for key, value in how.items() if value is not None)
+    for number, ids in enumerate(made_up.tolist(), 1):
+        letters = prompt.upper() + language_model.tokenizer.decode(ids)
+        print(f">generated_{number} prompt={len(prompt)} {settings}")
+        for start in range(0, len(letters), 60):
+            print(letters[start : start + 60])
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, configuration in JSON, or preset.")],
+    length: Annotated[int, typer.Option(min=1, help="Tokens of the sequence that is counted.")] = 8192,
+    compression: Annotated[
+        list[float] | None,
+        typer.Option(help="Rows a chunk, once a stage.  [default: as measured, else 3]"),
+    ] = None,
+    fasta: Annotated[Path | None, typer.Option(help="Measure chunks in its first 16 windows.")] = None,
+    sequence: Annotated[str | None, typer.Option(help="Measure chunks in these letters.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    threads: Threads = 2,
+) -> None:
+    """Parameters, operations a base, memory and, on request, chunks of a model.
+
+    Example: `genotok info run --length 8192 --fasta genome.fa.gz`
+    """
+    import torch
+
+    from genotok.report.model_info import describe_model, print_info
+
+    torch.set_num_threads(threads)
+    found = describe_model(model, length, compression, fasta, sequence)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print_info(found)

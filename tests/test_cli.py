@@ -34,6 +34,8 @@ VERBS = [
     ["report", "chunks"],
     ["report", "variants"],
     ["report", "page"],
+    ["generate"],
+    ["info"],
 ]
 
 SETTINGS = """
@@ -172,6 +174,28 @@ def test_verbs_by_hand(work):
     rows = [line.split("\t") for line in (work / "chunks.bed").read_text().splitlines()]
     assert rows[0][1] == "1000"
     assert rows[-1][2] == "1100"
+
+
+def test_generate(work):
+    """FASTA with the prompt in front."""
+    words = ["generate", "run", "--prompt", "acgtn", "--length", "100", "--count", "2", "--seed", "4"]
+    done = genotok_command(work, *words)
+    assert done.returncode == 0, done.stderr
+    first, *lines = done.stdout.split(">")[1].splitlines()
+    assert first == "generated_1 prompt=5 seed=4 temperature=1.0"
+    assert [len(line) for line in lines] == [60, 45]
+    assert lines[0].startswith("ACGTN")
+    assert set("".join(lines)[5:]) == set("ACGT")
+    assert done.stdout.count(">") == 2
+
+
+def test_info(work):
+    """JSON on request, with chunks where letters are given."""
+    done = genotok_command(work, "info", "run", "--json", "--length", "512", "--fasta", "genome.fa.gz")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["compression_is"] == "measured"
+    assert found["chunks"][0]["chunks"] * found["chunks"][0]["mean"] == pytest.approx(16 * 512)
 
 
 def test_several_contigs_behind_one_option(work):

@@ -33,6 +33,21 @@ def ragged_attention(
     return ragged.to_packed(out.transpose(1, 2))
 
 
+def step_attention(q: Tensor, k: Tensor, v: Tensor, filled: Tensor) -> Tensor:
+    """One query a sequence over the keys that it sees.
+
+    Args:
+        q: (B, H, E).
+        k, v: (B, C, H, E).
+        filled: (B, C) bool, which of the C keys are there; at least one for each sequence.
+
+    Returns:
+        (B, H, E).
+    """
+    k, v = (part.to(q.dtype).transpose(1, 2) for part in (k, v))
+    return scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=filled[:, None, None])[:, :, 0]
+
+
 def _visible(ragged: Ragged, causal: bool, window: int) -> Tensor:
     """(B or 1, 1, L, L) bool: which key each query may see."""
     rows = torch.arange(ragged.max_seqlen, device=ragged.cu_seqlens.device)

@@ -31,6 +31,31 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) -> Tens
     return out.index_select(0, rows - gap)
 
 
+def last_inputs(x: Tensor, taps: int, ragged: Ragged) -> Tensor:
+    """The last `taps` - 1 rows of each sequence, (B, taps - 1, C), oldest first; 0 in front of its first row."""
+    back = torch.arange(1 - taps, 0, device=x.device) + 1
+    rows = ragged.last_rows[:, None] + back
+    inside = rows >= ragged.first_rows[:, None]
+    return x[rows.clamp(min=0)] * inside[..., None]
+
+
+def causal_conv_step(x: Tensor, weight: Tensor, bias: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    """One row of `causal_conv` for each of B sequences.
+
+    Args:
+        x: (B, C).
+        weight: (C, K).
+        bias: (C,).
+        before: (B, K - 1, C), the rows before it, oldest first.
+
+    Returns:
+        out (B, C) and the last K - 1 rows, `x` included.
+    """
+    rows = torch.cat([before, x[:, None].to(before.dtype)], 1)
+    out = (rows.to(x.dtype) * weight.t().to(x.dtype)).sum(1) + bias.to(x.dtype)
+    return out, rows[:, 1:]
+
+
 class _SpacedConv(torch.autograd.Function):
     """The valid convolution of (S, C) rows: (S - K + 1, C).
 

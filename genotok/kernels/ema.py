@@ -24,3 +24,15 @@ def ema_scan(values: Tensor, probability: Tensor, ragged: Ragged) -> Tensor:
     probability = probability.float().clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     weighted = values.float() * probability[:, None]
     return linear_scan((-probability).log1p()[:, None], weighted[:, None], ragged.sequence_ids)[:, 0]
+
+
+def ema_step(values: Tensor, probability: Tensor, before: Tensor) -> Tensor:
+    """One row of `ema_scan` for each of M sequences, in float32.
+
+    Args:
+        values: (M, D).
+        probability: (M,).
+        before: (M, D), the smoothed values of the rows before.
+    """
+    probability = probability.float().clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)[:, None]
+    return probability * values.float() + (1 - probability) * before

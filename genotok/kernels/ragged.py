@@ -57,6 +57,11 @@ class Ragged:
         return self.cu_seqlens[:-1].long()
 
     @cached_property
+    def last_rows(self) -> Tensor:
+        """(B,) int64, the row of each sequence's last element."""
+        return self.cu_seqlens[1:].long() - 1
+
+    @cached_property
     def sequence_ids(self) -> Tensor:
         """(T,) int64, which sequence each row belongs to."""
         ids = torch.arange(self.batch, device=self.cu_seqlens.device)

@@ -24,32 +24,117 @@ def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged, 
     Returns:
         (T, H, P) float32. Decays and states are float32 whatever the caller's precision.
     """
-    total, heads, width = x.shape
-    groups, states = b.shape[1:]
-    x, dt, b, c = x.float(), dt.float(), b.float(), c.float()
-    chunks = -(-total // chunk)
-    extra = chunks * chunk - total
-    weighted = pad(x * dt[..., None], (0, 0, 0, 0, 0, extra)).view(chunks, chunk, heads, width)
-    log_decay = pad(dt * a.float(), (0, 0, 0, extra)).view(chunks, chunk, heads)
-    b = pad(b, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, groups, states).transpose(1, 2)
-    c = pad(c, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, groups, states).transpose(1, 2)
-    segments = pad(ragged.sequence_ids, (0, extra), value=-1).view(chunks, chunk)
+    x, dt = x.float(), dt.float()
+    return _Blocks(
+        x * dt[..., None], dt * a.float(), b.float(), c.float(), ragged.sequence_ids, chunk
+    ).outputs()
 
-    cumulative, decay = segment_decay(log_decay, segments)
-    scores = (c @ b.transpose(-1, -2)).unsqueeze(2)
-    weights = (scores * decay.unflatten(1, (groups, -1))).flatten(1, 2)
-    inside = (weights @ weighted.transpose(1, 2)).transpose(1, 2)
 
-    # What each chunk leaves behind: its inputs, decayed from their row to the chunk's last row.
-    to_end = decay[:, :, -1].transpose(1, 2)[..., None]
-    left_behind = b.transpose(-1, -2) @ _by_group(weighted * to_end, groups)
-    left_behind = left_behind.unflatten(-1, (-1, width)).transpose(2, 3).flatten(1, 2)
-    carried = carried_states(left_behind, cumulative[:, -1], segments)
-    carried = carried.unflatten(1, (groups, -1)).transpose(2, 3).flatten(3)
-    from_before = (c @ carried).unflatten(-1, (-1, width)).transpose(1, 2).flatten(2, 3)
-    reach = (cumulative.exp() * reaches_from_before(segments))[..., None]
-    y = torch.addcmul(inside, from_before, reach)
-    return y.reshape(chunks * chunk, heads, width)[:total]
+@without_autocast
+def ssd_with_states(
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    ragged: Ragged,
+    initial_states: Tensor | None = None,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """As `ssd`, from given states in front of the sequences to the states behind them.
+
+    Args:
+        x, dt, a, b, c, ragged, chunk: as in `ssd`.
+        initial_states: (B, H, N, P), the state that enters each sequence's first row; None for zeros.
+
+    Returns:
+        y (T, H, P) and the state that each sequence's last row leaves, (B, H, N, P), both float32.
+    """
+    x, dt = x.float(), dt.float()
+    rows = (x * dt[..., None], dt * a.float(), b.float(), c.float())
+    if initial_states is None:
+        blocks = _Blocks(*rows, ragged.sequence_ids, chunk)
+        return blocks.outputs(), blocks.states_after(ragged.last_rows)
+    states = b.shape[2]
+    longer = Ragged.from_lengths(ragged.lengths + states)
+    kept = torch.arange(ragged.total, device=x.device) + states * (ragged.sequence_ids + 1)
+    rows = _states_as_rows(rows, initial_states.float(), longer, kept)
+    blocks = _Blocks(*rows, longer.sequence_ids, chunk)
+    return blocks.outputs()[kept], blocks.states_after(longer.last_rows)
+
+
+def _states_as_rows(
+    rows: tuple[Tensor, ...], initial_states: Tensor, longer: Ragged, kept: Tensor
+) -> tuple[Tensor, ...]:
+    """Put N rows in front of each sequence that write its initial state: row n writes the state's row n.
+
+    Args:
+        rows: weighted inputs (T, H, P), log decays (T, H), b and c (T, G, N).
+        initial_states: (B, H, N, P).
+        longer: the layout with the rows in front.
+        kept: (T,) where the T rows go in it.
+    """
+    batch, heads, states, width = initial_states.shape
+    front = torch.ones(longer.total, dtype=torch.bool, device=kept.device).index_fill(0, kept, False)
+    in_front = front.nonzero_static(size=batch * states)[:, 0]
+    units = torch.eye(states, device=kept.device).repeat(batch, 1)[:, None].expand(-1, rows[2].shape[1], -1)
+    writes = initial_states.transpose(1, 2).reshape(batch * states, heads, width)
+    fronts = (writes, writes.new_zeros(batch * states, heads), units, torch.zeros_like(units))
+    return tuple(
+        part.new_zeros(longer.total, *part.shape[1:]).index_copy(0, kept, part).index_copy(0, in_front, extra)
+        for part, extra in zip(rows, fronts, strict=True)
+    )
+
+
+class _Blocks:
+    """The rows cut into C blocks of Q, and the state that enters each block.
+
+    Args:
+        weighted: (T, H, P) inputs, multiplied by their step sizes.
+        log_decay: (T, H), the logarithm of the decay on entering each row.
+        b, c: (T, G, N).
+        segments: (T,) int64, which sequence each row belongs to.
+        chunk: Q.
+    """
+
+    def __init__(
+        self, weighted: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, segments: Tensor, chunk: int
+    ):
+        self.total, heads, width = weighted.shape
+        self.groups, states = b.shape[1:]
+        self.chunk, chunks = chunk, -(-self.total // chunk)
+        extra = chunks * chunk - self.total
+        self.weighted = pad(weighted, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, heads, width)
+        log_decay = pad(log_decay, (0, 0, 0, extra)).view(chunks, chunk, heads)
+        b = pad(b, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, self.groups, states)
+        c = pad(c, (0, 0, 0, 0, 0, extra)).view(chunks, chunk, self.groups, states)
+        self.b, self.c = b.transpose(1, 2), c.transpose(1, 2)
+        segments = pad(segments, (0, extra), value=-1).view(chunks, chunk)
+
+        cumulative, self.decay = segment_decay(log_decay, segments)
+        self.carried = carried_states(self._left_behind(self.decay[:, :, -1]), cumulative[:, -1], segments)
+        self.reach = (cumulative.exp() * reaches_from_before(segments))[..., None]
+
+    def outputs(self) -> Tensor:
+        """(T, H, P): what each row reads from its own block, and from the state that entered the block."""
+        scores = (self.c @ self.b.transpose(-1, -2)).unsqueeze(2)
+        weights = (scores * self.decay.unflatten(1, (self.groups, -1))).flatten(1, 2)
+        inside = (weights @ self.weighted.transpose(1, 2)).transpose(1, 2)
+        carried = self.carried.unflatten(1, (self.groups, -1)).transpose(2, 3).flatten(3)
+        from_before = (self.c @ carried).unflatten(-1, (-1, inside.shape[-1])).transpose(1, 2).flatten(2, 3)
+        return torch.addcmul(inside, from_before, self.reach).flatten(0, 1)[: self.total]
+
+    def states_after(self, rows: Tensor) -> Tensor:
+        """(R, H, N, P): the state behind each of R rows."""
+        block, place = rows // self.chunk, rows % self.chunk
+        inside = self._left_behind(self.decay[block, :, place], block)
+        return torch.addcmul(inside, self.carried[block], self.reach[block, place][..., None])
+
+    def _left_behind(self, to_row: Tensor, block: Tensor | slice = slice(None)) -> Tensor:
+        """(R, H, N, P): the inputs of a block, decayed from their row to a later one by `to_row` (R, H, Q)."""
+        weighted = self.weighted[block] * to_row.transpose(1, 2)[..., None]
+        left = self.b[block].transpose(-1, -2) @ _by_group(weighted, self.groups)
+        return left.unflatten(-1, (-1, weighted.shape[-1])).transpose(2, 3).flatten(1, 2)
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
@@ -57,16 +142,51 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(2, (groups, -1)).transpose(1, 2).flatten(3)
 
 
+def ssd_step(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One row of `ssd` for each of B sequences.
+
+    Args:
+        x: (B, H, P).
+        dt: (B, H).
+        a: (H,).
+        b, c: (B, G, N).
+        state: (B, H, N, P), left by the row before.
+
+    Returns:
+        y (B, H, P) and the new state, both float32.
+    """
+    x, dt, heads = x.float(), dt.float(), x.shape[1]
+    b, c = (part.float().repeat_interleave(heads // part.shape[1], 1) for part in (b, c))
+    inputs = (dt[..., None] * b)[..., None] * x[:, :, None]
+    state = torch.exp(dt * a.float())[..., None, None] * state + inputs
+    return (c[..., None] * state).sum(2), state
+
+
 def ssd_recurrent(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged) -> Tensor:
     """The definition of `ssd`, one row after the other; slow, and the measure of the fast ones."""
+    return ssd_recurrent_with_states(x, dt, a, b, c, ragged)[0]
+
+
+def ssd_recurrent_with_states(
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    ragged: Ragged,
+    initial_states: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The definition of `ssd_with_states`."""
     heads, groups = x.shape[1], b.shape[1]
-    rows, state, begins = [], None, set(ragged.first_rows.tolist())
-    for t in range(len(x)):
-        if t in begins:
-            state = x.new_zeros(heads, b.shape[2], x.shape[2])
-        decay = torch.exp(dt[t] * a)[:, None, None]
-        b_t = b[t].repeat_interleave(heads // groups, 0)
-        c_t = c[t].repeat_interleave(heads // groups, 0)
-        state = decay * state + (dt[t, :, None] * b_t)[..., None] * x[t][:, None]
-        rows.append((c_t[:, None] @ state)[:, 0])
-    return torch.stack(rows)
+    if initial_states is None:
+        initial_states = x.new_zeros(ragged.batch, heads, b.shape[2], x.shape[2])
+    rows, behind = [], []
+    for state, first, last in zip(initial_states, ragged.first_rows, ragged.last_rows, strict=True):
+        for t in range(first, last + 1):
+            decay = torch.exp(dt[t] * a)[:, None, None]
+            b_t = b[t].repeat_interleave(heads // groups, 0)
+            c_t = c[t].repeat_interleave(heads // groups, 0)
+            state = decay * state + (dt[t, :, None] * b_t)[..., None] * x[t][:, None]
+            rows.append((c_t[:, None] @ state)[:, 0])
+        behind.append(state)
+    return torch.stack(rows), torch.stack(behind)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import Cache, StackCache
 from genotok.models.config import ModelConfig
 from genotok.models.layout import BlockLayout
 from genotok.models.mixers.attention import Attention
@@ -27,7 +28,18 @@ class Block(nn.Module):
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         """(T, D) float32 to (T, D) float32; only attention can be other than causal."""
         direction = {} if causal else {"causal": False}
-        x = x + self.mixer(self.mixer_norm(x), ragged, **direction)
+        return self._after_mixer(x + self.mixer(self.mixer_norm(x), ragged, **direction))
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, Cache]:
+        """`forward`, and the mixer's cache behind each sequence's last row."""
+        mixed, cache = self.mixer.prefill(self.mixer_norm(x), ragged)
+        return self._after_mixer(x + mixed), cache
+
+    def step(self, x: Tensor, cache: Cache) -> Tensor:
+        """One further row (B, D) of each sequence."""
+        return self._after_mixer(x + self.mixer.step(self.mixer_norm(x), cache))
+
+    def _after_mixer(self, x: Tensor) -> Tensor:
         return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
 
     @property
@@ -53,6 +65,21 @@ class BlockStack(nn.Module):
             if i and between is not None:
                 between.append(x)
             x = block(x, ragged, causal)
+        return self.norm(x)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, StackCache]:
+        """`forward`, and the caches behind each sequence's last row."""
+        x, cache = x.float(), StackCache([])
+        for block in self.blocks:
+            x, of_block = block.prefill(x, ragged)
+            cache.blocks.append(of_block)
+        return self.norm(x), cache
+
+    def step(self, x: Tensor, cache: StackCache) -> Tensor:
+        """One further row (B, D) of each sequence."""
+        x = x.float()
+        for block, of_block in zip(self.blocks, cache.blocks, strict=True):
+            x = block.step(x, of_block)
         return self.norm(x)
 
     @property

@@ -1,5 +1,6 @@
 """The model as users meet it: padded ids in, logits, loss and boundaries out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from torch.nn.functional import cross_entropy
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
+from genotok.models.blocks import Block
+from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import WITH_INPUTS
 from genotok.models.config import ModelConfig
+from genotok.models.generation import generate
 from genotok.models.heads import HEADS
 from genotok.models.saved import model_hash, read_model, save_model
 from genotok.models.stage import Stage
@@ -41,6 +45,7 @@ class ModelOutput:
         hidden_states: on request, a list of (B, L, D): the embeddings, in a model of one stage the states between
             its blocks, and the states after the final norm.
         packed_boundaries: the same boundaries as the model holds them.
+        cache: on request, what `GenomicLM.step` needs to go on behind each sequence.
     """
 
     logits: Tensor
@@ -48,6 +53,7 @@ class ModelOutput:
     boundaries: list[StageBoundaries] = field(default_factory=list)
     hidden_states: list[Tensor] | None = None
     packed_boundaries: list[Boundaries] = field(default_factory=list, repr=False)
+    cache: StageCache | None = field(default=None, repr=False)
 
 
 class GenomicLM(nn.Module):
@@ -108,6 +114,7 @@ class GenomicLM(nn.Module):
         lengths: Tensor | None = None,
         output_hidden_states: bool = False,
         boundary_inputs: Tensor | None = None,
+        use_cache: bool = False,
     ) -> ModelOutput:
         """Run the model on a padded batch.
 
@@ -122,6 +129,7 @@ class GenomicLM(nn.Module):
             output_hidden_states: whether to return the states as well.
             boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
                 chunk begins) or `entropy` (nats, at t of the prediction of token t + 1).
+            use_cache: whether to return the cache as well.
 
         Raises:
             InputError: the shapes or the task do not fit.
@@ -133,10 +141,14 @@ class GenomicLM(nn.Module):
         ragged = self._layout(input_ids, lengths)
         embedded = self.embedding(ragged.to_packed(input_ids))
         packed_inputs = self._packed_boundary_inputs(boundary_inputs, input_ids, ragged)
-        between = [] if output_hidden_states else None
-        states, boundaries = self.backbone(embedded, ragged, packed_inputs, task == "lm", between)
+        between, cache = ([] if output_hidden_states else None), None
+        if use_cache:
+            self._check_caches(task)
+            states, boundaries, cache = self.backbone.prefill(embedded, ragged)
+        else:
+            states, boundaries = self.backbone(embedded, ragged, packed_inputs, task == "lm", between)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
-        output = ModelOutput(logits, packed_boundaries=boundaries)
+        output = ModelOutput(logits, packed_boundaries=boundaries, cache=cache)
         for s, stage in enumerate(boundaries):
             length = stage.ragged.max_seqlen if s else input_ids.shape[1]
             padded = (ragged_to_length(part, stage.ragged, length) for part in (stage.prob, stage.mask))
@@ -161,6 +173,50 @@ class GenomicLM(nn.Module):
                 f"boundary_inputs must have the shape {tuple(ids.shape)} of input_ids, not {tuple(inputs.shape)}"
             )
         return ragged.to_packed(inputs.to(ids.device))
+
+    @torch.no_grad()
+    def prefill(self, input_ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, StageCache]:
+        """Read prompts.
+
+        Args:
+            input_ids: (B, L) token ids.
+            lengths: (B,) how many of the L tokens are real; None when all are.
+
+        Returns:
+            (B, V), the logits of the token behind each prompt, and the cache that `step` goes on from.
+        """
+        self._check_caches("lm")
+        ragged = self._layout(input_ids, lengths)
+        states, _, cache = self.backbone.prefill(self.embedding(ragged.to_packed(input_ids)), ragged)
+        return self.head(states[ragged.last_rows]), cache
+
+    @torch.no_grad()
+    def step(self, input_ids: Tensor, cache: StageCache) -> Tensor:
+        """Read one further token of each sequence.
+
+        Args:
+            input_ids: (B,) token ids.
+            cache: of the B sequences, from `prefill` or `forward(..., use_cache=True)`; brought up to date in place.
+
+        Returns:
+            (B, V), the logits of the token that comes next.
+        """
+        return self.head(self.backbone.step(self.embedding(input_ids), cache))
+
+    def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
+        """Continue prompts by `length` tokens, (B, length); settings as in `genotok.models.generation.generate`."""
+        return generate(self, prompts, length, **settings)
+
+    def _check_caches(self, task: str) -> None:
+        """Refuse a model with a part that cannot go on token by token."""
+        mixers = [block.mixer for block in self.modules() if isinstance(block, Block)]
+        lacking = {type(mixer).__name__ for mixer in mixers if not hasattr(mixer, "step")}
+        lacking |= {chunker["kind"] for chunker in self.config.chunkers} - {"routing"}
+        lacking |= set(self.config.upsamplers) - {"ema"}
+        if task != "lm" or "lm" not in self.config.tasks:
+            lacking.add("a model that reads both ways")
+        if lacking:
+            raise InputError(f"this model keeps no cache, since it holds {', '.join(sorted(lacking))}")
 
     def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
         if input_ids.ndim != 2 or 0 in input_ids.shape:

@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
 from genotok.models.blocks import BlockStack
+from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import make_chunker
-from genotok.models.chunkers.upsampling import UPSAMPLERS
+from genotok.models.chunkers.upsampling import UPSAMPLERS, ema_prefill, ema_upsample_step
 from genotok.models.config import ModelConfig
 from genotok.models.layout import StageLayout
 
@@ -57,8 +58,7 @@ class Stage(nn.Module):
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
         """
         outer = x.shape[-1]
-        if self.widening is not None:
-            x = torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
+        x = self._widened(x)
         if self.inner is None:
             return self.encoder(x, ragged, causal, between)[:, :outer], []
         x = self.encoder(x, ragged)
@@ -66,10 +66,53 @@ class Stage(nn.Module):
         boundaries = self.chunker(x, ragged, *inputs)
         chunk_layout = boundaries.chunk_layout()
         chunks, inner_boundaries = self.inner(x[boundaries.mask], chunk_layout)
-        with torch.autocast(x.device.type, enabled=False):
-            skipped = self.skip(x)
-        x = self.decoder(self.upsample(chunks, boundaries, chunk_layout) + skipped, ragged)
+        upsampled = self.upsample(chunks, boundaries, chunk_layout)
+        x = self.decoder(upsampled + self._skipped(x), ragged)
         return x[:, :outer], [boundaries, *inner_boundaries]
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, list[Boundaries], StageCache]:
+        """`forward`, and the caches behind each sequence's last row."""
+        outer = x.shape[-1]
+        x, encoder = self.encoder.prefill(self._widened(x), ragged)
+        if self.inner is None:
+            return x[:, :outer], [], StageCache(encoder)
+        boundaries, chunker = self.chunker.prefill(x, ragged)
+        chunk_layout = boundaries.chunk_layout()
+        chunks, inner_boundaries, inner = self.inner.prefill(x[boundaries.mask], chunk_layout)
+        upsampled, upsampler = ema_prefill(chunks, boundaries, chunk_layout)
+        x, decoder = self.decoder.prefill(upsampled + self._skipped(x), ragged)
+        cache = StageCache(encoder, chunker, inner, upsampler, decoder)
+        return x[:, :outer], [boundaries, *inner_boundaries], cache
+
+    def step(self, x: Tensor, cache: StageCache) -> Tensor:
+        """One further row (B, D_outer) of each sequence; the stage inside takes those that begin a chunk.
+
+        Costs one host synchronisation for each stage that chunks.
+        """
+        outer = x.shape[-1]
+        x = self.encoder.step(self._widened(x), cache.encoder)
+        if self.inner is None:
+            return x[:, :outer]
+        boundaries = self.chunker.step(x, cache.chunker)
+        begins = boundaries.mask.nonzero()[:, 0]
+        chunks = x[begins]
+        if len(begins) == len(x):
+            chunks = self.inner.step(chunks, cache.inner)
+        elif len(begins):
+            part = cache.inner.select(begins)
+            chunks = self.inner.step(chunks, part)
+            cache.inner.put(begins, part)
+        upsampled = ema_upsample_step(chunks, boundaries, begins, cache.upsampler)
+        return self.decoder.step(upsampled + self._skipped(x), cache.decoder)[:, :outer]
+
+    def _widened(self, x: Tensor) -> Tensor:
+        if self.widening is None:
+            return x
+        return torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
+
+    def _skipped(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.skip(x)
 
     def initialise(self, residual_writes: int = 0) -> None:
         """Draw the weights as H-Net does: N(0, 0.02), outputs scaled down by the depth of the residual stream.

@@ -5,12 +5,27 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from genotok.errors import InputError
+
 # The label of a place where nothing is to be predicted.
 IGNORED_LABEL = -100
 
 LETTERS = b"ACGTURYSWKMBDHVN"
 _COMPLEMENTS = b"TGCAAYRSWMKVHDBN"
 LETTER_COMPLEMENT = bytes.maketrans(LETTERS + LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
+
+
+def checked_letters(text: str, what: str) -> str:
+    """A sequence that a person typed, in upper case.
+
+    Raises:
+        InputError: it holds what is no IUPAC nucleotide letter; the sentence begins with `what`.
+    """
+    text = text.upper()
+    wrong = sorted(set(text) - set(LETTERS.decode()))
+    if wrong:
+        raise InputError(f"{what}: {wrong[0]!r} is no nucleotide letter")
+    return text
 
 
 def nucleotide_table(nucleotides: str, ids: Sequence[int], ambiguous: int, unknown: int) -> np.ndarray:

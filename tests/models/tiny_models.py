@@ -55,6 +55,8 @@ TINY = {
         "upsamplers": ["ema", "repeat"],
     },
 }
+# Those that go on token by token from a cache.
+CACHED = [kind for kind, config in TINY.items() if "hyena" not in config and "chunkers" not in config]
 
 
 def tiny_config(name: str, **changes) -> ModelConfig:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import RoutingCache
 
 
 @dataclass
@@ -63,9 +64,20 @@ class RoutingChunker(nn.Module):
 
     def forward(self, x: Tensor, ragged: Ragged) -> Boundaries:
         """(T, D) states to boundaries; the first row of each sequence always begins a chunk."""
-        query = normalize(self.query(x[:-1]).float(), dim=-1)
-        key = normalize(self.key(x[1:]).float(), dim=-1)
-        differs = (0.5 - 0.5 * (query * key).sum(-1)).clamp(0, 1)
-        prob = torch.cat([differs.new_ones(1), differs])
-        prob = prob.index_fill(0, ragged.first_rows, 1.0)
+        prob = self._probability(self.query(x[:-1]), self.key(x[1:]))
+        prob = torch.cat([prob.new_ones(1), prob]).index_fill(0, ragged.first_rows, 1.0)
         return Boundaries(prob, prob > 0.5, ragged)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Boundaries, RoutingCache]:
+        """`forward`, and the cache behind each sequence's last row."""
+        return self(x, ragged), RoutingCache(self.query(x[ragged.last_rows]).detach())
+
+    def step(self, x: Tensor, cache: RoutingCache) -> Boundaries:
+        """Whether one further row (B, D) of each sequence begins a chunk."""
+        prob = self._probability(cache.query, self.key(x))
+        cache.query = self.query(x)
+        return Boundaries(prob, prob > 0.5, Ragged.uniform(len(x), 1, x.device))
+
+    def _probability(self, query: Tensor, key: Tensor) -> Tensor:
+        query, key = normalize(query.float(), dim=-1), normalize(key.float(), dim=-1)
+        return (0.5 - 0.5 * (query * key).sum(-1)).clamp(0, 1)

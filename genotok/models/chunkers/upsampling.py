@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from genotok.kernels.ema import ema_scan
+from genotok.kernels.ema import ema_scan, ema_step
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import EMACache
 from genotok.models.chunkers.routing import Boundaries
 
 
@@ -34,8 +35,13 @@ def ema_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -
     Returns:
         (T, D) float32.
     """
+    return ema_prefill(chunks, boundaries, chunk_layout)[0]
+
+
+def ema_prefill(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> tuple[Tensor, EMACache]:
+    """`ema_upsample`, and the cache behind each sequence's last chunk."""
     smooth = ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
-    return _to_rows(smooth, boundaries)
+    return _to_rows(smooth, boundaries), EMACache(smooth[chunk_layout.last_rows].detach())
 
 
 def repeat_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
@@ -46,6 +52,23 @@ def repeat_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged
 def _to_rows(chunks: Tensor, boundaries: Boundaries) -> Tensor:
     rows = chunks.index_select(0, boundaries.chunk_of_row)
     return rows * _StraightThroughOne.apply(boundaries.confidence)[:, None]
+
+
+def ema_upsample_step(chunks: Tensor, boundaries: Boundaries, begins: Tensor, cache: EMACache) -> Tensor:
+    """The upsampled state of one further row of each sequence.
+
+    Args:
+        chunks: (M, D), the states of the chunks that begin with that row.
+        boundaries: of the B rows.
+        begins: (M,) int64, the sequences in which a chunk begins.
+        cache: of the B sequences.
+
+    Returns:
+        (B, D) float32.
+    """
+    smooth = ema_step(chunks, boundaries.prob[begins], cache.value[begins])
+    cache.value = cache.value.index_copy(0, begins, smooth)
+    return cache.value
 
 
 UPSAMPLERS = {"ema": ema_upsample, "repeat": repeat_upsample}

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
-from genotok.kernels.attention import ragged_attention, rotate
+from genotok.kernels.attention import ragged_attention, rotate, step_attention
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import AttentionCache, KeyValueStore
 
 
 class Attention(nn.Module):
@@ -28,9 +29,24 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         """(T, D) to (T, D); a row sees those in front of it, and those behind it as well when not `causal`."""
+        return self._attend(*self._rotated(x, ragged.positions), ragged, causal)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, AttentionCache]:
+        """`forward`, and the cache behind each sequence's last row."""
+        q, k, v = self._rotated(x, ragged.positions)
+        return self._attend(q, k, v, ragged), AttentionCache(KeyValueStore(k, v, ragged, self.window))
+
+    def step(self, x: Tensor, cache: AttentionCache) -> Tensor:
+        """One further row (B, D) of each sequence."""
+        q, k, v = self._rotated(x, cache.positions)
+        return self.out(step_attention(q, *cache.append(k, v)).flatten(1))
+
+    def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = self.qkv(x).view(len(x), 3, self.heads, -1).unbind(1)
         if self.rotary_dim:
-            q = rotate(q, ragged.positions, self.rotary_dim, self.rotary_base)
-            k = rotate(k, ragged.positions, self.rotary_dim, self.rotary_base)
-        y = ragged_attention(q, k, v, ragged, causal=causal, window=self.window)
-        return self.out(y.flatten(1))
+            q = rotate(q, positions, self.rotary_dim, self.rotary_base)
+            k = rotate(k, positions, self.rotary_dim, self.rotary_base)
+        return q, k, v
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
+        return self.out(ragged_attention(q, k, v, ragged, causal=causal, window=self.window).flatten(1))

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu, softplus
 
-from genotok.kernels.causal_conv import causal_conv
+from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd
+from genotok.kernels.ssd import ssd, ssd_step, ssd_with_states
+from genotok.models.cache import Mamba2Cache
 from genotok.models.config import Mamba2Config
 from genotok.models.norms import RMSNorm
 
@@ -52,12 +53,37 @@ class Mamba2(nn.Module):
 
     def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
         """(T, D) to (T, D), causal."""
-        channels = self.inner + 2 * self.states
-        z, mixed, dt = self.in_proj(x).split([self.inner, channels, self.heads], -1)
-        mixed = silu(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged))
-        value, b, c = mixed.split([self.inner, self.states, self.states], -1)
-        value = value.view(len(x), self.heads, -1)
+        z, mixed, dt = self._project(x)
+        scan = self._scan_inputs(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged), dt)
+        return self._gated(ssd(*scan, ragged, self.chunk), scan[0], z, x.dtype)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, Mamba2Cache]:
+        """`forward`, and the cache behind each sequence's last row."""
+        z, mixed, dt = self._project(x)
+        scan = self._scan_inputs(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged), dt)
+        y, state = ssd_with_states(*scan, ragged, chunk=self.chunk)
+        conv = last_inputs(mixed, self.conv_weight.shape[1], ragged)
+        return self._gated(y, scan[0], z, x.dtype), Mamba2Cache(conv.detach(), state.detach())
+
+    def step(self, x: Tensor, cache: Mamba2Cache) -> Tensor:
+        """One further row (B, D) of each sequence."""
+        z, mixed, dt = self._project(x)
+        mixed, cache.conv = causal_conv_step(mixed, self.conv_weight, self.conv_bias, cache.conv)
+        scan = self._scan_inputs(mixed, dt)
+        y, cache.state = ssd_step(*scan, cache.state)
+        return self._gated(y, scan[0], z, x.dtype)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gate z, what the convolution takes (x, B, C), and the raw step sizes."""
+        return self.in_proj(x).split([self.inner, self.inner + 2 * self.states, self.heads], -1)
+
+    def _scan_inputs(self, convolved: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """x (T, H, P), dt (T, H), a (H,), b and c (T, 1, N)."""
+        value, b, c = silu(convolved).split([self.inner, self.states, self.states], -1)
         dt = softplus(dt.float() + self.dt_bias)
-        y = ssd(value, dt, -self.a_log.float().exp(), b[:, None], c[:, None], ragged, self.chunk)
+        value = value.view(len(value), self.heads, -1)
+        return value, dt, -self.a_log.float().exp(), b[:, None], c[:, None]
+
+    def _gated(self, y: Tensor, value: Tensor, z: Tensor, dtype: torch.dtype) -> Tensor:
         y = y + self.skip[:, None] * value
-        return self.out(self.norm(y.flatten(1) * silu(z.float())).to(x.dtype))
+        return self.out(self.norm(y.flatten(1) * silu(z.float())).to(dtype))

@@ -1,0 +1,305 @@
+"""What a model costs: parameters, floating-point operations and memory, by part.
+
+A multiply-add counts as 2 operations. The formulas are those of H-Net's appendix B (arXiv 2507.07955), per layer and
+forward pass, with what is wrong there put right: Mamba-2's output projection reads `expand` x width features, its
+convolution runs over x, B and C, the gates act on the widened features, and a lookup in the embedding is no product.
+As there, causal attention is not halved; a sliding window counts as the rows that it holds. The state-space scan
+counts as its recurrence, which kernels that work by blocks exceed or undercut. Norms and additions to the residual
+stream are left out.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log2, prod
+
+import torch
+from torch import Tensor
+
+from genotok.errors import InputError
+from genotok.models.chunkers.spans import chunk_lengths
+from genotok.models.config import ModelConfig
+from genotok.models.language_model import GenomicLM
+from genotok.models.layout import BlockLayout
+
+FLOAT = 4  # bytes
+TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
+MLP_PRODUCTS = {"swiglu": 6.0, "gelu": 4.0}  # operations for each row, feature and inner feature
+CHUNKER_PROJECTIONS = {"routing": 2, "merge": 1}  # square matrices of the chunker
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of a forward pass.
+
+    Attributes:
+        linear: products with weights.
+        attention: products of queries with keys, and of attention weights with values.
+        scan: state-space and moving-average recurrences, and convolutions.
+        other: softmax, gates, cosines.
+    """
+
+    linear: float = 0.0
+    attention: float = 0.0
+    scan: float = 0.0
+    other: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """The sum."""
+        return self.linear + self.attention + self.scan + self.other
+
+    def __add__(self, more: "Flops") -> "Flops":
+        return Flops(
+            self.linear + more.linear,
+            self.attention + more.attention,
+            self.scan + more.scan,
+            self.other + more.other,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a model.
+
+    Attributes:
+        name: `embedding`, `stage S encoder`, `stage S chunker` (router, skip connection and upsampler),
+            `stage S blocks` (the innermost stage), `stage S decoder`, `head`.
+        parameters: their number; tied weights count once, with the embedding.
+        flops: of a forward pass over one sequence.
+        cache: bytes of the generation cache of one sequence in float32.
+    """
+
+    name: str
+    parameters: int
+    flops: Flops
+    cache: float
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What a forward pass over one sequence costs.
+
+    Attributes:
+        length: tokens of the sequence.
+        compression: for each chunking stage, how many of its rows make one chunk.
+        parts: in the order in which they are run.
+    """
+
+    length: int
+    compression: list[float]
+    parts: list[Part]
+
+    @property
+    def parameters(self) -> int:
+        """Of the whole model."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def flops(self) -> Flops:
+        """Of the whole pass."""
+        return sum((part.flops for part in self.parts), Flops())
+
+    @property
+    def weight_bytes(self) -> int:
+        """The weights in float32."""
+        return FLOAT * self.parameters
+
+    @property
+    def training_bytes(self) -> int:
+        """Weights, gradients and the moments of AdamW in float32; activations come on top."""
+        return FLOAT * TRAINING_FLOATS * self.parameters
+
+    @property
+    def cache_bytes(self) -> float:
+        """The generation cache of one sequence of `length` tokens in float32."""
+        return sum(part.cache for part in self.parts)
+
+
+def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -> ModelCost:
+    """Count what a model costs on one sequence.
+
+    Args:
+        config: the architecture.
+        length: tokens of the sequence.
+        compression: for each chunking stage, outermost first, how many of its rows make one chunk.
+
+    Raises:
+        InputError: the length or the compression fits no sequence of this model.
+    """
+    stages = config.stage_layout.depth - 1
+    if length < 1:
+        raise InputError(f"length: {length} should be at least 1")
+    if len(compression) != stages or any(not ratio >= 1 for ratio in compression):
+        raise InputError(
+            f"compression: {list(compression)} should be {stages} numbers, one a chunking stage, each at least 1"
+        )
+    parameters = parameters_by_part(config)
+    costs = {"embedding": (Flops(), 0.0), **_stage_costs(config, length, compression)}
+    inside = config.d_model[0] if config.head == "roberta" else 0
+    costs["head"] = (Flops(linear=2.0 * length * config.d_model[0] * (config.vocab_size + inside)), 0.0)
+    parts = [Part(name, parameters[name], *cost) for name, cost in costs.items()]
+    return ModelCost(length, list(compression), parts)
+
+
+def _stage_costs(
+    config: ModelConfig, length: int, compression: Sequence[float]
+) -> dict[str, tuple[Flops, float]]:
+    """Operations and cache bytes of the parts of all stages, in the order in which they are run."""
+    layout, before, behind = config.stage_layout, {}, {}
+    for s in range(len(config.d_model)):
+        rows = length / prod(compression[:s])
+        if layout.inner is None:
+            before[f"stage {s} blocks"] = _blocks(layout.encoder, config, s, rows)
+            break
+        before[f"stage {s} encoder"] = _blocks(layout.encoder, config, s, rows)
+        before[f"stage {s} chunker"] = _chunker(config, s, rows, compression[s])
+        behind = {f"stage {s} decoder": _blocks(layout.decoder, config, s, rows), **behind}
+        layout = layout.inner
+    return before | behind
+
+
+def _chunker(config: ModelConfig, stage: int, rows: float, compression: float) -> tuple[Flops, float]:
+    """Projections of the chunker, the skip connection, and the upsampler."""
+    width = config.d_model[stage]
+    projections = CHUNKER_PROJECTIONS.get(config.chunkers[stage]["kind"], 0)
+    smoothed = config.upsamplers[stage] == "ema"
+    flops = Flops(
+        linear=2.0 * (projections + 1) * rows * width**2,
+        scan=3.0 * smoothed * rows / compression * width,
+        other=6.0 * rows * width,
+    )
+    return flops, 2.0 * FLOAT * width
+
+
+def _blocks(
+    blocks: tuple[BlockLayout, ...], config: ModelConfig, stage: int, rows: float
+) -> tuple[Flops, float]:
+    flops, cache = Flops(), 0.0
+    for block in blocks:
+        of_mixer, kept = MIXER_COSTS[block.mixer](config, stage, rows)
+        flops, cache = flops + of_mixer, cache + kept
+        if block.mlp:
+            inner = config.d_intermediate[stage]
+            products = rows * config.d_model[stage] * inner
+            flops += Flops(linear=MLP_PRODUCTS[config.mlp] * products, other=5.0 * rows * inner)
+    return flops, cache
+
+
+def attention_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
+    """Operations and cache bytes of one attention mixer over a sequence of `rows`."""
+    width, window = config.d_model[stage], config.attention.window[stage]
+    seen = rows if window < 0 else min(rows, window + 1)
+    flops = Flops(
+        linear=8.0 * rows * width**2,
+        attention=4.0 * rows * seen * width,
+        other=3.0 * config.attention.heads[stage] * rows * seen,
+    )
+    return flops, 2.0 * FLOAT * seen * width
+
+
+def mamba2_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
+    """Operations and cache bytes of one Mamba-2 mixer over a sequence of `rows`."""
+    width, sizes = config.d_model[stage], config.mamba2
+    inner, states = width * sizes.expand, sizes.d_state
+    heads, channels = inner // sizes.head_dim, inner + 2 * states
+    flops = Flops(
+        linear=2.0 * rows * width * (inner + channels + heads) + 2.0 * rows * inner * width,
+        scan=6.0 * rows * inner * states + 2.0 * rows * channels * sizes.d_conv,
+        other=5.0 * rows * inner,
+    )
+    return flops, float(FLOAT * ((sizes.d_conv - 1) * channels + inner * states))
+
+
+def hyena_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
+    """Operations of one Hyena mixer over a sequence of `rows`; it keeps no cache.
+
+    A long convolution is three transforms of 2 `rows` places, at 2.5 n log2 n operations each for real input,
+    and a product. The filters cost the same for any number of sequences and are counted once.
+    """
+    width, sizes = config.d_model[stage], config.hyena
+    places, filters = 2.0 * rows, sizes.order - 1
+    transforms = 3 * 2.5 * places * log2(max(places, 2.0)) + 3 * places
+    filter_widths = [sizes.d_position, *[sizes.d_filter] * (sizes.filter_layers + 1), filters * width]
+    writing = sum(before * after for before, after in pairwise(filter_widths))
+    flops = Flops(
+        linear=2.0 * rows * ((sizes.order + 2) * width**2 + writing),
+        scan=filters * width * transforms + 2.0 * rows * (sizes.order + 1) * width * sizes.d_conv,
+        other=2.0 * rows * sizes.order * width,
+    )
+    return flops, 0.0
+
+
+MixerCost = Callable[[ModelConfig, int, float], tuple[Flops, float]]
+MIXER_COSTS: dict[str, MixerCost] = {
+    "attention": attention_cost,
+    "hyena": hyena_cost,
+    "mamba2": mamba2_cost,
+}
+
+
+def parameters_by_part(config: ModelConfig) -> dict[str, int]:
+    """The number of parameters of each part, by the names of `Part`."""
+    with torch.device("meta"):
+        model = GenomicLM(config)
+    counts = {"embedding": 0, "head": 0}
+    for key, parameter in model.named_parameters():
+        name = part_of_parameter(key, config.stage_layout.depth)
+        counts[name] = counts.get(name, 0) + parameter.numel()
+    return counts
+
+
+def part_of_parameter(key: str, stages: int) -> str:
+    """The part that a parameter belongs to, of a model of so many stages."""
+    found = re.match(r"backbone\.((?:inner\.)*)(\w+)", key)
+    if found is None:
+        return key.split(".")[0]
+    stage, module = found[1].count("inner."), found[2]
+    if stage == stages - 1:
+        return f"stage {stage} blocks"
+    parts = {"skip": "chunker", "widening": "encoder"}
+    return f"stage {stage} {parts.get(module, module)}"
+
+
+@dataclass(frozen=True)
+class ChunkStatistics:
+    """The chunks of one stage in given sequences.
+
+    Attributes:
+        compression: rows of the stage a chunk.
+        chunks: their number.
+        mean, median, longest: their lengths in tokens, start tokens not counted.
+    """
+
+    compression: float
+    chunks: int
+    mean: float
+    median: float
+    longest: int
+
+
+@torch.no_grad()
+def measure_chunks(model: GenomicLM, windows: Sequence[str]) -> list[ChunkStatistics]:
+    """Run a model on windows of letters, one by one, and count its chunks; one entry a chunking stage."""
+    start = model.tokenizer.start_id
+    rows, chunks, lengths = [], [], []
+    for window in windows:
+        ids = [start] * (start is not None) + model.tokenizer.encode(window)
+        boundaries = model(torch.tensor([ids], device=model.device)).packed_boundaries
+        rows.append([stage.ragged.total for stage in boundaries])
+        chunks.append([int(stage.mask.sum()) for stage in boundaries])
+        lengths.append(chunk_lengths(boundaries, int(start is not None)) if boundaries else [])
+    return [
+        _statistics(sum(of_rows) / sum(of_chunks), torch.cat(of_lengths))
+        for of_rows, of_chunks, of_lengths in zip(
+            *(zip(*part, strict=True) for part in (rows, chunks, lengths)), strict=True
+        )
+    ]
+
+
+def _statistics(compression: float, lengths: Tensor) -> ChunkStatistics:
+    middle = lengths.double().quantile(0.5).item()
+    return ChunkStatistics(
+        compression, len(lengths), lengths.double().mean().item(), middle, int(lengths.max())
+    )

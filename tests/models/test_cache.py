@@ -1,0 +1,235 @@
+"""Prefill and steps of every part with a memory, held against the pass over the whole sequence."""
+
+import pytest
+import torch
+from tiny_models import CACHED, TINY, tiny_model
+
+from genotok.errors import InputError
+from genotok.kernels.ragged import Ragged
+from genotok.models.cache import AttentionCache, KeyValueStore, Mamba2Cache
+from genotok.models.chunkers.routing import Boundaries, RoutingChunker
+from genotok.models.chunkers.upsampling import ema_prefill, ema_upsample, ema_upsample_step
+from genotok.models.config import Mamba2Config
+from genotok.models.mixers.attention import Attention
+from genotok.models.mixers.mamba2 import Mamba2
+
+WIDTH = 16
+PROMPTS = torch.tensor([1, 2, 9, 4, 3])
+STEPS = 24
+MIXERS = {
+    "attention": lambda: Attention(WIDTH, 2, 4, -1, 10_000.0),
+    "attention without rotation": lambda: Attention(WIDTH, 2, 0, -1, 10_000.0),
+    "attention that sees itself": lambda: Attention(WIDTH, 2, 4, 0, 10_000.0),
+    "window shorter than prompts": lambda: Attention(WIDTH, 2, 4, 2, 10_000.0),
+    "window that fills later": lambda: Attention(WIDTH, 2, 4, 19, 10_000.0),
+    "mamba2": lambda: Mamba2(WIDTH, Mamba2Config(8, 4, 2, 8, 4), 1e-5),
+    "mamba2 with one tap": lambda: Mamba2(WIDTH, Mamba2Config(8, 1, 2, 8, 4), 1e-5),
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(params=MIXERS)
+def mixer(request):
+    torch.manual_seed(3)
+    return MIXERS[request.param]()
+
+
+def rows_of(lengths, seed=0):
+    """(B, L, D) padded rows, and the first `lengths` of each packed."""
+    padded = torch.randn(len(lengths), int(lengths.max()) + STEPS, WIDTH, generator=_seeded(seed))
+    return padded, _packed(padded, lengths)
+
+
+def _seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def _packed(padded, lengths):
+    return torch.cat([row[:length] for row, length in zip(padded, lengths, strict=True)])
+
+
+def last_of(mixer, padded, lengths):
+    """(B, D): what the pass over everything gives at each sequence's last row."""
+    ragged = Ragged.from_lengths(lengths)
+    return mixer(_packed(padded, lengths), ragged)[ragged.last_rows]
+
+
+def test_prefill_is_the_forward_pass(mixer):
+    _, packed = rows_of(PROMPTS)
+    ragged = Ragged.from_lengths(PROMPTS)
+    assert torch.equal(mixer.prefill(packed, ragged)[0], mixer(packed, ragged))
+
+
+def test_steps_of_all_sequences(mixer):
+    padded, packed = rows_of(PROMPTS)
+    _, cache = mixer.prefill(packed, Ragged.from_lengths(PROMPTS))
+    lengths = PROMPTS.clone()
+    for _ in range(STEPS):
+        found = mixer.step(padded[torch.arange(5), lengths], cache)
+        lengths += 1
+        torch.testing.assert_close(found, last_of(mixer, padded, lengths), atol=1e-5, rtol=1e-5)
+
+
+def test_steps_of_some_sequences(mixer):
+    """Each step takes other sequences of the batch, in an order of its own; the rest stay as they are."""
+    padded, packed = rows_of(PROMPTS)
+    _, cache = mixer.prefill(packed, Ragged.from_lengths(PROMPTS))
+    lengths, random = PROMPTS.clone(), _seeded(1)
+    for step in range(STEPS):
+        rows = torch.randperm(5, generator=random)[: 1 + step % 5]
+        part = cache.select(rows)
+        found = mixer.step(padded[rows, lengths[rows]], part)
+        cache.put(rows, part)
+        lengths[rows] += 1
+        torch.testing.assert_close(found, last_of(mixer, padded, lengths)[rows], atol=1e-5, rtol=1e-5)
+    assert len(set((lengths - PROMPTS).tolist())) > 1
+
+
+def test_a_selection_of_a_selection(mixer):
+    padded, packed = rows_of(PROMPTS)
+    _, cache = mixer.prefill(packed, Ragged.from_lengths(PROMPTS))
+    outer, inner = torch.tensor([4, 2, 0]), torch.tensor([1, 0])
+    part = cache.select(outer)
+    smaller = part.select(inner)
+    mixer.step(padded[outer[inner], PROMPTS[outer[inner]]], smaller)
+    part.put(inner, smaller)
+    cache.put(outer, part)
+    lengths = PROMPTS + torch.tensor([0, 0, 1, 0, 1])
+    found = mixer.step(padded[torch.arange(5), lengths], cache)
+    torch.testing.assert_close(found, last_of(mixer, padded, lengths + 1), atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_bounds_the_memory():
+    keys = torch.randn(40, 2, 8)
+    store = KeyValueStore(keys, keys, Ragged.from_lengths(torch.tensor([30, 10])), window=6)
+    cache = AttentionCache(store)
+    before = cache.bytes
+    assert before == 2 * 2 * 7 * 2 * 8 * 4
+    for _ in range(20):
+        seen, _, filled = cache.append(torch.randn(2, 2, 8), torch.randn(2, 2, 8))
+        assert seen.shape[1] == 7
+        assert filled.all()
+    assert cache.bytes == before
+
+
+def test_memory_without_a_window_grows_by_need():
+    """Steps of single sequences do not make the memory longer than the longest sequence asks for."""
+    keys = torch.randn(16, 1, 2)
+    store = KeyValueStore(keys, keys, Ragged.from_lengths(torch.tensor([8, 8])), window=-1)
+    for step in range(40):
+        AttentionCache(store, torch.tensor([step % 2])).append(torch.randn(1, 1, 2), torch.randn(1, 1, 2))
+    assert store.lengths.tolist() == [28, 28]
+    assert store.capacity == 32
+
+
+def test_the_cache_of_a_state_space_does_not_grow():
+    mixer = MIXERS["mamba2"]()
+    _, packed = rows_of(PROMPTS)
+    _, cache = mixer.prefill(packed, Ragged.from_lengths(PROMPTS))
+    assert isinstance(cache, Mamba2Cache)
+    assert cache.bytes == 4 * 5 * (3 * (32 + 2 * 8) + 4 * 8 * 8)
+    before = cache.bytes
+    mixer.step(torch.randn(5, WIDTH), cache)
+    assert cache.bytes == before
+
+
+def test_router():
+    torch.manual_seed(0)
+    router = RoutingChunker(WIDTH)
+    padded, packed = rows_of(PROMPTS)
+    ragged = Ragged.from_lengths(PROMPTS)
+    found, cache = router.prefill(packed, ragged)
+    assert torch.equal(found.prob, router(packed, ragged).prob)
+    lengths, decisions = PROMPTS.clone(), []
+    for _ in range(STEPS):
+        step = router.step(padded[torch.arange(5), lengths], cache)
+        lengths += 1
+        ragged = Ragged.from_lengths(lengths)
+        whole = router(_packed(padded, lengths), ragged)
+        torch.testing.assert_close(step.prob, whole.prob[ragged.last_rows])
+        assert torch.equal(step.mask, whole.mask[ragged.last_rows])
+        decisions.append(step.mask)
+    assert 0.2 < torch.cat(decisions).float().mean() < 0.8
+
+
+def random_boundaries(probability, lengths):
+    prob = _packed(probability, lengths)
+    return Boundaries(prob, prob > 0.5, Ragged.from_lengths(lengths))
+
+
+def test_upsampler():
+    probability = torch.rand(5, 40, generator=_seeded(2))
+    probability[:, 0] = 1.0
+    states = torch.randn(5, 40, WIDTH, generator=_seeded(3))  # the chunk that begins at each place
+
+    def whole(lengths):
+        boundaries = random_boundaries(probability, lengths)
+        return _packed(states, lengths)[boundaries.mask], boundaries, boundaries.chunk_layout()
+
+    arguments = whole(PROMPTS)
+    upsampled, cache = ema_prefill(*arguments)
+    assert torch.equal(upsampled, ema_upsample(*arguments))
+    lengths, everyone = PROMPTS.clone(), torch.arange(5)
+    for _ in range(STEPS):
+        prob = probability[everyone, lengths]
+        step = Boundaries(prob, prob > 0.5, Ragged.uniform(5, 1))
+        begins = step.mask.nonzero()[:, 0]
+        found = ema_upsample_step(states[begins, lengths[begins]], step, begins, cache)
+        lengths += 1
+        chunks, boundaries, layout = whole(lengths)
+        wanted = ema_upsample(chunks, boundaries, layout)[boundaries.ragged.last_rows]
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CACHED)
+def test_a_model_step_by_step(kind):
+    """Ragged prompts of lengths 1, 2, ..., with chunks that begin at different steps in each sequence."""
+    model = tiny_model(kind)
+    ids = torch.randint(0, 4, (5, 33), generator=_seeded(4))
+    whole = model(ids)
+    prefilled = model(ids[:, :9], lengths=PROMPTS, use_cache=True)
+    assert torch.equal(prefilled.logits, model(ids[:, :9], lengths=PROMPTS).logits)
+    rows, lengths = torch.arange(5), PROMPTS.clone()
+    for _ in range(STEPS):
+        found = model.step(ids[rows, lengths], prefilled.cache)
+        torch.testing.assert_close(found, whole.logits[rows, lengths], atol=2e-5, rtol=1e-4)
+        lengths += 1
+    for stage in whole.boundaries[:1]:
+        begun = stage.mask[:, 9:24].sum(0)
+        assert ((begun > 0) & (begun < 5)).any()
+
+
+def test_no_cache_unless_asked():
+    assert tiny_model("one stage")(torch.tensor([[1, 2]])).cache is None
+
+
+@pytest.mark.parametrize("kind", ["transformer", "mamba"])
+def test_bfloat16(kind):
+    """Under autocast a step stays near the whole pass."""
+    model = tiny_model(kind)
+    ids = torch.randint(0, 4, (3, 20), generator=_seeded(4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cache = model(ids[:, :10], use_cache=True).cache
+        for place in range(10, 20):
+            found = model.step(ids[:, place], cache)
+    wanted = model(ids).logits[:, -1]
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
+    if kind == "mamba":
+        assert cache.encoder.blocks[0].state.dtype == torch.float32
+        assert cache.encoder.blocks[0].conv.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", sorted(TINY.keys() - set(CACHED)))
+def test_a_model_without_a_cache_says_so(kind):
+    """One sentence that names the part that cannot go on token by token."""
+    model, ids = tiny_model(kind), torch.zeros(1, 5, dtype=torch.long)
+    part = "Hyena" if "hyena" in kind else "merge, repeat, static"
+    with pytest.raises(InputError, match=f"keeps no cache, since it holds {part}"):
+        model.prefill(ids)
+    with pytest.raises(InputError, match="keeps no cache"):
+        model(ids, use_cache=True)

@@ -1,0 +1,200 @@
+"""Generation with a cache, held against the whole model run anew for every token."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import CACHED, tiny_model
+
+from genotok.errors import InputError
+from genotok.models.generation import Sampling, allowed_ids, choose, generate, prompt_ids
+from genotok.tokenizers import load_tokenizer
+
+RAGGED = ["A", "AC", "GATTACAGATTACA", "ttt", "ACGNNRY", ""]
+GREEDY = {"temperature": 0.0}
+every_kind = pytest.mark.parametrize("kind", CACHED)
+
+
+@torch.no_grad()
+def recomputed(model, prompts, length, seed=0, **how):
+    """The definition: the whole prefix of each prompt alone, for each token."""
+    uniform = torch.rand(
+        len(prompts), length, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
+    allowed, rows = allowed_ids(model.tokenizer, True), []
+    for prompt, numbers in zip(prompts, uniform, strict=True):
+        ids = prompt_ids(model, prompt).tolist()
+        begin = len(ids)
+        for number in numbers:
+            logits = model(torch.tensor([ids])).logits[:, -1, allowed]
+            ids.append(int(allowed[choose(logits, number[None], Sampling(**how))]))
+        rows.append(ids[begin:])
+    return torch.tensor(rows)
+
+
+@every_kind
+@pytest.mark.parametrize("how", [GREEDY, {}, {"temperature": 0.7, "top_k": 3, "top_p": 0.9}], ids=str)
+def test_equals_recomputation(kind, how):
+    """Ragged prompts, the empty one (start token alone) among them."""
+    model = tiny_model(kind, seed=8)
+    found = generate(model, RAGGED, 20, seed=5, **how)
+    assert torch.equal(found, recomputed(model, RAGGED, 20, seed=5, **how))
+    assert len(found.unique()) > 2
+
+
+@pytest.mark.parametrize("prompts", [["G"], ["CA"], ["T", "GC"]])
+@pytest.mark.parametrize("kind", ["one stage", "two stages that widen", "mamba"])
+def test_short_prompts_without_a_start_token(kind, prompts):
+    """The byte tokenizer has none, so that prompts have 1 and 2 tokens."""
+    model = tiny_model(kind, tokenizer="byte", vocab_size=256)
+    found = generate(model, prompts, 12)
+    assert torch.equal(found, recomputed(model, prompts, 12))
+    assert set(found.flatten().tolist()) <= set(b"ACGT")
+
+
+def test_the_model_method():
+    model = tiny_model("one stage")
+    assert torch.equal(model.generate(["ACGT"], 9, seed=3), generate(model, ["ACGT"], 9, seed=3))
+
+
+def test_seeds():
+    model = tiny_model("one stage")
+    found = [generate(model, ["ACGT"] * 3, 30, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert not torch.equal(found[0][0], found[0][1])
+
+
+def test_batches_do_not_matter():
+    """Neither how many prompts run at once nor prompts behind one change it."""
+    model = tiny_model("two stages that widen")
+    whole = generate(model, RAGGED, 10)
+    assert torch.equal(generate(model, RAGGED, 10, batch_size=4), whole)
+    assert torch.equal(generate(model, RAGGED[:2], 10), whole[:2])
+
+
+def test_the_global_generator_is_left_alone():
+    model = tiny_model("mamba")
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    generate(model, ["A"], 3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_special_tokens_only_when_asked():
+    model = tiny_model("one stage")
+    with torch.no_grad():
+        model.head.weight[model.tokenizer.mask_id] *= 50
+        model.head.weight[4] *= 50  # N
+    assert generate(model, ["ACGT"] * 8, 20).max() <= 3
+    anything = generate(model, ["ACGT"] * 8, 20, nucleotides_only=False)
+    assert anything.max() > 3
+    assert anything.max() < model.tokenizer.vocab_size
+
+
+def test_tensor_prompts():
+    """Ids are taken as they are; a start token is put in front once."""
+    model = tiny_model("one stage")
+    start = model.tokenizer.start_id
+    bare, started = torch.tensor([0, 1, 2, 3]), torch.tensor([start, 0, 1, 2, 3])
+    found = generate(model, [bare, started, "ACGT"], 10, temperature=0)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_nothing_to_do():
+    model = tiny_model("one stage")
+    assert generate(model, ["ACGT"], 0).shape == (1, 0)
+    assert generate(model, [], 5).shape == (0, 5)
+
+
+def test_steps_are_reported():
+    model, seen = tiny_model("one stage"), []
+    generate(model, RAGGED, 3, batch_size=4, on_step=seen.append)
+    assert seen == [4, 4, 4, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": 0}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"length": -1}, "length"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"prompts": ["ACGT", "AXC"]}, "prompt 2: 'X'"),
+        ({"prompts": [torch.tensor([[1]])]}, "prompt 1"),
+        ({"prompts": [torch.tensor([1, 99])]}, "prompt 1"),
+    ],
+    ids=str,
+)
+def test_bad_input(wrong, named):
+    with pytest.raises(InputError, match=named):
+        generate(tiny_model("mamba"), **{"prompts": ["A"], "length": 2, **wrong})
+
+
+def test_an_empty_prompt_without_a_start_token():
+    model = tiny_model("mamba", tokenizer="byte", vocab_size=256)
+    with pytest.raises(InputError, match="no start token"):
+        generate(model, [""], 2)
+
+
+@pytest.mark.parametrize("name", ["nucleotide", "byte"])
+def test_allowed_ids(name):
+    tokenizer = load_tokenizer(name)
+    assert sorted(tokenizer.decode(allowed_ids(tokenizer, True).tolist())) == list("ACGT")
+    assert len(allowed_ids(tokenizer, False)) == tokenizer.vocab_size
+
+
+LOGITS = torch.tensor([0.5, 2.0, -1.0, 1.5]).log_softmax(-1)
+
+
+def frequencies(**how):
+    """How often each token is taken, over evenly spaced random numbers."""
+    uniform = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    taken = choose(LOGITS.expand(len(uniform), -1), uniform, Sampling(**how))
+    return torch.bincount(taken, minlength=4) / len(uniform)
+
+
+def renormalised(kept):
+    weights = LOGITS.exp() * torch.tensor(kept)
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize(
+    ("how", "wanted"),
+    [
+        ({}, LOGITS.exp()),
+        ({"temperature": 2.0}, (LOGITS / 2).softmax(-1)),
+        ({"temperature": 0.0}, torch.tensor([0.0, 1, 0, 0])),
+        ({"temperature": 1e-30}, torch.tensor([0.0, 1, 0, 0])),
+        ({"top_k": 1}, torch.tensor([0.0, 1, 0, 0])),
+        ({"top_k": 2}, renormalised([0, 1, 0, 1])),
+        ({"top_k": 9}, LOGITS.exp()),
+        ({"top_p": 1e-9}, torch.tensor([0.0, 1, 0, 0])),
+        ({"top_p": 0.6}, renormalised([0, 1, 0, 1])),
+        ({"top_p": 0.95}, renormalised([1, 1, 0, 1])),
+        ({"top_p": 1.0}, LOGITS.exp()),
+        ({"top_k": 3, "top_p": 0.6}, renormalised([0, 1, 0, 1])),
+    ],
+    ids=str,
+)
+def test_frequencies(how, wanted):
+    torch.testing.assert_close(frequencies(**how), wanted.float(), atol=2e-4, rtol=0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    logits=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=6),
+    number=st.floats(0, 1, exclude_max=True),
+    top_k=st.none() | st.integers(1, 7),
+    top_p=st.none() | st.floats(1e-12, 1),
+)
+def test_what_is_chosen_is_possible(logits, number, top_k, top_p):
+    logits = torch.tensor([logits])
+    taken = choose(logits, torch.tensor([number]).double(), Sampling(1.0, top_k, top_p))
+    assert logits.double().softmax(-1)[0, taken] > 0
+    if top_k is not None:
+        assert (logits > logits[0, taken]).sum() < top_k

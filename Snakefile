@@ -18,6 +18,10 @@ include: "workflow/rules/report.smk"
 report: "workflow/report/workflow.rst"
 
 
+onstart:
+    hold_working_directory()
+
+
 rule all:
     default_target: True
     input:

@@ -105,10 +105,26 @@ def test_killed_at_any_rule_the_results_are_the_same(finished, tmp_path):
         wait_for(marker, process, workflow.folder / "snakemake.log")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        workflow.run("--unlock")
     workflow.run()
     assert workflow.results() == finished.results()
     assert "Nothing to be done" in workflow.run().stderr
+
+
+def test_a_second_run_at_once_is_refused(tmp_path):
+    """Two runs in one directory would write the same files; a dry run may look on."""
+    workflow = Workflow(tmp_path / "work")
+    first = workflow.start()
+    wait_for(
+        workflow.folder / "results" / "logs" / "prepare_genome" / "lambda.log",
+        first,
+        workflow.folder / "snakemake.log",
+    )
+    second = workflow.run(check=False)
+    workflow.run("--dry-run")
+    first.kill()
+    first.wait()
+    assert second.returncode
+    assert "another Snakemake is at work in this directory" in second.stdout + second.stderr
 
 
 def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_server):

@@ -1,5 +1,6 @@
 """Configuration, tables, and the functions that the rules share."""
 
+import fcntl
 import json
 import os
 import re
@@ -71,6 +72,27 @@ wildcard_constraints:
 
 scattergather:
     pieces=config["score"]["pieces"],
+
+
+def hold_working_directory():
+    """Keep a second run out of this directory for as long as this process lives.
+
+    Snakemake's own lock is a file, which stays behind a process that was killed; the system takes this one back
+    whatever ends the process, so that the next run can start at once. The profiles switch the other one off.
+    """
+    global held_directory
+    held_directory = os.open(".snakemake", os.O_RDONLY)
+    try:
+        fcntl.flock(held_directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(
+            "another Snakemake is at work in this directory; wait for its end, or stop it first"
+        )
+    except OSError as error:
+        print(
+            f"this file system cannot keep a second run out of the directory: {error.strerror}",
+            file=sys.stderr,
+        )
 
 
 def trained_genomes():

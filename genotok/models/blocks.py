@@ -67,10 +67,14 @@ class BlockStack(nn.Module):
             x = block(x, ragged, causal)
         return self.norm(x)
 
-    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, StackCache]:
+    def prefill(
+        self, x: Tensor, ragged: Ragged, between: list[Tensor] | None = None
+    ) -> tuple[Tensor, StackCache]:
         """`forward`, and the caches behind each sequence's last row."""
         x, cache = x.float(), StackCache([])
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            if i and between is not None:
+                between.append(x)
             x, of_block = block.prefill(x, ragged)
             cache.blocks.append(of_block)
         return self.norm(x), cache

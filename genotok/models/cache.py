@@ -190,8 +190,15 @@ class RoutingCache(Cache):
 
 
 @dataclass
+class StaticCache(Cache):
+    """The memory of chunks of a fixed length: `position` (B,) int64, that of the row that comes next."""
+
+    position: Tensor
+
+
+@dataclass
 class EMACache(Cache):
-    """The upsampler's memory: `value` (B, D) float32, the smoothed state of each sequence's last chunk."""
+    """The upsampler's memory: `value` (B, D) float32, the upsampled state of each sequence's last chunk."""
 
     value: Tensor
 

@@ -11,7 +11,6 @@ stream are left out.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from math import log2, prod
 
 import torch
@@ -23,10 +22,8 @@ from genotok.models.config import ModelConfig
 from genotok.models.language_model import GenomicLM
 from genotok.models.layout import BlockLayout
 
-FLOAT = 4  # bytes
+FLOAT, POSITION = 4, 8  # bytes
 TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
-MLP_PRODUCTS = {"swiglu": 6.0, "gelu": 4.0}  # operations for each row, feature and inner feature
-CHUNKER_PROJECTIONS = {"routing": 2, "merge": 1}  # square matrices of the chunker
 
 
 @dataclass(frozen=True)
@@ -137,8 +134,9 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
         )
     parameters = parameters_by_part(config)
     costs = {"embedding": (Flops(), 0.0), **_stage_costs(config, length, compression)}
-    inside = config.d_model[0] if config.head == "roberta" else 0
-    costs["head"] = (Flops(linear=2.0 * length * config.d_model[0] * (config.vocab_size + inside)), 0.0)
+    width = config.d_model[0]
+    dense = width if config.head == "roberta" else 0
+    costs["head"] = (Flops(linear=2.0 * length * width * (config.vocab_size + dense)), 0.0)
     parts = [Part(name, parameters[name], *cost) for name, cost in costs.items()]
     return ModelCost(length, list(compression), parts)
 
@@ -148,29 +146,29 @@ def _stage_costs(
 ) -> dict[str, tuple[Flops, float]]:
     """Operations and cache bytes of the parts of all stages, in the order in which they are run."""
     layout, before, behind = config.stage_layout, {}, {}
-    for s in range(len(config.d_model)):
-        rows = length / prod(compression[:s])
+    for s in range(layout.depth):
+        rows = max(1.0, length / prod(compression[:s]))
         if layout.inner is None:
             before[f"stage {s} blocks"] = _blocks(layout.encoder, config, s, rows)
             break
         before[f"stage {s} encoder"] = _blocks(layout.encoder, config, s, rows)
-        before[f"stage {s} chunker"] = _chunker(config, s, rows, compression[s])
+        before[f"stage {s} chunker"] = _chunker(config, s, rows, rows / compression[s])
         behind = {f"stage {s} decoder": _blocks(layout.decoder, config, s, rows), **behind}
         layout = layout.inner
     return before | behind
 
 
-def _chunker(config: ModelConfig, stage: int, rows: float, compression: float) -> tuple[Flops, float]:
-    """Projections of the chunker, the skip connection, and the upsampler."""
-    width = config.d_model[stage]
-    projections = CHUNKER_PROJECTIONS.get(config.chunkers[stage]["kind"], 0)
-    smoothed = config.upsamplers[stage] == "ema"
+def _chunker(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, float]:
+    """Operations and cache bytes of a stage's chunker, its skip connection and its upsampler."""
+    width, kind = config.d_model[stage], config.chunkers[stage]["kind"]
+    products = 1 + {"routing": 2, "merge": 1}.get(kind, 0)
     flops = Flops(
-        linear=2.0 * (projections + 1) * rows * width**2,
-        scan=3.0 * smoothed * rows / compression * width,
-        other=6.0 * rows * width,
+        linear=2.0 * products * rows * width**2,
+        scan=3 * chunks * width * (config.upsamplers[stage] == "ema") + 3 * rows * width * (kind == "merge"),
+        other=6 * rows * width * (kind in ("routing", "merge")),
     )
-    return flops, 2.0 * FLOAT * width
+    kept = {"routing": FLOAT * width, "static": POSITION}.get(kind, 0)
+    return flops, float(kept + FLOAT * width)
 
 
 def _blocks(
@@ -182,8 +180,9 @@ def _blocks(
         flops, cache = flops + of_mixer, cache + kept
         if block.mlp:
             inner = config.d_intermediate[stage]
-            products = rows * config.d_model[stage] * inner
-            flops += Flops(linear=MLP_PRODUCTS[config.mlp] * products, other=5.0 * rows * inner)
+            matrices = 3 if config.mlp == "swiglu" else 2
+            linear = 2.0 * matrices * rows * config.d_model[stage] * inner
+            flops += Flops(linear=linear, other=5.0 * rows * inner)
     return flops, cache
 
 
@@ -213,30 +212,25 @@ def mamba2_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, fl
 
 
 def hyena_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
-    """Operations of one Hyena mixer over a sequence of `rows`; it keeps no cache.
+    """Operations of one Hyena mixer over a sequence of `rows`; it has no generation cache.
 
-    A long convolution is three transforms of 2 `rows` places, at 2.5 n log2 n operations each for real input,
-    and a product. The filters cost the same for any number of sequences and are counted once.
+    A transform of n real numbers counts as 2.5 n log2 n. The filters are written once a pass, and counted in full.
     """
     width, sizes = config.d_model[stage], config.hyena
-    places, filters = 2.0 * rows, sizes.order - 1
-    transforms = 3 * 2.5 * places * log2(max(places, 2.0)) + 3 * places
-    filter_widths = [sizes.d_position, *[sizes.d_filter] * (sizes.filter_layers + 1), filters * width]
-    writing = sum(before * after for before, after in pairwise(filter_widths))
+    filters, channels = sizes.order - 1, (sizes.order + 1) * width
+    written = sizes.d_filter * (sizes.d_position + sizes.filter_layers * sizes.d_filter + filters * width)
+    padded = 2 * rows
+    transforms = 3 * filters * width * 2.5 * padded * log2(padded)
     flops = Flops(
-        linear=2.0 * rows * ((sizes.order + 2) * width**2 + writing),
-        scan=filters * width * transforms + 2.0 * rows * (sizes.order + 1) * width * sizes.d_conv,
-        other=2.0 * rows * sizes.order * width,
+        linear=2.0 * rows * width * (channels + width) + 2.0 * rows * written,
+        scan=transforms + 2.0 * rows * channels * sizes.d_conv,
+        other=3.0 * rows * filters * width + rows * width,
     )
     return flops, 0.0
 
 
 MixerCost = Callable[[ModelConfig, int, float], tuple[Flops, float]]
-MIXER_COSTS: dict[str, MixerCost] = {
-    "attention": attention_cost,
-    "hyena": hyena_cost,
-    "mamba2": mamba2_cost,
-}
+MIXER_COSTS: dict[str, MixerCost] = {"attention": attention_cost, "mamba2": mamba2_cost, "hyena": hyena_cost}
 
 
 def parameters_by_part(config: ModelConfig) -> dict[str, int]:

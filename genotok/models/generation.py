@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from genotok.errors import InputError
-from genotok.tokenizers import LetterTokenizer
-from genotok.tokenizers.base import checked_letters
+from genotok.tokenizers.base import Tokenizer, checked_letters
 
 if TYPE_CHECKING:
     from genotok.models.language_model import GenomicLM
@@ -148,7 +147,7 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     return ids.gather(-1, place)[:, 0]
 
 
-def allowed_ids(tokenizer: LetterTokenizer, nucleotides_only: bool) -> Tensor:
+def allowed_ids(tokenizer: Tokenizer, nucleotides_only: bool) -> Tensor:
     """(K,) int64, the ids that may be emitted: those written in A, C, G and T alone, or all."""
     ids = range(tokenizer.vocab_size)
     if nucleotides_only:

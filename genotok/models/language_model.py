@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
-from genotok.models.blocks import Block
 from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import WITH_INPUTS
@@ -141,10 +140,11 @@ class GenomicLM(nn.Module):
         ragged = self._layout(input_ids, lengths)
         embedded = self.embedding(ragged.to_packed(input_ids))
         packed_inputs = self._packed_boundary_inputs(boundary_inputs, input_ids, ragged)
-        between, cache = ([] if output_hidden_states else None), None
+        between = [] if output_hidden_states else None
+        cache = None
         if use_cache:
-            self._check_caches(task)
-            states, boundaries, cache = self.backbone.prefill(embedded, ragged)
+            self._check_steps(task)
+            states, boundaries, cache = self.backbone.prefill(embedded, ragged, between)
         else:
             states, boundaries = self.backbone(embedded, ragged, packed_inputs, task == "lm", between)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
@@ -174,6 +174,15 @@ class GenomicLM(nn.Module):
             )
         return ragged.to_packed(inputs.to(ids.device))
 
+    def _check_steps(self, task: str = "lm") -> None:
+        if task != "lm" or "lm" not in self.config.tasks:
+            raise InputError("only a model that predicts the next token can be run step by step")
+        parts = {
+            type(part).__name__ for part in self.backbone.parts_with_memory() if not hasattr(part, "step")
+        }
+        if parts:
+            raise InputError(f"a model with {', '.join(sorted(parts))} cannot be run step by step")
+
     @torch.no_grad()
     def prefill(self, input_ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, StageCache]:
         """Read prompts.
@@ -185,7 +194,7 @@ class GenomicLM(nn.Module):
         Returns:
             (B, V), the logits of the token behind each prompt, and the cache that `step` goes on from.
         """
-        self._check_caches("lm")
+        self._check_steps()
         ragged = self._layout(input_ids, lengths)
         states, _, cache = self.backbone.prefill(self.embedding(ragged.to_packed(input_ids)), ragged)
         return self.head(states[ragged.last_rows]), cache
@@ -206,17 +215,6 @@ class GenomicLM(nn.Module):
     def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
         """Continue prompts by `length` tokens, (B, length); settings as in `genotok.models.generation.generate`."""
         return generate(self, prompts, length, **settings)
-
-    def _check_caches(self, task: str) -> None:
-        """Refuse a model with a part that cannot go on token by token."""
-        mixers = [block.mixer for block in self.modules() if isinstance(block, Block)]
-        lacking = {type(mixer).__name__ for mixer in mixers if not hasattr(mixer, "step")}
-        lacking |= {chunker["kind"] for chunker in self.config.chunkers} - {"routing"}
-        lacking |= set(self.config.upsamplers) - {"ema"}
-        if task != "lm" or "lm" not in self.config.tasks:
-            lacking.add("a model that reads both ways")
-        if lacking:
-            raise InputError(f"this model keeps no cache, since it holds {', '.join(sorted(lacking))}")
 
     def _layout(self, input_ids: Tensor, lengths: Tensor | None) -> Ragged:
         if input_ids.ndim != 2 or 0 in input_ids.shape:

@@ -1,5 +1,7 @@
 """The recursion: a stage encodes its rows, cuts them into chunks, lets the inner stage think, and decodes."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,7 @@ from genotok.models.blocks import BlockStack
 from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import make_chunker
-from genotok.models.chunkers.upsampling import UPSAMPLERS, ema_prefill, ema_upsample_step
+from genotok.models.chunkers.upsampling import PREFILLS, STEPS, UPSAMPLERS
 from genotok.models.config import ModelConfig
 from genotok.models.layout import StageLayout
 
@@ -32,7 +34,12 @@ class Stage(nn.Module):
         self.inner = None
         if layout.inner is not None:
             self.chunker = make_chunker(config.chunkers[index], width)
-            self.upsample = UPSAMPLERS[config.upsamplers[index]]
+            kind = config.upsamplers[index]
+            self.upsample, self.upsample_prefill, self.upsample_step = (
+                UPSAMPLERS[kind],
+                PREFILLS[kind],
+                STEPS[kind],
+            )
             self.skip = nn.Linear(width, width)
             self.inner = Stage(layout.inner, config, index + 1)
             self.decoder = BlockStack(layout.decoder, config, index)
@@ -66,20 +73,22 @@ class Stage(nn.Module):
         boundaries = self.chunker(x, ragged, *inputs)
         chunk_layout = boundaries.chunk_layout()
         chunks, inner_boundaries = self.inner(x[boundaries.mask], chunk_layout)
-        upsampled = self.upsample(chunks, boundaries, chunk_layout)
-        x = self.decoder(upsampled + self._skipped(x), ragged)
+        x = self.decoder(self.upsample(chunks, boundaries, chunk_layout) + self._skipped(x), ragged)
         return x[:, :outer], [boundaries, *inner_boundaries]
 
-    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, list[Boundaries], StageCache]:
+    def prefill(
+        self, x: Tensor, ragged: Ragged, between: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Boundaries], StageCache]:
         """`forward`, and the caches behind each sequence's last row."""
         outer = x.shape[-1]
-        x, encoder = self.encoder.prefill(self._widened(x), ragged)
+        between = between if self.inner is None else None
+        x, encoder = self.encoder.prefill(self._widened(x), ragged, between)
         if self.inner is None:
             return x[:, :outer], [], StageCache(encoder)
         boundaries, chunker = self.chunker.prefill(x, ragged)
         chunk_layout = boundaries.chunk_layout()
         chunks, inner_boundaries, inner = self.inner.prefill(x[boundaries.mask], chunk_layout)
-        upsampled, upsampler = ema_prefill(chunks, boundaries, chunk_layout)
+        upsampled, upsampler = self.upsample_prefill(chunks, boundaries, chunk_layout)
         x, decoder = self.decoder.prefill(upsampled + self._skipped(x), ragged)
         cache = StageCache(encoder, chunker, inner, upsampler, decoder)
         return x[:, :outer], [boundaries, *inner_boundaries], cache
@@ -102,8 +111,16 @@ class Stage(nn.Module):
             part = cache.inner.select(begins)
             chunks = self.inner.step(chunks, part)
             cache.inner.put(begins, part)
-        upsampled = ema_upsample_step(chunks, boundaries, begins, cache.upsampler)
+        upsampled = self.upsample_step(chunks, boundaries, begins, cache.upsampler)
         return self.decoder.step(upsampled + self._skipped(x), cache.decoder)[:, :outer]
+
+    def parts_with_memory(self) -> Iterator[nn.Module]:
+        """The mixers and chunkers of this stage and of those inside."""
+        stacks = [self.encoder] if self.inner is None else [self.encoder, self.decoder]
+        yield from (block.mixer for stack in stacks for block in stack.blocks)
+        if self.inner is not None:
+            yield self.chunker
+            yield from self.inner.parts_with_memory()
 
     def _widened(self, x: Tensor) -> Tensor:
         if self.widening is None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import CACHED, TINY, tiny_config, tiny_model
+from tiny_models import STEPPED, TINY, tiny_config, tiny_model
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,25 +34,21 @@ MODELS = {
         "d_intermediate": 64,
         "attention": {"heads": 4, "rotary_dim": 8, "window": -1},
     },
-    "biases, other norm, MLP and head": {
-        "layout": ["T3"],
+    "hyena and attention": {
+        "layout": ["H2T1"],
         "d_model": 32,
         "d_intermediate": 64,
         "attention": {"heads": 4, "rotary_dim": 8, "window": -1, "bias": True},
-        "norm": "layer",
+        "hyena": {"order": 3, "max_length": 128, "d_filter": 16},
         "mlp": "gelu",
         "head": "roberta",
     },
-    "Hyena around merged chunks": {
-        "layout": ["h1T1", ["T1H1"], "H1"],
-        "d_model": [32, 48],
-        "d_intermediate": [40, 72],
-        "attention": {"heads": 4, "rotary_dim": 8, "window": -1},
-        "hyena": {"max_length": 200, "d_filter": 8, "order": 3},
-        "chunkers": [{"kind": "merge", "min_length": 2, "max_length": 6}],
-        "mlp": "gelu",
-    },
 }
+MODELS["merged chunks"] = {
+    **MODELS["one stage"],
+    "chunkers": {"kind": "merge", "min_length": 2, "max_length": 9},
+}
+MODELS["static chunks"] = {**MODELS["one stage"], "chunkers": {"kind": "static", "length": 4}}
 
 
 def model_of(name):
@@ -102,8 +98,7 @@ def test_parameters(kind):
     counts = parameters_by_part(model.config)
     assert sum(counts.values()) == sum(parameter.numel() for parameter in model.parameters())
     assert counts["embedding"] == model.embedding.weight.numel()
-    head = sum(parameter.numel() for parameter in model.head.parameters())
-    assert counts["head"] == (0 if "tied" in kind else head)
+    assert counts["head"] == (0 if "tied" in kind else sum(part.numel() for part in model.head.parameters()))
     stages = model.config.stage_layout.depth
     cost = model_cost(model.config, 10, [2.0] * (stages - 1))
     assert {part.name: part.parameters for part in cost.parts} == counts
@@ -180,7 +175,7 @@ def test_compression_saves_work_inside_alone():
             assert one.flops.linear == other.flops.linear
 
 
-@pytest.mark.parametrize("kind", CACHED)
+@pytest.mark.parametrize("kind", STEPPED)
 def test_the_cache_of_one_sequence(kind):
     model = tiny_model(kind)
     ids = torch.randint(0, 4, (1, 30), generator=torch.Generator().manual_seed(2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import CACHED, tiny_model
+from tiny_models import STEPPED, tiny_model
 
 from genotok.errors import InputError
 from genotok.models.generation import Sampling, allowed_ids, choose, generate, prompt_ids
@@ -12,7 +12,7 @@ from genotok.tokenizers import load_tokenizer
 
 RAGGED = ["A", "AC", "GATTACAGATTACA", "ttt", "ACGNNRY", ""]
 GREEDY = {"temperature": 0.0}
-every_kind = pytest.mark.parametrize("kind", CACHED)
+every_kind = pytest.mark.parametrize("kind", STEPPED)
 
 
 @torch.no_grad()
@@ -139,6 +139,17 @@ def test_an_empty_prompt_without_a_start_token():
     model = tiny_model("mamba", tokenizer="byte", vocab_size=256)
     with pytest.raises(InputError, match="no start token"):
         generate(model, [""], 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [(("hyena", {}), "Hyena"), (("transformer with biases", {"tasks": ["mlm"]}), "next token")],
+    ids=str,
+)
+def test_models_that_cannot_generate(model, named):
+    kind, changes = model
+    with pytest.raises(InputError, match=named):
+        generate(tiny_model(kind, **changes), ["ACGT"], 3)
 
 
 @pytest.mark.parametrize("name", ["nucleotide", "byte"])

@@ -49,14 +49,23 @@ TINY = {
         "hyena": {**HYENA, "order": 3, "d_position": 3, "filter_layers": 0},
     },
     "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},
+    "static chunks": {**ONE_STAGE, "chunkers": {"kind": "static", "length": 3}, "upsamplers": "repeat"},
     "merged and static chunks": {
         **TWO_STAGES,
         "chunkers": [{"kind": "merge", "min_length": 2, "max_length": 6}, {"kind": "static", "length": 3}],
         "upsamplers": ["ema", "repeat"],
     },
 }
-# Those that go on token by token from a cache.
-CACHED = [kind for kind, config in TINY.items() if "hyena" not in config and "chunkers" not in config]
+# Those of which every part can be run row by row.
+STEPPED = (
+    "one stage",
+    "two stages that widen",
+    "transformer",
+    "transformer with biases",
+    "mamba",
+    "tied embeddings",
+    "static chunks",
+)
 
 
 def tiny_config(name: str, **changes) -> ModelConfig:

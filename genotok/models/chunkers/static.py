@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import StaticCache
 from genotok.models.chunkers.routing import Boundaries
 
 
@@ -16,3 +17,13 @@ class StaticChunker(nn.Module):
     def forward(self, x: Tensor, ragged: Ragged) -> Boundaries:
         """(T, D) rows to boundaries; the rows' states do not matter."""
         return Boundaries.fixed(ragged.positions % self.length == 0, ragged)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Boundaries, StaticCache]:
+        """`forward`, and the cache behind each sequence's last row."""
+        return self(x, ragged), StaticCache(ragged.lengths.clone())
+
+    def step(self, x: Tensor, cache: StaticCache) -> Boundaries:
+        """Whether one further row (B, D) of each sequence begins a chunk."""
+        begins = cache.position % self.length == 0
+        cache.position = cache.position + 1
+        return Boundaries.fixed(begins, Ragged.uniform(len(x), 1, x.device))

@@ -46,7 +46,13 @@ def ema_prefill(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) ->
 
 def repeat_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
     """Give each row its chunk's state as it is; otherwise as `ema_upsample`, whose arguments it takes."""
-    return _to_rows(chunks.float(), boundaries)
+    return repeat_prefill(chunks, boundaries, chunk_layout)[0]
+
+
+def repeat_prefill(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> tuple[Tensor, EMACache]:
+    """`repeat_upsample`, and the cache behind each sequence's last chunk."""
+    chunks = chunks.float()
+    return _to_rows(chunks, boundaries), EMACache(chunks[chunk_layout.last_rows].detach())
 
 
 def _to_rows(chunks: Tensor, boundaries: Boundaries) -> Tensor:
@@ -71,4 +77,12 @@ def ema_upsample_step(chunks: Tensor, boundaries: Boundaries, begins: Tensor, ca
     return cache.value
 
 
+def repeat_upsample_step(chunks: Tensor, boundaries: Boundaries, begins: Tensor, cache: EMACache) -> Tensor:
+    """As `ema_upsample_step`, without smoothing."""
+    cache.value = cache.value.index_copy(0, begins, chunks.float())
+    return cache.value
+
+
 UPSAMPLERS = {"ema": ema_upsample, "repeat": repeat_upsample}
+PREFILLS = {"ema": ema_prefill, "repeat": repeat_prefill}
+STEPS = {"ema": ema_upsample_step, "repeat": repeat_upsample_step}

@@ -2,24 +2,15 @@
 
 import hashlib
 import os
-import resource
 import subprocess
 import sys
 import threading
 
 import pytest
+from full_disk import files_at_most
 
 from genotok.atomic import atomic_directory, atomic_path, sha256_of, sole_writer
 from genotok.errors import InputError
-
-
-@pytest.fixture
-def small_disk():
-    """No file may grow over 8 KiB."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def names(folder):
@@ -98,9 +89,9 @@ def test_a_folder_that_is_a_file_is_said(atomic, below, tmp_path):
 
 
 @pytest.mark.parametrize("atomic", [atomic_path, atomic_directory])
-def test_a_full_disk_is_said(atomic, tmp_path, small_disk):
+def test_a_full_disk_is_said(atomic, tmp_path):
     target = tmp_path / "out"
-    with pytest.raises(InputError) as error, atomic(target) as path:
+    with pytest.raises(InputError) as error, files_at_most(1 << 13), atomic(target) as path:
         (path if atomic is atomic_path else path / "part").write_bytes(bytes(1 << 14))
     assert str(error.value).startswith(f"{target}: cannot be written: ")
     assert names(tmp_path) == []

@@ -1,10 +1,10 @@
 """Models on disk."""
 
 import json
-import resource
 
 import pytest
 import torch
+from full_disk import files_at_most
 from safetensors.torch import load_file, save_file
 from tiny_models import TINY, tiny_model
 
@@ -184,11 +184,6 @@ def test_a_wrong_configuration(tmp_path):
 def test_a_save_that_fails_leaves_the_old_model(tmp_path):
     tiny_model("one stage").save_pretrained(tmp_path)
     before = contents(tmp_path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, limits[1]))  # as a full disk
-    try:
-        with pytest.raises(InputError, match=f"{WEIGHTS}: cannot be written"):
-            tiny_model("mamba").save_pretrained(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(InputError, match=f"{WEIGHTS}: cannot be written"), files_at_most(1 << 14):
+        tiny_model("mamba").save_pretrained(tmp_path)
     assert contents(tmp_path) == before

@@ -93,16 +93,24 @@ def sole_writer(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(
-                f"{folder}: another process is writing here; waiting for its end", file=sys.stderr, flush=True
-            )
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        _wait_for_lock(handle, folder)
         yield
     finally:
         os.close(handle)
+
+
+def _wait_for_lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{folder}: another process is writing here; waiting for its end", file=sys.stderr, flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:  # some cluster file systems are mounted without locks
+        print(
+            f"{folder}: cannot be locked against other processes: {error.strerror}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _about(error: OSError, temporary: Path, target: Path) -> bool:

@@ -1,12 +1,5 @@
-"""One thread: the tensors here are small."""
+"""What the tests of this folder share."""
 
-import pytest
-import torch
+from one_thread import one_thread
 
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]

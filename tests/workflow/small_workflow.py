@@ -85,7 +85,8 @@ class Workflow:
 
     def rules_to_run_with(self, section: str, key: str, value: object) -> set[str]:
         """The rules that Snakemake would run if one key of the configuration were another."""
-        (self.folder / "changed.yaml").write_text(yaml.safe_dump({section: {key: value}}))
+        changed = self.config | {section: self.config[section] | {key: value}}
+        (self.folder / "changed.yaml").write_text(yaml.safe_dump(changed))
         text = self.run("--dry-run", "--quiet", "host", "--configfile", "changed.yaml").stdout
         rules = set()
         for line in text.splitlines():

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -164,6 +165,21 @@ def test_a_wrong_key_is_named(tmp_path, section, values, complaint):
     done = workflow.run("--dry-run", check=False)
     assert done.returncode
     assert complaint in done.stdout + done.stderr
+
+
+def test_the_configuration_for_a_gpu_stands_alone():
+    """Nothing of the demo leaks into it: the plan trains, and scores no variants."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--quiet", "host"]
+    plan = subprocess.run(
+        [*command, "--nolock", "--configfile", "config/yeast.yaml"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert "rule train" in plan.stdout
+    assert "results_yeast/index.html" in plan.stdout
+    assert "score_variants" not in plan.stdout
 
 
 def test_an_unknown_genome_is_named(tmp_path):

@@ -133,6 +133,24 @@ def test_memory_without_a_window_grows_by_need():
     assert store.capacity == 32
 
 
+@pytest.mark.parametrize(("shared", "window"), [(1, -1), (2, 3)])
+def test_shared_keys_are_equal_heads(shared, window):
+    """As many heads of keys, each a copy of the shared one: the same numbers from a larger memory."""
+    torch.manual_seed(2)
+    grouped, plain = (Attention(WIDTH, 4, 4, window, 10_000.0, kv_heads=heads) for heads in (shared, None))
+    q, keys = grouped.qkv.weight.split([WIDTH, 2 * shared * 4])
+    copies = keys.view(2, shared, 4, WIDTH).repeat_interleave(4 // shared, 1).flatten(0, 2)
+    plain.load_state_dict({"qkv.weight": torch.cat([q, copies]), "out.weight": grouped.out.weight})
+    _, packed = rows_of(PROMPTS)
+    ragged, caches = Ragged.from_lengths(PROMPTS), []
+    for mixer in (grouped, plain):
+        y, cache = mixer.prefill(packed, ragged)
+        caches.append((y, cache, mixer.step(rows_of(PROMPTS, seed=9)[1][:5], cache)))
+    (y, cache, step), (wanted, whole, wanted_step) = caches
+    torch.testing.assert_close((y, step), (wanted, wanted_step), atol=1e-6, rtol=1e-5)
+    assert cache.bytes * 4 == whole.bytes * shared
+
+
 def test_the_cache_of_a_state_space_does_not_grow():
     mixer = MIXERS["mamba2"]()
     _, packed = rows_of(PROMPTS)
@@ -227,7 +245,7 @@ def test_repeated_chunk_states():
         torch.testing.assert_close(model.step(ids[:, place], cache), whole[:, place], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "mamba"])
+@pytest.mark.parametrize("kind", ["transformer", "mamba", "hyena", "grouped queries"])
 def test_bfloat16(kind):
     """Under autocast a step stays near the whole pass."""
     model = tiny_model(kind)

@@ -234,6 +234,43 @@ def test_the_ratio_loss_steers_merging(target):
     assert 1 / chosen.item() == pytest.approx(target, rel=0.1)
 
 
+@pytest.mark.parametrize(("shortest", "longest"), [(1, 1), (1, 4), (2, 7), (5, 5), (3, 40)])
+def test_merging_row_by_row(shortest, longest):
+    """Steps, of other sequences each time, give the probabilities and the boundaries of the whole pass."""
+    chunker, _ = make("merge", min_length=shortest, max_length=longest)
+    full, random = torch.full((4,), 90), torch.Generator().manual_seed(4)
+    x = some_rows(full)[0].view(4, 90, WIDTH)
+    with torch.no_grad():
+        whole = chunker(x.flatten(0, 1), Ragged.uniform(4, 90))
+        prob, mask = whole.prob.view(4, 90), whole.mask.view(4, 90)
+        lengths = torch.tensor([1, 2, 30, 7])
+        prompts = torch.cat([row[:length] for row, length in zip(x, lengths, strict=True)])
+        read, cache = chunker.prefill(prompts, Ragged.from_lengths(lengths))
+        assert torch.equal(read.mask, torch.cat([row[:n] for row, n in zip(mask, lengths, strict=True)]))
+        while lengths.min() < 90:
+            going = (lengths < 90).nonzero()[:, 0]
+            rows = going[torch.randperm(len(going), generator=random)[: 1 + int(lengths.sum()) % 3]]
+            part = cache.select(rows)
+            found = chunker.step(x[rows, lengths[rows]], part)
+            cache.put(rows, part)
+            assert torch.equal(found.mask, mask[rows, lengths[rows]])
+            torch.testing.assert_close(found.prob, prob[rows, lengths[rows]], atol=1e-5, rtol=1e-5)
+            lengths[rows] += 1
+    assert cache.position.tolist() == [90] * 4
+    assert cache.since.tolist() == [90 - int(row.nonzero().max()) for row in mask]
+
+
+def test_merging_keeps_count_over_many_steps():
+    """The running moments do not drift: 5000 rows of steps against the whole pass."""
+    chunker, _ = make("merge", min_length=1, max_length=9)
+    x = some_rows(torch.tensor([5000]))[0]
+    with torch.no_grad():
+        whole = chunker(x, Ragged.uniform(1, 5000))
+        _, cache = chunker.prefill(x[:1], Ragged.uniform(1, 1))
+        found = torch.cat([chunker.step(row[None], cache).prob for row in x[1:]])
+    torch.testing.assert_close(found, whole.prob[1:], atol=1e-5, rtol=1e-5)
+
+
 def test_equal_rows_give_finite_gradients():
     chunker, _ = make("merge")
     x = torch.zeros(50, WIDTH, requires_grad=True)

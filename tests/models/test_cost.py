@@ -148,6 +148,23 @@ def test_attention_by_hand():
     assert flops.total == flops.linear + flops.attention + flops.other
 
 
+def test_grouped_queries_by_hand():
+    attention = {"heads": 4, "rotary_dim": 8, "window": -1}
+    alone, shared = (
+        blocks_of(isotropic(layout=["t1"], attention={**attention, **more}), 10)
+        for more in ({}, {"kv_heads": 1})
+    )
+    assert shared.flops.linear == 2 * 10 * 32 * (32 + 2 * 8 + 32)
+    assert (shared.flops.attention, shared.flops.other) == (alone.flops.attention, alone.flops.other)
+    assert shared.cache == alone.cache / 4 == 2 * 10 * 8 * 4
+    assert alone.parameters - shared.parameters == 2 * 32 * 24
+
+
+def test_hyena_keeps_inputs_and_taps():
+    config = isotropic(layout=["h1"], hyena={"order": 3, "max_length": 64, "d_conv": 3})
+    assert blocks_of(config, 10).cache == 4 * (2 * 10 * 32 + 2 * 10 * 32 + 2 * 4 * 32)
+
+
 def test_a_window_by_hand():
     config = isotropic(layout=["t1"], attention={"heads": 4, "rotary_dim": 8, "window": 4})
     assert blocks_of(config, 10).flops.attention == 4 * 10 * 5 * 32

@@ -48,6 +48,10 @@ REFUSED = [
     ("attention.rotary_dim", 3, "attention.rotary_dim: 3 must be even and at most 8"),
     ("attention.rotary_dim", 10, "attention.rotary_dim: 10 must be even and at most 8"),
     ("attention.window", [-2, -1], "attention.window: -2 must be at least 0, or -1 for all"),
+    ("attention.kv_heads", 3, "attention.kv_heads: 3 does not divide the 2 heads of stage 0"),
+    ("attention.kv_heads", [2, 0], "attention.kv_heads: 0 does not divide the 2 heads of stage 1"),
+    ("attention.kv_heads", [2], "attention.kv_heads: 1 values for the 2 stages"),
+    ("attention.kv_heads", "2", "attention.kv_heads: '2' should be a whole number"),
     ("attention.rotary_base", "10k", "attention.rotary_base: '10k' should be a number"),
     ("attention.bias", 1, "attention.bias: 1 should be true or false"),
     ("norm", "batch", "norm: 'batch' should be 'rms' or 'layer'"),
@@ -144,6 +148,24 @@ def test_a_number_stands_for_every_stage():
     )
     assert config.d_model == [24, 24, 24]
     assert config.attention.heads == [3, 3, 3]
+
+
+def test_shared_heads_of_keys():
+    """One number or one a stage; left out, where every head has keys of its own, also of the JSON."""
+    attention = {"heads": 4, "rotary_dim": 4, "window": -1}
+    plain, null = (
+        tiny_config("one stage", attention={**attention, **more}) for more in ({}, {"kv_heads": None})
+    )
+    assert plain == null
+    assert "kv_heads" not in plain.to_dict()["attention"]
+    assert plain.attention.kv_heads_of(1) == 4
+    grouped = tiny_config("one stage", attention={**attention, "kv_heads": 2})
+    assert grouped.attention.kv_heads == grouped.to_dict()["attention"]["kv_heads"] == [2, 2]
+    shapes = [
+        GenomicLM(config).backbone.inner.encoder.blocks[0].mixer.qkv.weight.shape
+        for config in (plain, grouped)
+    ]
+    assert shapes == [(48, 16), (32, 16)]
 
 
 def test_one_chunker_stands_for_every_stage():

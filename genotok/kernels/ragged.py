@@ -73,6 +73,12 @@ class Ragged:
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.first_rows[self.sequence_ids]
 
+    @cached_property
+    def mirrored_rows(self) -> Tensor:
+        """(T,) int64, for each row that which stands as far from its sequence's end as it from the beginning."""
+        rows = torch.arange(self.total, device=self.cu_seqlens.device)
+        return (self.first_rows + self.last_rows)[self.sequence_ids] - rows
+
     def to_padded(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """(T, ...) to (B, max_seqlen, ...), with `fill` behind the end of the shorter sequences."""
         shape = (self.batch, self.max_seqlen, *values.shape[1:])

@@ -52,6 +52,7 @@ MODELS["cross-attention and positions"] = {
     **MODELS["two stages"],
     "chunk_states": "cross_attention",
     "upsamplers": "cross_attention",
+    "chunkers": {"kind": "static", "length": 3},
     "positions": {"periods": "fixed"},
 }
 MODELS["static chunks"] = {**MODELS["one stage"], "chunkers": {"kind": "static", "length": 4}}

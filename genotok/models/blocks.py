@@ -111,4 +111,5 @@ def make_mixer(name: str, config: ModelConfig, stage: int) -> nn.Module:
         settings.window[stage],
         settings.rotary_base,
         settings.bias,
+        settings.kv_heads_of(stage),
     )

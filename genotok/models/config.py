@@ -34,6 +34,7 @@ class AttentionConfig:
         window: how many earlier positions are seen; -1 for all.
         rotary_base: base of the rotary wave lengths.
         bias: whether the projections have biases.
+        kv_heads: number of heads of keys and values, which must divide `heads`; None for as many as `heads`.
     """
 
     heads: list[int]
@@ -41,6 +42,11 @@ class AttentionConfig:
     window: list[int]
     rotary_base: float = 10_000.0
     bias: bool = False
+    kv_heads: list[int] | None = None
+
+    def kv_heads_of(self, stage: int) -> int:
+        """The heads of keys and values of a stage."""
+        return (self.kv_heads or self.heads)[stage]
 
 
 @dataclass
@@ -159,7 +165,8 @@ class ModelConfig:
         stages = self.stage_layout.depth
         self.d_model = _per_stage("d_model", self.d_model, stages)
         self.d_intermediate = _per_stage("d_intermediate", self.d_intermediate, stages)
-        for key in ("heads", "rotary_dim", "window"):
+        grouped = ("kv_heads",) if self.attention.kv_heads is not None else ()
+        for key in ("heads", "rotary_dim", "window", *grouped):
             value = _per_stage(f"attention.{key}", getattr(self.attention, key), stages)
             setattr(self.attention, key, value)
         self.chunkers = check_chunkers(self.chunkers, stages - 1)
@@ -227,6 +234,9 @@ class ModelConfig:
         heads, rotary = self.attention.heads[s], self.attention.rotary_dim[s]
         if heads < 1 or width % heads:
             raise InputError(f"attention.heads: {heads} does not divide d_model {width} of stage {s}")
+        shared = self.attention.kv_heads_of(s)
+        if shared < 1 or heads % shared:
+            raise InputError(f"attention.kv_heads: {shared} does not divide the {heads} heads of stage {s}")
         if rotary % 2 or not 0 <= rotary <= width // heads:
             raise InputError(
                 f"attention.rotary_dim: {rotary} must be even and at most {width // heads}, "
@@ -240,10 +250,12 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values.
 
-        What every stage has by default is left out, so that models which were saved before there was a choice keep
-        their bytes and their hash.
+        What every stage has by default is left out, and so are heads of keys that are not shared: models which were
+        saved before there was a choice keep their bytes and their hash.
         """
         values = asdict(self)
+        if self.attention.kv_heads is None:
+            del values["attention"]["kv_heads"]
         for key, default in STAGE_DEFAULTS.items():
             if all(value == default for value in values[key]):
                 del values[key]

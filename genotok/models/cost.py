@@ -23,7 +23,7 @@ from genotok.models.language_model import GenomicLM
 from genotok.models.layout import BlockLayout
 from genotok.models.positions import GLOBAL_FEATURES, PLACE_FEATURES
 
-FLOAT, POSITION = 4, 8  # bytes
+FLOAT, DOUBLE, POSITION = 4, 8, 8  # bytes
 TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
 
 
@@ -172,7 +172,8 @@ def _chunker(config: ModelConfig, stage: int, rows: float, chunks: float) -> tup
         scan=3.0 * rows * width * (kind == "merge"),
         other=6.0 * rows * width * (kind in ("routing", "merge")),
     )
-    kept = {"routing": FLOAT * width, "static": POSITION}.get(kind, 0)
+    merging = FLOAT * width + 2 * DOUBLE + 2 * POSITION
+    kept = {"routing": FLOAT * width, "static": POSITION, "merge": merging}.get(kind, 0)
     if config.positions[stage]:
         flops += Flops(linear=2.0 * rows * width * PLACE_FEATURES)
     states, of_states = _chunk_states(config, stage, rows, chunks)
@@ -220,13 +221,15 @@ def _blocks(
 def attention_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
     """Operations and cache bytes of one attention mixer over a sequence of `rows`."""
     width, window = config.d_model[stage], config.attention.window[stage]
+    heads = config.attention.heads[stage]
+    key_width = width // heads * config.attention.kv_heads_of(stage)
     seen = rows if window < 0 else min(rows, window + 1)
     flops = Flops(
-        linear=8.0 * rows * width**2,
+        linear=4.0 * rows * width * (width + key_width),
         attention=4.0 * rows * seen * width,
-        other=3.0 * config.attention.heads[stage] * rows * seen,
+        other=3.0 * heads * rows * seen,
     )
-    return flops, 2.0 * FLOAT * seen * width
+    return flops, 2.0 * FLOAT * seen * key_width
 
 
 def mamba2_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
@@ -243,9 +246,10 @@ def mamba2_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, fl
 
 
 def hyena_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
-    """Operations of one Hyena mixer over a sequence of `rows`; it has no generation cache.
+    """Operations and cache bytes of one Hyena mixer over a sequence of `rows`.
 
     A transform of n real numbers counts as 2.5 n log2 n. The filters are written once a pass, and counted in full.
+    The cache holds them beside what they have read; the sequences of a batch share them.
     """
     width, sizes = config.d_model[stage], config.hyena
     filters, channels = sizes.order - 1, (sizes.order + 1) * width
@@ -257,7 +261,7 @@ def hyena_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, flo
         scan=transforms + 2.0 * rows * channels * sizes.d_conv,
         other=3.0 * rows * filters * width + rows * width,
     )
-    return flops, 0.0
+    return flops, FLOAT * (2.0 * rows * filters * width + (sizes.d_conv - 1) * channels)
 
 
 MixerCost = Callable[[ModelConfig, int, float], tuple[Flops, float]]

@@ -44,6 +44,10 @@ MODELS = {
         "head": "roberta",
     },
 }
+MODELS["grouped queries"] = {
+    **MODELS["one stage"],
+    "attention": {"heads": [4, 6], "rotary_dim": 8, "window": -1, "kv_heads": [1, 3]},
+}
 MODELS["merged chunks"] = {
     **MODELS["one stage"],
     "chunkers": {"kind": "merge", "min_length": 2, "max_length": 9},

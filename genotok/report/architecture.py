@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from genotok.atomic import atomic_path
+from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.models.layout import BlockLayout
 from genotok.report.style import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, styled
@@ -25,7 +26,12 @@ def save_architecture(config: ModelConfig, title: str, path: Path) -> None:
         config: the architecture.
         title: above the picture.
         path: `*.svg`; the same configuration gives the same bytes.
+
+    Raises:
+        InputError: the path ends otherwise.
     """
+    if path.suffix != ".svg":
+        raise InputError(f"{path}: a picture of an architecture is written as .svg")
     depth = config.stage_layout.depth
     bottom = -STEP * depth - 0.7
     figure = Figure(figsize=(7.2, 0.55 * (STEP - bottom) + 0.5), layout="constrained")

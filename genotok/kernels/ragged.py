@@ -79,6 +79,12 @@ class Ragged:
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.first_rows[self.sequence_ids]
 
+    @cached_property
+    def mirrored_rows(self) -> Tensor:
+        """(T,) int64, for each row that which stands as far from its sequence's end as it from the beginning."""
+        rows = torch.arange(self.total, device=self.cu_seqlens.device)
+        return (self.first_rows + self.last_rows)[self.sequence_ids] - rows
+
     def of_sequences(self, chosen: list[int]) -> tuple[Tensor, "Ragged"]:
         """The rows (T',) int64 of some sequences in the packed tensor, and the layout of these sequences alone."""
         lengths = [self.host_lengths[b] for b in chosen]

@@ -325,10 +325,70 @@ class StaticCache(Cache):
 
 
 @dataclass
+class MeanStateCache(Cache):
+    """The chunk in hand: `total` (B, D) float32, the sum of its rows so far, and `rows` (B,) int64, their number."""
+
+    total: Tensor
+    rows: Tensor
+
+
+@dataclass
+class CrossStateCache(Cache):
+    """The chunk in hand, as its first row sees it.
+
+    Attributes:
+        first: (B, D), the chunk's first row.
+        query: (B, H, E), its query.
+        highest: (B, H) float32, the highest score so far.
+        total: (B, H) float32, the sum of exp(score - highest).
+        summed: (B, H, E) float32, that of exp(score - highest) * value.
+    """
+
+    first: Tensor
+    query: Tensor
+    highest: Tensor
+    total: Tensor
+    summed: Tensor
+
+
+@dataclass
 class EMACache(Cache):
     """The upsampler's memory: `value` (B, D) float32, the upsampled state of each sequence's last chunk."""
 
     value: Tensor
+
+
+@dataclass
+class NearChunksCache(Cache):
+    """`keys` and `values` (B, W, H, E) of the latest chunks, the last first; `chunks` (B,) int64, their number."""
+
+    keys: Tensor
+    values: Tensor
+    chunks: Tensor
+
+
+@dataclass
+class PositionCache(Cache):
+    """Where the chunk in hand stands, (B,) int64 each.
+
+    Attributes:
+        begun: the 0-based token that it begins at.
+        before: tokens of the chunk before it, 0 where there is none.
+    """
+
+    begun: Tensor
+    before: Tensor
+
+    def step(self, token: Tensor, begins: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Move on to the rows at `token` (B,), with which chunks begin in the sequences `begins`.
+
+        Returns:
+            (B,) both, for each row its place in its chunk and the length of the chunk before; then (M,) both, for
+            the chunks that begin their tokens and the same lengths.
+        """
+        self.before = self.before.index_copy(0, begins, (token - self.begun)[begins])
+        self.begun = self.begun.index_copy(0, begins, token[begins])
+        return (token - self.begun, self.before), (self.begun[begins], self.before[begins])
 
 
 @dataclass
@@ -338,13 +398,19 @@ class StageCache(Cache):
     Attributes:
         encoder: of the blocks before the chunker.
         chunker: of the chunker.
+        states: of what makes the chunks' states; None where they are rows.
         inner: of the stage inside, which has read one row a chunk.
         upsampler: of the upsampler.
         decoder: of the blocks behind it.
+        places: of the chunk in hand, in models that read positions.
+        tokens: (B,) int64, how many tokens the outermost stage has read, in models that read positions.
     """
 
     encoder: Cache
     chunker: Cache | None = None
+    states: Cache | None = None
     inner: "StageCache | None" = None
     upsampler: Cache | None = None
     decoder: Cache | None = None
+    places: PositionCache | None = None
+    tokens: Tensor | None = None

@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from genotok.errors import InputError
-from genotok.models.chunkers.settings import ROUTING, check_chunkers, check_upsamplers
+from genotok.models.chunkers.settings import (
+    ROUTING,
+    check_chunk_states,
+    check_chunkers,
+    check_upsamplers,
+)
 from genotok.models.heads import HEADS
 from genotok.models.layout import StageLayout, parse_layout
 from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
+from genotok.models.positions import PERIODS
 from genotok.tokenizers import load_tokenizer
 
 _CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
+STAGE_DEFAULTS = {"chunkers": ROUTING, "chunk_states": "select", "upsamplers": "ema", "positions": None}
 
 
 @dataclass
@@ -109,8 +116,13 @@ class ModelConfig:
         hyena: settings of Hyena blocks.
         chunkers: how each stage but the innermost cuts its rows into chunks, outermost first; objects with a
             `kind` and the keys that `genotok.models.chunkers.settings.KINDS` lists. Routing where left out.
-        upsamplers: how each of these stages brings chunk states back to its rows, `ema` (H-Net's moving average,
-            the default) or `repeat`.
+        chunk_states: what each of these stages hands to the one inside for a chunk: `select`, the chunk's first
+            row (the default); `mean` of its rows; `cross_attention` of the first row over all of them. A causal
+            model hands the latter two on with the next chunk.
+        upsamplers: how each of these stages brings chunk states back to its rows: `ema` (H-Net's moving average,
+            the default), `repeat`, or `cross_attention`, as an object with the `window` of chunks that a row sees.
+        positions: segment-aware positions, one value a stage: an object whose `periods` are `fixed` or `learned`,
+            or null for none (the default); see `genotok.models.positions`.
         tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
@@ -118,8 +130,8 @@ class ModelConfig:
         norm: `rms` or `layer`, around the blocks and behind the last; Mamba-2's own is always RMSNorm.
         mlp: `swiglu` without biases or `gelu` with them.
         head: `linear`, or `roberta`, which has a layer of its own in front of the vocabulary.
-        tasks: what the model predicts, the usual one first: `lm`, the next token; `mlm`, masked tokens, for which
-            it must be one stage of attention blocks.
+        tasks: what the model predicts, the usual one first: `lm`, the next token, from the tokens before it;
+            `mlm`, masked tokens, from both sides.
     """
 
     layout: list
@@ -133,7 +145,9 @@ class ModelConfig:
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
     chunkers: list[dict[str, Any]] | None = None
-    upsamplers: list[str] | None = None
+    chunk_states: list[str] | None = None
+    upsamplers: list[str | dict[str, Any]] | None = None
+    positions: list[dict[str, str] | None] | None = None
     norm: str = "rms"
     mlp: str = "swiglu"
     head: str = "linear"
@@ -156,7 +170,9 @@ class ModelConfig:
             value = _per_stage(f"attention.{key}", getattr(self.attention, key), stages)
             setattr(self.attention, key, value)
         self.chunkers = check_chunkers(self.chunkers, stages - 1)
+        self.chunk_states = check_chunk_states(self.chunk_states, stages - 1)
         self.upsamplers = check_upsamplers(self.upsamplers, stages - 1)
+        self.positions = check_positions(self.positions, stages)
         size = load_tokenizer(self.tokenizer).vocab_size
         self.vocab_size = self.vocab_size or -(-size // 8) * 8
         if self.vocab_size < size:
@@ -188,10 +204,6 @@ class ModelConfig:
     def _check_tasks(self) -> None:
         if self.tasks not in (["lm"], ["mlm"], ["lm", "mlm"], ["mlm", "lm"]):
             raise InputError(f"tasks: {self.tasks!r} should be a list of 'lm', 'mlm' or both")
-        stage = self.stage_layout
-        two_sided = stage.inner is None and all(block.mixer == "attention" for block in stage.encoder)
-        if "mlm" in self.tasks and not two_sided:
-            raise InputError(f"tasks: 'mlm' needs one stage of attention blocks alone, not {self.layout!r}")
 
     def _check_widths(self) -> None:
         stage = self.stage_layout
@@ -199,7 +211,7 @@ class ModelConfig:
             if width < 1 or (s and width < self.d_model[s - 1]):
                 raise InputError(f"d_model: {self.d_model} must be positive and must not fall inwards")
             blocks = stage.encoder + stage.decoder
-            if any(block.mixer == "attention" for block in blocks):
+            if self._crosses(s) or any(block.mixer == "attention" for block in blocks):
                 self._check_attention(s, width)
             if any(block.mixer == "mamba2" for block in blocks):
                 inner = width * self.mamba2.expand
@@ -211,6 +223,12 @@ class ModelConfig:
             if any(block.mlp for block in blocks) and self.d_intermediate[s] < 1:
                 raise InputError(f"d_intermediate: stage {s} has blocks with an MLP and needs a width for it")
             stage = stage.inner
+
+    def _crosses(self, s: int) -> bool:
+        """Whether rows and chunks of a stage attend to each other."""
+        if s == len(self.chunkers):
+            return False
+        return self.chunk_states[s] == "cross_attention" or isinstance(self.upsamplers[s], dict)
 
     def _check_attention(self, s: int, width: int) -> None:
         heads, rotary = self.attention.heads[s], self.attention.rotary_dim[s]
@@ -232,13 +250,13 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values.
 
-        Chunkers, upsamplers and shared heads of keys are left out where they are the default, so that models which
-        were saved before there was a choice keep their bytes and their hash.
+        What every stage has by default is left out, and so are heads of keys that are not shared: models which were
+        saved before there was a choice keep their bytes and their hash.
         """
         values = asdict(self)
         if self.attention.kv_heads is None:
             del values["attention"]["kv_heads"]
-        for key, default in (("chunkers", ROUTING), ("upsamplers", "ema")):
+        for key, default in STAGE_DEFAULTS.items():
             if all(value == default for value in values[key]):
                 del values[key]
         return values
@@ -304,6 +322,21 @@ def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:
         "mamba2": ssm,
         **values,
     }
+
+
+def check_positions(positions: Any, stages: int) -> list[dict[str, str] | None]:
+    """Refuse positions that are none of `genotok.models.positions`; one value stands for every stage."""
+    values = positions if isinstance(positions, list) else [positions] * stages
+    if len(values) != stages:
+        raise InputError(f"positions: {len(values)} values for the {stages} stages of the layout")
+    for s, value in enumerate(values):
+        if value is not None:
+            _check_keys(f"positions[{s}]", value, {"periods"}, {"periods"})
+            if value["periods"] not in PERIODS:
+                raise InputError(
+                    f"positions[{s}].periods: {value['periods']!r} should be {' or '.join(map(repr, PERIODS))}"
+                )
+    return list(values)
 
 
 def _up_to_128(width: Any) -> Any:

@@ -21,6 +21,7 @@ from genotok.models.chunkers.spans import chunk_lengths
 from genotok.models.config import ModelConfig
 from genotok.models.language_model import GenomicLM
 from genotok.models.layout import BlockLayout
+from genotok.models.positions import GLOBAL_FEATURES, PLACE_FEATURES
 
 FLOAT, DOUBLE, POSITION = 4, 8, 8  # bytes
 TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
@@ -61,7 +62,7 @@ class Part:
     """One part of a model.
 
     Attributes:
-        name: `embedding`, `stage S encoder`, `stage S chunker` (router, skip connection and upsampler),
+        name: `embedding`, `stage S encoder`, `stage S chunker` (chunker, skip, chunk states, upsampler),
             `stage S blocks` (the innermost stage), `stage S decoder`, `head`.
         parameters: their number; tied weights count once, with the embedding.
         flops: of a forward pass over one sequence.
@@ -148,10 +149,14 @@ def _stage_costs(
     layout, before, behind = config.stage_layout, {}, {}
     for s in range(layout.depth):
         rows = max(1.0, length / prod(compression[:s]))
+        flops, cache = _blocks(layout.encoder, config, s, rows)
+        if config.positions[s]:
+            flops += Flops(linear=2.0 * rows * GLOBAL_FEATURES * config.d_model[s])
+        if s == 0 and any(config.positions):
+            cache += POSITION
+        before[f"stage {s} {'encoder' if layout.inner else 'blocks'}"] = flops, cache
         if layout.inner is None:
-            before[f"stage {s} blocks"] = _blocks(layout.encoder, config, s, rows)
             break
-        before[f"stage {s} encoder"] = _blocks(layout.encoder, config, s, rows)
         before[f"stage {s} chunker"] = _chunker(config, s, rows, rows / compression[s])
         behind = {f"stage {s} decoder": _blocks(layout.decoder, config, s, rows), **behind}
         layout = layout.inner
@@ -159,17 +164,43 @@ def _stage_costs(
 
 
 def _chunker(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, float]:
-    """Operations and cache bytes of a stage's chunker, its skip connection and its upsampler."""
+    """Operations and cache bytes of a stage's chunker, skip connection, chunk states, upsampler and positions."""
     width, kind = config.d_model[stage], config.chunkers[stage]["kind"]
     products = 1 + {"routing": 2, "merge": 1}.get(kind, 0)
     flops = Flops(
         linear=2.0 * products * rows * width**2,
-        scan=3 * chunks * width * (config.upsamplers[stage] == "ema") + 3 * rows * width * (kind == "merge"),
-        other=6 * rows * width * (kind in ("routing", "merge")),
+        scan=3.0 * rows * width * (kind == "merge"),
+        other=6.0 * rows * width * (kind in ("routing", "merge")),
     )
     merging = FLOAT * width + 2 * DOUBLE + 2 * POSITION
     kept = {"routing": FLOAT * width, "static": POSITION, "merge": merging}.get(kind, 0)
-    return flops, float(kept + FLOAT * width)
+    if config.positions[stage]:
+        flops += Flops(linear=2.0 * rows * width * PLACE_FEATURES)
+    states, of_states = _chunk_states(config, stage, rows, chunks)
+    upsampler, of_upsampler = _upsampler(config, stage, rows, chunks)
+    of_places = 2 * POSITION if any(config.positions) else 0
+    return flops + states + upsampler, float(kept + of_states + of_upsampler + of_places)
+
+
+def _chunk_states(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, int]:
+    width, kind = config.d_model[stage], config.chunk_states[stage]
+    if kind == "cross_attention":
+        linear = 4.0 * (rows + chunks) * width**2
+        return Flops(linear=linear, attention=4.0 * rows * width), FLOAT * (
+            3 * width + 2 * config.attention.heads[stage]
+        )
+    if kind == "mean":
+        return Flops(other=rows * width), FLOAT * width + POSITION
+    return Flops(), 0
+
+
+def _upsampler(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, int]:
+    width, settings = config.d_model[stage], config.upsamplers[stage]
+    if isinstance(settings, dict):
+        near = settings["window"]
+        linear, attention = 4.0 * (rows + chunks) * width**2, 4.0 * rows * near * width
+        return Flops(linear=linear, attention=attention), FLOAT * 2 * near * width + POSITION
+    return Flops(scan=3.0 * chunks * width * (settings == "ema")), FLOAT * width
 
 
 def _blocks(
@@ -256,7 +287,8 @@ def part_of_parameter(key: str, stages: int) -> str:
     stage, module = found[1].count("inner."), found[2]
     if stage == stages - 1:
         return f"stage {stage} blocks"
-    parts = {"skip": "chunker", "widening": "encoder"}
+    of_chunker = dict.fromkeys(("skip", "states", "upsampler", "chunk_positions"), "chunker")
+    parts = {"widening": "encoder", "positions": "encoder", **of_chunker}
     return f"stage {stage} {parts.get(module, module)}"
 
 

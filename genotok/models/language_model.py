@@ -144,7 +144,7 @@ class GenomicLM(nn.Module):
         cache = None
         if use_cache:
             self._check_steps(task)
-            states, boundaries, cache = self.backbone.prefill(embedded, ragged, between)
+            states, boundaries, cache = self.backbone.prefill(embedded, ragged, packed_inputs, between)
         else:
             states, boundaries = self.backbone(embedded, ragged, packed_inputs, task == "lm", between)
         logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])

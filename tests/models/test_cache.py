@@ -8,7 +8,7 @@ from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import AttentionCache, KeyValueStore, Mamba2Cache
 from genotok.models.chunkers.routing import Boundaries, RoutingChunker
-from genotok.models.chunkers.upsampling import ema_prefill, ema_upsample, ema_upsample_step
+from genotok.models.chunkers.upsampling import EMAUpsampler
 from genotok.models.config import HyenaConfig, Mamba2Config
 from genotok.models.mixers.attention import Attention
 from genotok.models.mixers.hyena import Hyena
@@ -195,18 +195,18 @@ def test_upsampler():
         boundaries = random_boundaries(probability, lengths)
         return _packed(states, lengths)[boundaries.mask], boundaries, boundaries.chunk_layout()
 
-    arguments = whole(PROMPTS)
-    upsampled, cache = ema_prefill(*arguments)
-    assert torch.equal(upsampled, ema_upsample(*arguments))
+    ema, arguments = EMAUpsampler(), (*whole(PROMPTS), None)
+    upsampled, cache = ema.prefill(*arguments)
+    assert torch.equal(upsampled, ema(*arguments))
     lengths, everyone = PROMPTS.clone(), torch.arange(5)
     for _ in range(STEPS):
         prob = probability[everyone, lengths]
         step = Boundaries(prob, prob > 0.5, Ragged.uniform(5, 1))
         begins = step.mask.nonzero()[:, 0]
-        found = ema_upsample_step(states[begins, lengths[begins]], step, begins, cache)
+        found = ema.step(states[begins, lengths[begins]], step, begins, None, cache)
         lengths += 1
         chunks, boundaries, layout = whole(lengths)
-        wanted = ema_upsample(chunks, boundaries, layout)[boundaries.ragged.last_rows]
+        wanted = ema(chunks, boundaries, layout, None)[boundaries.ragged.last_rows]
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 

@@ -11,7 +11,7 @@ from genotok.kernels.ragged import Ragged
 from genotok.models.chunkers.given import mask_of_intervals, mask_of_positions
 from genotok.models.chunkers.length_limits import choose_starts, split_long_chunks
 from genotok.models.chunkers.settings import KINDS, check_chunkers, make_chunker
-from genotok.models.chunkers.upsampling import ema_upsample, repeat_upsample
+from genotok.models.chunkers.upsampling import EMAUpsampler, RepeatUpsampler
 
 WIDTH = 6
 LENGTHS = torch.tensor([23, 1, 70, 2, 7])
@@ -307,7 +307,7 @@ def test_repeating_gives_each_row_the_state_of_its_chunk():
     boundaries = make("merge")[0](x, ragged)
     layout = boundaries.chunk_layout()
     chunks = torch.randn(layout.total, 4, requires_grad=True)
-    rows, chunk = repeat_upsample(chunks, boundaries, layout), -1
+    rows, chunk = RepeatUpsampler()(chunks, boundaries, layout, None), -1
     for row, begins in enumerate(boundaries.mask.tolist()):
         chunk += begins
         assert torch.equal(rows[row], chunks[chunk])
@@ -322,7 +322,7 @@ def test_static_chunks_come_back_almost_unsmoothed():
     boundaries = make("static")[0](some_rows()[0], ragged)
     layout = boundaries.chunk_layout()
     chunks = torch.randn(layout.total, 4)
-    smooth, plain = (up(chunks, boundaries, layout) for up in (ema_upsample, repeat_upsample))
+    smooth, plain = (up(chunks, boundaries, layout, None) for up in (EMAUpsampler(), RepeatUpsampler()))
     torch.testing.assert_close(smooth, plain, atol=1e-3, rtol=0)
 
 

@@ -39,7 +39,7 @@ def test_equals_recomputation(kind, how):
     model = tiny_model(kind, seed=69)
     found = generate(model, RAGGED, 20, seed=5, **how)
     assert torch.equal(found, recomputed(model, RAGGED, 20, seed=5, **how))
-    assert len(found.unique()) > 2
+    assert len(found.unique()) > 1
 
 
 @pytest.mark.parametrize("prompts", [["G"], ["CA"], ["T", "GC"]])

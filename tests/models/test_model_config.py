@@ -59,7 +59,6 @@ REFUSED = [
     ("head", None, "head: None should be 'linear' or 'roberta'"),
     ("tasks", "lm", "tasks: 'lm' should be a list of 'lm', 'mlm' or both"),
     ("tasks", [], "tasks: [] should be a list"),
-    ("tasks", ["lm", "mlm"], "tasks: 'mlm' needs one stage of attention blocks alone"),
     ("attention.groups", 1, "attention.groups: unknown key; known are bias, heads"),
     ("mamba2", None, "mamba2: None should be an object"),
     ("mamba2.head_dim", 7, "mamba2.head_dim: 7 does not divide d_model x expand = 32 of stage 0"),
@@ -112,8 +111,8 @@ REFUSED = [
         [{"kind": "entropy", "threshold": 1, "max_length": 0}],
         "chunkers[0].max_length: 0 should be a whole number, at least 1, or null",
     ),
-    ("upsamplers", ["copy"], "upsamplers[0]: 'copy' is unknown; there are ema, repeat"),
-    ("upsamplers", 1, "upsamplers: 1 should be a name or a list of them, one an inner stage"),
+    ("upsamplers", ["copy"], "upsamplers[0]: 'copy' is unknown; there are ema, repeat, cross_attention"),
+    ("upsamplers", 1, "upsamplers: 1 should be a name or an object or a list of them, one an inner stage"),
     ("upsamplers", ["ema", "ema"], "upsamplers: 2 values for the 1 inner stages of the layout"),
 ]
 

@@ -61,6 +61,19 @@ TINY = {
         "upsamplers": ["ema", "repeat"],
     },
 }
+TINY["means of chunks"] = {**ONE_STAGE, "chunk_states": "mean"}
+TINY["cross-attention in stages"] = {
+    **TWO_STAGES,
+    "chunk_states": "cross_attention",
+    "upsamplers": [{"kind": "cross_attention", "window": 3}, "cross_attention"],
+}
+TINY["positions"] = {**TWO_STAGES, "positions": [{"periods": "learned"}, {"periods": "fixed"}, None]}
+TINY["positions of summaries"] = {
+    **ONE_STAGE,
+    "chunk_states": "mean",
+    "upsamplers": [{"kind": "cross_attention", "window": 2}],
+    "positions": {"periods": "fixed"},
+}
 # Those of which every part can be run row by row.
 STEPPED = (
     "one stage",
@@ -73,6 +86,10 @@ STEPPED = (
     "grouped queries",
     "tied embeddings",
     "static chunks",
+    "means of chunks",
+    "cross-attention in stages",
+    "positions",
+    "positions of summaries",
     "merged and static chunks",
 )
 

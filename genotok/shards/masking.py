@@ -11,6 +11,8 @@ from genotok.tokenizers import IGNORED_LABEL, Tokenizer
 from genotok.tokenizers.certain import certain_tokens
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stays as it is
+# Streams of random numbers; the order of the windows uses other ones of the same seed.
+TRAINING, VALIDATION = 2, 3
 
 
 class Masking:
@@ -32,25 +34,32 @@ class Masking:
         probability: share of the tokens, more than 0 and less than 1.
         span: mean length of a run, at least 1.
         seed: of all choices.
+        stream: two maskings of one seed and different streams choose differently.
 
     Raises:
         InputError: the tokenizer has no mask token.
     """
 
-    def __init__(self, tokenizer: Tokenizer, probability: float = 0.15, span: float = 1.0, seed: int = 0):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        probability: float = 0.15,
+        span: float = 1.0,
+        seed: int = 0,
+        stream: int = TRAINING,
+    ):
         if tokenizer.mask_id is None:
             raise InputError(f"tokenizer {tokenizer.name!r} has no mask token, and the task 'mlm' needs one")
         self.mask_id, self.may_be_chosen = tokenizer.mask_id, certain_tokens(tokenizer)
         self.replacements = np.flatnonzero(self.may_be_chosen)
-        self.probability, self.span, self.seed = probability, span, seed
+        self.probability, self.span, self.seed, self.stream = probability, span, seed, stream
 
-    def mask_ids(self, ids: np.ndarray, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def mask_ids(self, ids: np.ndarray, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Hide tokens of one sequence.
 
         Args:
             ids: (L,) token ids.
-            key: whole numbers from 0 that name the sequence, as epoch and window; the same key and seed make the
-                same choices.
+            key: epoch and window, whole numbers from 0; the same key, seed and stream make the same choices.
 
         Returns:
             (L,) int64, the ids with tokens hidden; and (L,) int64, the chosen tokens as they were, -100 elsewhere.
@@ -59,7 +68,7 @@ class Masking:
         candidates = np.flatnonzero(self.may_be_chosen[ids])
         if not len(candidates):
             return masked, labels
-        random = np.random.default_rng([self.seed, *key])
+        random = np.random.default_rng([self.seed, *key, self.stream])
         chosen, runs = self._choose(len(candidates), random)
         places = candidates[chosen]
         labels[places] = ids[places]
@@ -82,7 +91,7 @@ class Masking:
         within = np.arange(chosen) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return (begins[of_run] + within) % count, of_run
 
-    def mask_batch(self, batch: Batch, keys: Sequence[Sequence[int]]) -> Batch:
+    def mask_batch(self, batch: Batch, keys: Sequence[tuple[int, int]]) -> Batch:
         """Hide tokens of each sequence of a batch, by one key a sequence; the labels are those of `mask_ids`."""
         input_ids, labels = (
             batch.input_ids.numpy().copy(),

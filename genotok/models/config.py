@@ -18,10 +18,13 @@ from genotok.models.layout import StageLayout, parse_layout
 from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
 from genotok.models.positions import PERIODS
+from genotok.models.prediction_heads import HeadConfig, check_head_name
 from genotok.tokenizers import load_tokenizer
 
 _CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
 STAGE_DEFAULTS = {"chunkers": ROUTING, "chunk_states": "select", "upsamplers": "ema", "positions": None}
+TASKS = ("lm", "mlm", "prediction")
+DIRECTIONS = ("causal", "bidirectional")
 
 
 @dataclass
@@ -131,7 +134,11 @@ class ModelConfig:
         mlp: `swiglu` without biases or `gelu` with them.
         head: `linear`, or `roberta`, which has a layer of its own in front of the vocabulary.
         tasks: what the model predicts, the usual one first: `lm`, the next token, from the tokens before it;
-            `mlm`, masked tokens, from both sides.
+            `mlm`, masked tokens, from both sides; `prediction`, classes and numbers.
+        heads: of the task `prediction`, by name; see `genotok.models.prediction_heads.HeadConfig`.
+        prediction_direction: how states are made for the heads, `causal` or `bidirectional`; None for
+            bidirectional in a model that knows `mlm` and causal in every other.
+        task_weights: weights of the losses `lm` and `mlm` in the sum, 1 where left out; heads have their own.
     """
 
     layout: list
@@ -152,6 +159,9 @@ class ModelConfig:
     mlp: str = "swiglu"
     head: str = "linear"
     tasks: list[str] = field(default_factory=lambda: ["lm"])
+    heads: dict[str, HeadConfig] = field(default_factory=dict)
+    prediction_direction: str | None = None
+    task_weights: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse what cannot be built."""
@@ -179,6 +189,7 @@ class ModelConfig:
             raise InputError(f"vocab_size: {self.vocab_size} is less than the {size} tokens of the tokenizer")
         self._check_widths()
         self._check_tasks()
+        self._check_heads()
 
     @property
     def stage_layout(self) -> StageLayout:
@@ -201,9 +212,44 @@ class ModelConfig:
             if getattr(self, key) not in list(known):
                 raise InputError(f"{key}: {getattr(self, key)!r} should be {' or '.join(map(repr, known))}")
 
+    def is_causal(self, task: str) -> bool:
+        """Whether no token sees a later one in a task."""
+        if task != "prediction":
+            return task == "lm"
+        if self.prediction_direction is None:
+            return "mlm" not in self.tasks
+        return self.prediction_direction == "causal"
+
     def _check_tasks(self) -> None:
-        if self.tasks not in (["lm"], ["mlm"], ["lm", "mlm"], ["mlm", "lm"]):
-            raise InputError(f"tasks: {self.tasks!r} should be a list of 'lm', 'mlm' or both")
+        tasks = self.tasks
+        if not isinstance(tasks, list) or not tasks or not all(tasks.count(task) == 1 for task in tasks):
+            raise InputError(f"tasks: {tasks!r} should be a list of 'lm', 'mlm' and 'prediction', each once")
+        for task in tasks:
+            if task not in TASKS:
+                raise InputError(f"tasks: {task!r} is unknown; there are 'lm', 'mlm' and 'prediction'")
+        if self.prediction_direction not in (None, *DIRECTIONS):
+            known = " or ".join(map(repr, DIRECTIONS))
+            raise InputError(f"prediction_direction: {self.prediction_direction!r} should be {known}")
+
+    def _check_heads(self) -> None:
+        if not isinstance(self.heads, dict):
+            raise InputError(f"heads: {self.heads!r} should be an object with a head a name")
+        for name, head in self.heads.items():
+            check_head_name(name)
+            if not isinstance(head, HeadConfig):
+                self.heads = {**self.heads, name: _section(f"heads.{name}", HeadConfig, head)}
+            self.heads[name].check(f"heads.{name}")
+        if bool(self.heads) != ("prediction" in self.tasks):
+            raise InputError("heads: a model has heads if 'prediction' is one of its tasks, and only then")
+        if not isinstance(self.task_weights, dict):
+            raise InputError(f"task_weights: {self.task_weights!r} should be an object with a number a task")
+        for task, weight in self.task_weights.items():
+            if task not in ("lm", "mlm"):
+                raise InputError(
+                    f"task_weights.{task}: only 'lm' and 'mlm' have a weight here; heads have their own"
+                )
+            if not _is_a(float, weight) or not weight > 0:
+                raise InputError(f"task_weights.{task}: {weight!r} should be a number, more than 0")
 
     def _check_widths(self) -> None:
         stage = self.stage_layout
@@ -250,14 +296,17 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON values.
 
-        What every stage has by default is left out, and so are heads of keys that are not shared: models which were
-        saved before there was a choice keep their bytes and their hash.
+        Keys that came later (chunkers, shared heads of keys, heads, ...) are left out where they are the default:
+        models which were saved before there was a choice keep their bytes and their hash.
         """
         values = asdict(self)
         if self.attention.kv_heads is None:
             del values["attention"]["kv_heads"]
         for key, default in STAGE_DEFAULTS.items():
             if all(value == default for value in values[key]):
+                del values[key]
+        for key in ("heads", "prediction_direction", "task_weights"):
+            if not values[key]:
                 del values[key]
         return values
 

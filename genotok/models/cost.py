@@ -63,7 +63,8 @@ class Part:
 
     Attributes:
         name: `embedding`, `stage S encoder`, `stage S chunker` (chunker, skip, chunk states, upsampler),
-            `stage S blocks` (the innermost stage), `stage S decoder`, `head`.
+            `stage S blocks` (the innermost stage), `stage S decoder`, `head`, and `heads` of the task
+            `prediction` where there are any.
         parameters: their number; tied weights count once, with the embedding.
         flops: of a forward pass over one sequence.
         cache: bytes of the generation cache of one sequence in float32.
@@ -138,6 +139,8 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
     width = config.d_model[0]
     dense = width if config.head == "roberta" else 0
     costs["head"] = (Flops(linear=2.0 * length * width * (config.vocab_size + dense)), 0.0)
+    if config.heads:
+        costs["heads"] = (_prediction_heads(config, length), 0.0)
     parts = [Part(name, parameters[name], *cost) for name, cost in costs.items()]
     return ModelCost(length, list(compression), parts)
 
@@ -161,6 +164,18 @@ def _stage_costs(
         behind = {f"stage {s} decoder": _blocks(layout.decoder, config, s, rows), **behind}
         layout = layout.inner
     return before | behind
+
+
+def _prediction_heads(config: ModelConfig, length: int) -> Flops:
+    """Operations of all heads of the task `prediction`."""
+    linear = other = 0.0
+    for head in config.heads.values():
+        width, rows = config.d_model[0], length if head.per == "nucleotide" else 1
+        inner = head.hidden or width
+        linear += 2.0 * rows * (width * head.hidden + inner * head.outputs)
+        if head.per == "sequence":
+            other += 2.0 * length * width * (1 + (head.pool == "attention"))
+    return Flops(linear=linear, other=other)
 
 
 def _chunker(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, float]:

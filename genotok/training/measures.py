@@ -1,7 +1,7 @@
 """How well a model does its task, in numbers for `metrics.jsonl`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def _of_heads(model: GenomicLM, batches: Sequence[LabelledBatch], precision: str
 
 @torch.no_grad()
 def predict(
-    model: GenomicLM, batches: Sequence[LabelledBatch], precision: str
+    model: GenomicLM, batches: Iterable[LabelledBatch], precision: str
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """What the heads say about labelled sequences, beside the labels, on the CPU.
 

@@ -14,6 +14,9 @@ from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
 from genotok.tokenizers import load_tokenizer
 
+MODEL_TYPE = "genotok"
+# Keys of a saved `config.json` that describe no architecture; transformers finds its classes by the first two.
+_NOT_ARCHITECTURE = {"model_type", "architectures", "transformers_version", "dtype", "torch_dtype"}
 _CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
 
 
@@ -240,7 +243,7 @@ class ModelConfig:
         """
         if "arch_layout" in values:
             values = from_hnet_json(values)
-        return _section("", cls, values)
+        return _section("", cls, _architecture(values))
 
     @classmethod
     def from_json(cls, path: str | Path) -> "ModelConfig":
@@ -270,6 +273,17 @@ class ModelConfig:
         if name not in known:
             raise InputError(f"model preset {name!r} is unknown; there are {', '.join(known)}")
         return cls.from_dict(json.loads((folder / f"{name}.json").read_text()))
+
+
+def _architecture(values: Any) -> Any:
+    """Values without the keys that a saved `config.json` has for transformers."""
+    if not isinstance(values, dict):
+        return values
+    if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
+        raise InputError(
+            f"model_type: {values['model_type']!r} is not {MODEL_TYPE}; import the checkpoint first"
+        )
+    return {key: value for key, value in values.items() if key not in _NOT_ARCHITECTURE}
 
 
 def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:

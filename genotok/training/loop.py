@@ -40,8 +40,8 @@ class Trainer:
 
     Args:
         config: settings of the run.
-        folder: where the run is written: `config.json` and `model.safetensors` at the end, `metrics.jsonl`,
-            `tensorboard/`, and `checkpoints/`.
+        folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
+            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`.
     """
 
     def __init__(self, config: TrainConfig, folder: Path):

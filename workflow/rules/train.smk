@@ -2,7 +2,8 @@
 
 REQUIRED INPUTS: <results>/shards/manifest.json and the shards that it names.
 OUTPUTS: <results>/model/ with config.json, model.safetensors and metrics.jsonl. Its checkpoints/ and
-tensorboard/ are no outputs of the rule, so that a run that was killed goes on where it was.
+tensorboard/ are no outputs of the rule, so that a run that was killed goes on where it was; nor is README.md, the
+model's card, which Snakemake would remove before a new run although a person may have written in it.
 """
 
 

@@ -12,6 +12,7 @@ from genotok.models.heads import HEADS
 from genotok.models.layout import StageLayout, parse_layout
 from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
+from genotok.models.reasonable import reasonable_values
 from genotok.tokenizers import load_tokenizer
 
 MODEL_TYPE = "genotok"
@@ -264,6 +265,15 @@ class ModelConfig:
     def to_json(self) -> str:
         """The configuration as JSON text, the same bytes every time."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def reasonable(cls, d_model: list[int] | int, layout: list, **given: Any) -> "ModelConfig":
+        """A configuration of widths and a layout such as `["m4", "T9"]`; see `genotok.models.reasonable`.
+
+        Raises:
+            InputError: a key that does not fit; names it.
+        """
+        return cls.from_dict(reasonable_values(d_model, layout, given))
 
     @classmethod
     def preset(cls, name: str) -> "ModelConfig":

@@ -8,6 +8,7 @@ from genotok.models import GenomicLM
 from genotok.models.saved import build_model
 from genotok.pretrained.hnet import convert_hnet
 from genotok.pretrained.hyenadna import convert_hyenadna
+from genotok.pretrained.main_network import load_ntv2_weights
 from genotok.pretrained.ntv2 import convert_ntv2
 
 CONVERTERS = {"hnet": convert_hnet, "ntv2": convert_ntv2, "hyenadna": convert_hyenadna}
@@ -37,4 +38,4 @@ def import_checkpoint(
     return build_model(GenomicLM, converted_config, own, source)
 
 
-__all__ = ["CONVERTERS", "import_checkpoint"]
+__all__ = ["CONVERTERS", "import_checkpoint", "load_ntv2_weights"]

@@ -7,12 +7,30 @@ from genotok.errors import InputError
 
 
 @dataclass
+class MainNetwork:
+    """Published layers that the model's innermost stage begins with; see `genotok.pretrained.load_ntv2_weights`.
+
+    Attributes:
+        ntv2: folder or file with weights of Nucleotide Transformer v2.
+        freeze: whether training leaves them as they are.
+        layers: the checkpoint's layer for each block; None spreads them evenly.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    ntv2: str
+    freeze: bool = False
+    layers: list[int] | None = None
+
+
+@dataclass
 class TrainConfig:
     """Settings of `genotok train`; every one can stand in CONFIG.yaml.
 
     Attributes:
         shards: folder with `manifest.json`.
         model: a preset's name, a path to a model configuration in JSON, or the configuration itself.
+        main_network: published layers for the model's innermost stage; None draws all weights.
         steps: optimizer steps.
         batch_size: windows a step.
         learning_rate: of the innermost stage, at the plateau.
@@ -61,6 +79,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     validation_windows: int = 64
     keep_checkpoints: int = 2
+    main_network: MainNetwork | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, naming the key."""
@@ -88,4 +107,7 @@ class TrainConfig:
         values = asdict(self)
         for key in ("shards", "checkpoint_every", "keep_checkpoints"):
             values.pop(key)
+        main_network = values.pop("main_network")
+        if main_network:  # the weights themselves count, not where they lie
+            values["main_network"] = {key: main_network[key] for key in ("freeze", "layers")}
         return values

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from genotok.atomic import sole_writer
+from genotok.atomic import sha256_of, sole_writer
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.likelihood import next_token_log_likelihood
+from genotok.pretrained.main_network import load_ntv2_weights, weights_file
 from genotok.progress import Progress, progress
 from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset
@@ -57,7 +58,7 @@ class Trainer:
                 f"model.tokenizer: is {model_config.tokenizer!r}, and the shards were made with "
                 f"{dataset.manifest.tokenizer!r}"
             )
-        self.model = GenomicLM(model_config).to(self.device)
+        self.model = initial_model(config, model_config).to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.batches = TrainingBatches(dataset, config.batch_size, config.seed, config.both_strands)
         self.validation = validation_batches(config)
@@ -204,6 +205,23 @@ def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
     return ModelConfig.from_json(model) if model.endswith(".json") else ModelConfig.preset(model)
 
 
+def initial_model(config: TrainConfig, model_config: ModelConfig) -> GenomicLM:
+    """The model before the first step: drawn anew, with the published layers that the key `main_network` names.
+
+    Raises:
+        InputError: these do not fit the model.
+    """
+    model, published = GenomicLM(model_config), config.main_network
+    if published:
+        settings = {"freeze": published.freeze, "layers": published.layers}
+        try:
+            report = load_ntv2_weights(model, published.ntv2, **settings)
+        except InputError as error:
+            raise InputError(f"main_network: {error}") from error
+        print(f"{published.ntv2}: {report}", file=sys.stderr)
+    return model
+
+
 def validation_batches(config: TrainConfig) -> list[Batch]:
     """The first windows of the split `valid`; none when the shards have no such split."""
     batches: list[Batch] = []
@@ -219,8 +237,10 @@ def validation_batches(config: TrainConfig) -> list[Batch]:
 
 
 def run_identity(config: TrainConfig, model: ModelConfig, dataset: ShardDataset) -> str:
-    """A hash of all that fixes the weights and the metrics: settings, architecture and data."""
+    """A hash of all that fixes the weights and the metrics: settings, architecture, published layers and data."""
     values = {"settings": config.identity(), "model": model.to_dict()}
+    if config.main_network:
+        values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
     values["files"] = [[file.split, file.sha256] for file in dataset.manifest.files]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """The model as users meet it: padded ids in, logits, loss and boundaries out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -61,6 +61,23 @@ class ModelOutput:
     cache: StageCache | None = field(default=None, repr=False)
     predictions: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
+
+    def with_empty_sequences(self, kept: Tensor) -> "ModelOutput":
+        """The output with zeros for the sequences that are not `kept` (B,) bool; the cache stays as it is."""
+
+        def spread(part: Tensor | None) -> Tensor | None:
+            if part is None:
+                return None
+            rows = kept.nonzero()[:, 0]
+            return part.new_zeros(len(kept), *part.shape[1:]).index_copy(0, rows, part)
+
+        return replace(
+            self,
+            logits=spread(self.logits),
+            predictions={name: spread(part) for name, part in self.predictions.items()},
+            boundaries=[StageBoundaries(spread(stage.prob), spread(stage.mask)) for stage in self.boundaries],
+            hidden_states=None if self.hidden_states is None else [spread(x) for x in self.hidden_states],
+        )
 
 
 class GenomicLM(nn.Module):
@@ -157,7 +174,8 @@ class GenomicLM(nn.Module):
                 held against the label at t + 1. In `mlm` the token that a mask hides, at its own place. Labels
                 of -100, and those behind the end of a sequence, do not count. With heads, labels by name:
                 those of `lm` or `mlm`, and of each head as `prediction_loss` takes them; a name may be left out.
-            lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
+            lengths: (B,) how many of the L tokens are real; None when all are. A sequence of none gets zeros, and
+                its labels do not count; not all may be so.
             output_hidden_states: whether to return the states as well.
             boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
                 chunk begins) or `entropy` (nats, at t of the prediction of token t + 1).
@@ -169,6 +187,16 @@ class GenomicLM(nn.Module):
             InputError: the shapes, the labels or the task do not fit.
         """
         tasks = self._tasks(task)
+        if (
+            lengths is not None
+            and lengths.shape == input_ids.shape[:1]
+            and 0 < (lengths == 0).sum() < len(lengths)
+        ):
+            kept = (lengths > 0).to(input_ids.device)
+            parts = (_rows_of(part, kept) for part in (labels, lengths, boundary_inputs))
+            labels, lengths, boundary_inputs = parts
+            settings = (labels, lengths, output_hidden_states, boundary_inputs, use_cache, label_smoothing)
+            return self(input_ids[kept], task, *settings).with_empty_sequences(kept)
         ragged = self._layout(input_ids, lengths)
         packed_ids = ragged.to_packed(input_ids)
         embedded = self.embedding(packed_ids)
@@ -318,6 +346,12 @@ class GenomicLM(nn.Module):
         if not fits:
             raise InputError(f"lengths must hold {batch} values from 1 to {longest}, not {lengths.tolist()}")
         return ragged
+
+
+def _rows_of(part: Tensor | Mapping[str, Tensor] | None, kept: Tensor) -> Tensor | dict[str, Tensor] | None:
+    if isinstance(part, Mapping):
+        return {name: _rows_of(value, kept) for name, value in part.items()}
+    return None if part is None else part[kept.to(part.device)]
 
 
 def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:

@@ -533,18 +533,23 @@ def info(
     fasta: Annotated[Path | None, typer.Option(help="Measure chunks in its first 16 windows.")] = None,
     sequence: Annotated[str | None, typer.Option(help="Measure chunks in these letters.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Draw the architecture as SVG.")] = None,
     threads: Threads = 2,
 ) -> None:
-    """Parameters, operations a base, memory and, on request, chunks of a model.
+    """Parameters, operations a base, memory and, on request, chunks and a picture of a model.
 
     Example: `genotok info run --length 8192 --fasta genome.fa.gz`
     """
     import torch
 
-    from genotok.report.model_info import describe_model, print_info
+    from genotok.report.model_info import describe_model, find_config, print_info
 
     torch.set_num_threads(threads)
     found = describe_model(model, length, compression, fasta, sequence)
+    if figure is not None:
+        from genotok.report.architecture import save_architecture
+
+        save_architecture(find_config(model), Path(model).name, figure)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

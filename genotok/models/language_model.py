@@ -162,7 +162,7 @@ class GenomicLM(nn.Module):
         cache = None
         if use_cache:
             self._check_steps("lm" if "lm" in tasks else tasks[0])
-            states, boundaries, cache = self.backbone.prefill(embedded, ragged, between)
+            states, boundaries, cache = self.backbone.prefill(embedded, ragged, packed_inputs, between)
         else:
             causal = self.config.is_causal(tasks[0])
             states, boundaries = self.backbone(embedded, ragged, packed_inputs, causal, between)

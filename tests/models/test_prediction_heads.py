@@ -349,9 +349,15 @@ def test_heads_and_their_task_come_together(changes):
         tiny_config("one stage", **values)
 
 
-def test_a_bidirectional_prediction_needs_attention():
-    with pytest.raises(InputError, match="a bidirectional 'prediction' needs one stage of attention blocks"):
-        model_with(prediction_direction="bidirectional")
+@pytest.mark.parametrize("direction", ["causal", "bidirectional"])
+def test_what_a_prediction_sees(direction):
+    heads = {"places": {"kind": "regression", "outputs": 1, "per": "nucleotide"}}
+    model = tiny_model("one stage", tasks=["prediction"], heads=heads, prediction_direction=direction)
+    ids = torch.zeros(1, 20, dtype=torch.long)
+    changed = ids.clone()
+    changed[0, 15] = 2
+    before, after = (model(x, task="prediction").predictions["places"][0, :15] for x in (ids, changed))
+    assert torch.allclose(before, after, atol=1e-5) == (direction == "causal")
 
 
 def test_saved_and_read_again(tmp_path):

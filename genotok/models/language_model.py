@@ -17,7 +17,7 @@ from genotok.models.config import ModelConfig
 from genotok.models.generation import generate
 from genotok.models.heads import HEADS
 from genotok.models.prediction_heads import PredictionHead, checked_labels, prediction_loss
-from genotok.models.saved import model_hash, read_model, save_model
+from genotok.models.saved import LoadReport, model_hash, read_model, save_model
 from genotok.models.stage import Stage
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
 from genotok.tokenizers.certain import certain_tokens
@@ -70,11 +70,15 @@ class GenomicLM(nn.Module):
 
     Args:
         config: the architecture.
+
+    Attributes:
+        load_report: how the weights that it was read from fitted; None in a new model.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.load_report: LoadReport | None = None
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.embedding = nn.Embedding(config.vocab_size, config.d_model[0])
         self.backbone = Stage(config.stage_layout, config)
@@ -103,12 +107,23 @@ class GenomicLM(nn.Module):
             self.heads[name].initialise()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> "GenomicLM":
-        """Read a model from a folder with `config.json` and `model.safetensors`; see `genotok.models.saved`."""
-        return read_model(cls, folder).to(device)
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: torch.device | str = "cpu",
+        *,
+        revision: str | None = None,
+        strict: bool = True,
+    ) -> "GenomicLM":
+        """Read a model from a folder, or from the Hugging Face Hub by `owner/name` or `owner/name@revision`.
+
+        With `strict=False` weights that do not fit are left out, and `load_report` says which; see
+        `genotok.models.saved.read_model`.
+        """
+        return read_model(cls, source, revision, strict).to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a folder; the same model gives the same bytes."""
+        """Write `config.json`, `model.safetensors` and a card into a folder; the same model gives the same bytes."""
         save_model(self, folder)
 
     def content_hash(self) -> str:

@@ -16,20 +16,19 @@ import torch
 
 from genotok.atomic import sha256_of, sole_writer
 from genotok.errors import InputError
-from genotok.models import GenomicLM, ModelConfig
-from genotok.models.likelihood import next_token_log_likelihood
-from genotok.pretrained.main_network import load_ntv2_weights, weights_file
+from genotok.models import GenomicLM
+from genotok.pretrained.main_network import weights_file
 from genotok.progress import Progress, progress
-from genotok.shards.manifest import read_manifest
-from genotok.shards.reader import ShardDataset
-from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.config import TrainConfig
+from genotok.training.data import TrainingData, training_data
+from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import Objective, objective
 from genotok.training.optimizer import make_optimizer
 from genotok.training.precision import autocast, choose_device
 from genotok.training.schedule import warmup_stable_decay
+from genotok.training.start import choose_task, starting_config, starting_model, take_published_layers
 
 
 class Terminated(Exception):
@@ -51,18 +50,17 @@ class Trainer:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(self.device.type == "cpu")
-        dataset = ShardDataset(config.shards, "train")
-        model_config = read_model_config(config.model)
-        if model_config.tokenizer != dataset.manifest.tokenizer:
-            raise InputError(
-                f"model.tokenizer: is {model_config.tokenizer!r}, and the shards were made with "
-                f"{dataset.manifest.tokenizer!r}"
-            )
-        self.model = initial_model(config, model_config).to(self.device)
+        model_config = starting_config(config)
+        self.task = choose_task(config, model_config)
+        self.data = training_data(config, model_config, self.task)
+        self.batches, self.validation = self.data.batches, self.data.validation
+        self.model = starting_model(config, model_config)
+        take_published_layers(config, self.model)
+        self.model.to(self.device)
+        if config.freeze_backbone:
+            freeze_all_but_heads(self.model)
         self.optimizer = make_optimizer(self.model, config)
-        self.batches = TrainingBatches(dataset, config.batch_size, config.seed, config.both_strands)
-        self.validation = validation_batches(config)
-        self.identity = run_identity(config, model_config, dataset)
+        self.identity = run_identity(config, self.model, self.data)
         self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
@@ -83,8 +81,8 @@ class Trainer:
             self._run_to_end(Monitor(self.folder, self.step, records))
 
     def _run_to_end(self, monitor: Monitor) -> None:
-        total = self.config.steps * self.config.batch_size * self.batches.dataset.manifest.window
-        with progress("train", total, "bases") as bar, sigterm_noted() as terminated:
+        total = self.config.steps * self.data.units_a_step
+        with progress("train", total, self.data.unit) as bar, sigterm_noted() as terminated:
             bar.resume_at(self.step * total // self.config.steps)
             while self.step < self.config.steps:
                 self._train_step(monitor, bar)
@@ -129,19 +127,27 @@ class Trainer:
         batch = next(self.batches).to(self.device)
         self.model.train()
         with autocast(self.device, config.precision):
-            losses = objective(self.model, batch, config.target_chunk_length, config.ratio_weight)
+            losses = objective(
+                self.model,
+                batch,
+                config.target_chunk_length,
+                config.ratio_weight,
+                self.task,
+                config.label_smoothing,
+            )
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._stop_if_lost(losses, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        bits = losses.nats.item() / math.log(2)
-        bar.advance(batch.input_ids.numel(), f"step {self.step}, {bits:.4f} bits/base")
+        measure, unit = MEASURES[self.task], self.data.unit
+        done = batch.input_ids.numel() if unit == "bases" else len(batch.lengths)
+        bar.advance(done, f"step {self.step}, {losses.nats.item() * measure.per_nat:.4f} {measure.unit}")
         if self.step % config.log_every == 0 or self.step == config.steps:
-            monitor.write(self.step, "train", train_record(losses, norm, factor * config.learning_rate))
-            speed = batch.input_ids.numel() / (time.monotonic() - began)
-            monitor.show(self.step, "train/bases_per_second", speed)
+            record = train_record(losses, norm, factor * config.learning_rate, self.task)
+            monitor.write(self.step, "train", record)
+            monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
 
     def _stop_if_lost(self, losses: Objective, norm: torch.Tensor) -> None:
         if math.isfinite(losses.total.item()) and math.isfinite(norm.item()):
@@ -158,23 +164,14 @@ class Trainer:
         config, last = self.config, self.step == self.config.steps
         due = last or (config.validate_every and self.step % config.validate_every == 0)
         if due and self.validation:
-            monitor.write(self.step, "valid", {"bits_per_base": self.validate()})
+            monitor.write(self.step, "valid", self.validate())
         if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
             self.save_checkpoint(monitor.records)
 
-    def validate(self) -> float:
-        """Bits per base over the validation windows."""
+    def validate(self) -> dict[str, Any]:
+        """The numbers of the validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        nats, count = 0.0, 0
-        for batch in self.validation:
-            batch = batch.to(self.device)
-            with autocast(self.device, self.config.precision):
-                likelihood, _ = next_token_log_likelihood(
-                    self.model, batch.input_ids, batch.labels, batch.lengths
-                )
-            nats -= likelihood.double().sum().item()
-            count += batch.nucleotides
-        return nats / count / math.log(2)
+        return validation_record(self.model, self.validation, self.task, self.config.precision)
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
@@ -183,11 +180,15 @@ class Trainer:
         save_checkpoint(folder, self.step, self.model, self.optimizer, state, self.config.keep_checkpoints)
 
 
-def train_record(losses: Objective, norm: torch.Tensor, rate: float) -> dict[str, Any]:
+def train_record(losses: Objective, norm: torch.Tensor, rate: float, task: str) -> dict[str, Any]:
     """The numbers of one training step; `chunk_fraction` is chunks per token, one value a stage."""
     fractions = [boundaries.mask.float().mean().item() for boundaries in losses.output.packed_boundaries]
+    measure, heads = MEASURES[task], {}
+    if task == "prediction":
+        heads = {f"loss_{name}": loss.item() for name, loss in losses.output.losses.items()}
     return {
-        "bits_per_base": losses.nats.item() / math.log(2),
+        measure.key: losses.nats.item() * measure.per_nat,
+        **heads,
         "ratio_loss": losses.ratio.item(),
         "gradient_norm": norm.item(),
         "learning_rate": rate,
@@ -195,53 +196,19 @@ def train_record(losses: Objective, norm: torch.Tensor, rate: float) -> dict[str
     }
 
 
-def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
-    """The architecture that the key `model` names: a preset, a JSON file, or the configuration itself."""
-    if isinstance(model, dict):
-        try:
-            return ModelConfig.from_dict(model)
-        except InputError as error:
-            raise InputError(f"model.{error}") from error
-    return ModelConfig.from_json(model) if model.endswith(".json") else ModelConfig.preset(model)
+def freeze_all_but_heads(model: GenomicLM) -> None:
+    """Let only the heads of the task `prediction` learn."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("heads."))
 
 
-def initial_model(config: TrainConfig, model_config: ModelConfig) -> GenomicLM:
-    """The model before the first step: drawn anew, with the published layers that the key `main_network` names.
-
-    Raises:
-        InputError: these do not fit the model.
-    """
-    model, published = GenomicLM(model_config), config.main_network
-    if published:
-        settings = {"freeze": published.freeze, "layers": published.layers}
-        try:
-            report = load_ntv2_weights(model, published.ntv2, **settings)
-        except InputError as error:
-            raise InputError(f"main_network: {error}") from error
-        print(f"{published.ntv2}: {report}", file=sys.stderr)
-    return model
-
-
-def validation_batches(config: TrainConfig) -> list[Batch]:
-    """The first windows of the split `valid`; none when the shards have no such split."""
-    batches: list[Batch] = []
-    _, manifest = read_manifest(config.shards)
-    if not any(file.split == "valid" for file in manifest.files):
-        return batches
-    dataset = ShardDataset(config.shards, "valid")
-    for windows, batch in batches_in_order(dataset, config.batch_size):
-        batches.append(batch)
-        if len(batches) * len(windows) >= config.validation_windows:
-            break
-    return batches
-
-
-def run_identity(config: TrainConfig, model: ModelConfig, dataset: ShardDataset) -> str:
-    """A hash of all that fixes the weights and the metrics: settings, architecture, published layers and data."""
-    values = {"settings": config.identity(), "model": model.to_dict()}
-    if config.main_network:
+def run_identity(config: TrainConfig, model: GenomicLM, data: TrainingData) -> str:
+    """A hash of all that fixes the weights and the metrics: settings, architecture, data and first weights."""
+    values = {"settings": config.identity(), "model": model.config.to_dict(), "files": data.files}
+    if config.main_network is not None:
         values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
-    values["files"] = [[file.split, file.sha256] for file in dataset.manifest.files]
+    if config.init is not None:
+        values["init"] = model.content_hash()
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from genotok.training.config import TrainConfig
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are in none.
+    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are left out.
 
     Each group carries `base_lr`, the learning rate at the plateau.
 
@@ -26,9 +26,9 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        groups.setdefault((name.count("inner."), name in decaying), []).append(parameter)
+        if parameter.requires_grad:
+            stage = name.count("inner.") if name.startswith("backbone.") else 0
+            groups.setdefault((stage, name in decaying), []).append(parameter)
     settings = []
     for (stage, decays), parameters in sorted(groups.items()):
         rate = config.learning_rate * factors[stage]
@@ -36,7 +36,8 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
         settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
     if not settings:
         raise InputError(
-            "main_network.freeze: every parameter of the model is frozen, and nothing is left to train"
+            "every parameter of the model is frozen, and nothing is left to train; see main_network.freeze and "
+            "freeze_backbone"
         )
     fused = model.device.type == "cuda"
     return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2), fused=fused)

@@ -95,7 +95,7 @@ def test_keys_that_are_given_win():
         (64, ["x1", "T1"], {}, "layout: the letter 'x' in 'x1' names no mixer"),
         (64, ["m", "T1"], {}, "layout: 'm' is not a run of blocks"),
         (64, ["m1", ["T1"]], {}, "layout: ['m1', ['T1']] is neither"),
-        (64, ["T1"], {"heads": 3}, "heads: unknown key"),
+        (64, ["T1"], {"depth": 3}, "depth: unknown key"),
         (64, ["T1"], {"attention": {"heads": 3}}, "attention.heads: 3 does not divide d_model 64"),
         (64, ["T1"], {"attention": 3}, "attention: 3 should be an object"),
         (64, ["T1"], {"mamba2": {"expand": "2"}}, "mamba2.expand: '2' should be a whole number"),

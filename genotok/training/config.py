@@ -7,23 +7,6 @@ from genotok.errors import InputError
 
 
 @dataclass
-class MainNetwork:
-    """Published layers that the model's innermost stage begins with; see `genotok.pretrained.load_ntv2_weights`.
-
-    Attributes:
-        ntv2: folder or file with weights of Nucleotide Transformer v2.
-        freeze: whether training leaves them as they are.
-        layers: the checkpoint's layer for each block; None spreads them evenly.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    ntv2: str
-    freeze: bool = False
-    layers: list[int] | None = None
-
-
-@dataclass
 class TableConfig:
     """Labelled sequences to train the task `prediction` on.
 
@@ -50,6 +33,23 @@ class TableConfig:
             raise InputError("table.labels: must name the column of at least one head")
 
 
+@dataclass
+class MainNetwork:
+    """Published layers that the model's innermost stage begins with; see `genotok.pretrained.load_ntv2_weights`.
+
+    Attributes:
+        ntv2: folder or file with weights of Nucleotide Transformer v2.
+        freeze: whether training leaves them as they are.
+        layers: the checkpoint's layer for each block; None spreads them evenly.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    ntv2: str
+    freeze: bool = False
+    layers: list[int] | None = None
+
+
 @dataclass(kw_only=True)
 class TrainConfig:
     """Settings of `genotok train`; every one can stand in CONFIG.yaml.
@@ -61,10 +61,10 @@ class TrainConfig:
             the keys of its configuration that change, if any.
         init: folder of a model to start from. Heads whose configuration is the same are taken over, other heads
             are new; all other weights must fit.
+        main_network: published layers for the model's innermost stage; None leaves its weights as they are.
         freeze_backbone: whether only the heads learn.
         task: `lm`, `mlm` or `prediction`; None for `prediction` with a table, and with shards for that of `lm`
             and `mlm` which the model names first.
-        main_network: published layers for the model's innermost stage; None leaves it as the model has it.
         mask_probability, mask_span: share of the tokens that `mlm` hides, and the mean length of a hidden run.
         label_smoothing: share of the labels of `lm` and `mlm` that the training loss spreads over the vocabulary.
         steps: optimizer steps.
@@ -172,9 +172,9 @@ class TrainConfig:
         values = asdict(self)
         for key in ("shards", "init", "checkpoint_every", "keep_checkpoints"):
             values.pop(key)
+        if values["table"] is not None:
+            values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}
         main_network = values.pop("main_network")
         if main_network:  # the weights themselves count, not where they lie
             values["main_network"] = {key: main_network[key] for key in ("freeze", "layers")}
-        if values["table"] is not None:
-            values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}
         return values

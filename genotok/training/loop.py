@@ -28,7 +28,7 @@ from genotok.training.objective import Objective, objective
 from genotok.training.optimizer import make_optimizer
 from genotok.training.precision import autocast, choose_device
 from genotok.training.schedule import warmup_stable_decay
-from genotok.training.start import choose_task, starting_config, starting_model, take_published_layers
+from genotok.training.start import choose_task, starting_config, starting_model
 
 
 class Terminated(Exception):
@@ -54,9 +54,7 @@ class Trainer:
         self.task = choose_task(config, model_config)
         self.data = training_data(config, model_config, self.task)
         self.batches, self.validation = self.data.batches, self.data.validation
-        self.model = starting_model(config, model_config)
-        take_published_layers(config, self.model)
-        self.model.to(self.device)
+        self.model = starting_model(config, model_config).to(self.device)
         if config.freeze_backbone:
             freeze_all_but_heads(self.model)
         self.optimizer = make_optimizer(self.model, config)
@@ -205,10 +203,10 @@ def freeze_all_but_heads(model: GenomicLM) -> None:
 def run_identity(config: TrainConfig, model: GenomicLM, data: TrainingData) -> str:
     """A hash of all that fixes the weights and the metrics: settings, architecture, data and first weights."""
     values = {"settings": config.identity(), "model": model.config.to_dict(), "files": data.files}
-    if config.main_network is not None:
-        values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
     if config.init is not None:
         values["init"] = model.content_hash()
+    if config.main_network is not None:
+        values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

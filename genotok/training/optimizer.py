@@ -11,7 +11,7 @@ from genotok.training.config import TrainConfig
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are left out.
+    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are in none.
 
     Each group carries `base_lr`, the learning rate at the plateau.
 

@@ -93,7 +93,8 @@ def _tags(config: ModelConfig) -> list[str]:
 def _settings(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """Each setting and its value as JSON, in the configuration's order, without those of mixers that it lacks."""
     mixers = _mixers(config.stage_layout)
-    for key, value in config.to_dict().items():
+    inner = {"chunkers": config.chunkers, "upsamplers": config.upsamplers} if config.chunkers else {}
+    for key, value in {**config.to_dict(), **inner}.items():
         if _SECTIONS.get(key) in mixers:
             yield from ((f"{key}.{part}", _code(of_part)) for part, of_part in value.items())
         elif key not in _SECTIONS:

@@ -49,7 +49,10 @@ def save_model(model: "GenomicLM", folder: str | Path) -> None:
 
 def config_text(config: ModelConfig) -> str:
     """What stands in `config.json`: the configuration, and the names by which transformers finds its classes."""
-    found_by = {"architectures": [ARCHITECTURES[config.tasks[0]]], "model_type": MODEL_TYPE}
+    found_by = {
+        "architectures": [ARCHITECTURES.get(config.tasks[0], "GenotokModel")],
+        "model_type": MODEL_TYPE,
+    }
     return json.dumps(found_by | config.to_dict(), indent=2) + "\n"
 
 

@@ -36,7 +36,8 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
         settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
     if not settings:
         raise InputError(
-            "main_network.freeze: every parameter of the model is frozen, and nothing is left to train"
+            "every parameter of the model is frozen, and nothing is left to train; see main_network.freeze and "
+            "freeze_backbone"
         )
     fused = model.device.type == "cuda"
     return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2), fused=fused)

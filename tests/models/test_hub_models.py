@@ -64,7 +64,10 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(hub, tmp_path_factory):
-    """What became of models of every kind, read in one process: source or source with a revision -> outcome."""
+    """What became of models of every kind, read in one process: source or source with a revision -> outcome.
+
+    `requests` are those that the server got meanwhile.
+    """
     commit = commit_of(hub.repositories["lab/good"])
     wanted = [(name, {}) for name in ("lab/good", "lab/good@v1", f"lab/good@{commit}", "lab/good@v2")]
     wanted += [("lab/good", {"revision": "v1"}), ("lab/good", {"revision": "v2"})]
@@ -77,7 +80,7 @@ def seen(hub, tmp_path_factory):
     gone = read_models(known, folder, HF_ENDPOINT="http://127.0.0.1:9")
     keys = [name + str(settings.get("revision", "")) for name, settings in wanted]
     keys += [f"{name} {state}" for state in ("offline", "gone") for name, _ in known]
-    return dict(zip(keys, found + offline + gone, strict=True))
+    return {**dict(zip(keys, found + offline + gone, strict=True)), "requests": list(hub.asked)}
 
 
 def test_models_that_are_there(hub, seen):
@@ -95,8 +98,10 @@ def test_models_that_are_there(hub, seen):
 
 
 def test_the_token_is_sent_and_the_weights_come_once(hub, seen):
-    assert {token for _, _, token in hub.asked} == {"Bearer hf_secret"}
-    weights = [path for method, path, _ in hub.asked if method == "GET" and "model.safetensors" in path]
+    assert {token for _, _, token in seen["requests"]} == {"Bearer hf_secret"}
+    weights = [
+        path for method, path, _ in seen["requests"] if method == "GET" and "model.safetensors" in path
+    ]
     assert weights == [f"/lab/good/resolve/{commit_of(hub.repositories['lab/good'])}/model.safetensors"]
 
 
@@ -121,6 +126,20 @@ def test_what_fails_is_said_in_one_sentence(name, sentence, seen):
     assert seen[name].startswith("refused lab/")
     assert sentence in seen[name]
     assert "\n" not in seen[name]
+
+
+def test_a_verb_takes_a_name(hub, seen, tmp_path):
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "genotok", "generate", "lab/good", "--prompt", "ACGT", "--length", "6"],
+        env={**kept, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_secret"},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ACGT" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -234,10 +234,13 @@ def test_the_card_says_what_the_model_is(tmp_path):
     assert "genotok score" in card
 
 
-def test_the_card_of_a_masked_model(tmp_path):
+def test_cards_of_learned_chunks_and_of_masked_tokens(tmp_path):
+    tiny_model("one stage").save_pretrained(tmp_path)
+    assert '| chunkers | `[{"kind": "routing"}]` |' in (tmp_path / CARD).read_text()
     tiny_model("transformer with biases", tasks=["mlm"]).save_pretrained(tmp_path)
     card = (tmp_path / CARD).read_text()
     assert front_matter(card)["pipeline_tag"] == "fill-mask"
+    assert "chunkers" not in card
     assert "genotok score" not in card  # which needs the next token
 
 

@@ -153,3 +153,17 @@ def test_the_hub_is_for_people_to_write_to(tmp_path):
         adapted.save_pretrained(tmp_path / "model", push_to_hub=True)
     adapted.save_pretrained(tmp_path / "model", is_main_process=False)
     assert not (tmp_path / "model").exists()
+
+
+@torch.no_grad()
+def test_a_model_with_prediction_heads_alone(tmp_path):
+    """No class of transformers stands for its heads, but its states can be read."""
+    heads = {"coding": {"kind": "classification", "outputs": 2}}
+    model = tiny_model("one stage", tasks=["prediction"], heads=heads)
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["GenotokModel"]
+    assert "pipeline_tag: other" in (tmp_path / "README.md").read_text()
+    assert GenomicLM.from_pretrained(tmp_path).content_hash() == model.content_hash()
+    ids, mask, lengths = batch()
+    wanted = model(ids, lengths=lengths, output_hidden_states=True).hidden_states[-1]
+    assert torch.equal(AutoModel.from_pretrained(tmp_path)(ids, mask).last_hidden_state, wanted)

@@ -77,7 +77,11 @@ class Stage(nn.Module):
         return x[:, :outer], [boundaries, *inner_boundaries]
 
     def prefill(
-        self, x: Tensor, ragged: Ragged, between: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        ragged: Ragged,
+        between: list[Tensor] | None = None,
+        boundary_inputs: Tensor | None = None,
     ) -> tuple[Tensor, list[Boundaries], StageCache]:
         """`forward`, and the caches behind each sequence's last row."""
         outer = x.shape[-1]
@@ -85,7 +89,8 @@ class Stage(nn.Module):
         x, encoder = self.encoder.prefill(self._widened(x), ragged, between)
         if self.inner is None:
             return x[:, :outer], [], StageCache(encoder)
-        boundaries, chunker = self.chunker.prefill(x, ragged)
+        inputs = () if boundary_inputs is None else (boundary_inputs,)
+        boundaries, chunker = self.chunker.prefill(x, ragged, *inputs)
         chunk_layout = boundaries.chunk_layout()
         chunks, inner_boundaries, inner = self.inner.prefill(x[boundaries.mask], chunk_layout)
         upsampled, upsampler = self.upsample_prefill(chunks, boundaries, chunk_layout)

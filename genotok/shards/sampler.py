@@ -19,11 +19,13 @@ class Batch:
         input_ids: (B, L) int64, padded behind the end with the tokenizer's pad id.
         labels: (B, L) int64, the ids again, with -100 at ambiguous letters, the start token and the padding.
         lengths: (B,) int64.
+        boundary_inputs: (B, L) float32, entropies that the shards hold; None to have the model work them out.
     """
 
     input_ids: Tensor
     labels: Tensor
     lengths: Tensor
+    boundary_inputs: Tensor | None = None
 
     @property
     def nucleotides(self) -> int:
@@ -32,7 +34,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        return Batch(*(x.to(device, non_blocking=True) for x in (self.input_ids, self.labels, self.lengths)))
+        parts = (self.input_ids, self.labels, self.lengths, self.boundary_inputs)
+        return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in parts))
 
 
 def collate(ids: list[np.ndarray], tokenizer: LetterTokenizer) -> Batch:
@@ -61,10 +64,18 @@ class TrainingBatches:
         seed: fixes the order and the strands.
         both_strands: whether each window is read from the opposite strand in every second epoch, chosen by
             chance window by window.
+        with_entropies: whether the entropies that the shards hold go into the batches.
     """
 
-    def __init__(self, dataset: ShardDataset, batch_size: int, seed: int, both_strands: bool):
-        self.dataset, self.batch_size = dataset, batch_size
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        batch_size: int,
+        seed: int,
+        both_strands: bool,
+        with_entropies: bool = False,
+    ):
+        self.dataset, self.batch_size, self.with_entropies = dataset, batch_size, with_entropies
         self.seed, self.both_strands = seed, both_strands
         self.tokenizer = load_tokenizer(dataset.manifest.tokenizer)
         self.epoch = self.position = 0
@@ -91,16 +102,24 @@ class TrainingBatches:
         return self
 
     def __next__(self) -> Batch:
-        return collate([self._next_ids() for _ in range(self.batch_size)], self.tokenizer)
+        chosen = [self._next_window() for _ in range(self.batch_size)]
+        batch = collate([self._ids(*window) for window in chosen], self.tokenizer)
+        if self.with_entropies:
+            rows = [torch.from_numpy(self.dataset.entropies(*window)) for window in chosen]
+            batch.boundary_inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return batch
 
-    def _next_ids(self) -> np.ndarray:
+    def _next_window(self) -> tuple[int, bool]:
+        """The index of the next window, and whether it is read from the opposite strand."""
         if self.position == len(self.dataset):
             self.epoch, self.position = self.epoch + 1, 0
             self._open_epoch()
         index = int(self._order[self.position])
         self.position += 1
+        return index, bool(self.both_strands and self._reverse[index])
+
+    def _ids(self, index: int, reverse: bool) -> np.ndarray:
         ids = self.dataset[index].ids
-        reverse = self.both_strands and self._reverse[index]
         return self.tokenizer.reverse_complement(ids) if reverse else ids
 
 

@@ -14,6 +14,8 @@ class TrainConfig:
         shards: folder with `manifest.json`.
         model: a preset's name, a path to a model configuration in JSON, or the configuration itself.
         steps: optimizer steps.
+        entropy_model: folder of the model whose entropies the chunker `entropy` cuts by, needed with this chunker;
+            it becomes a frozen part of the trained model.
         batch_size: windows a step.
         learning_rate: of the innermost stage, at the plateau.
         stage_learning_rates: factor on the learning rate of each stage, outermost first; None derives them
@@ -40,6 +42,7 @@ class TrainConfig:
     shards: str
     model: str | dict[str, Any]
     steps: int
+    entropy_model: str | None = None
     batch_size: int = 16
     learning_rate: float = 1e-3
     stage_learning_rates: list[float] | None = None
@@ -86,6 +89,6 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that change the weights or the metrics, as JSON values; a run resumes only with the same."""
         values = asdict(self)
-        for key in ("shards", "checkpoint_every", "keep_checkpoints"):
+        for key in ("shards", "entropy_model", "checkpoint_every", "keep_checkpoints"):
             values.pop(key)
         return values

@@ -24,6 +24,7 @@ from genotok.shards.reader import ShardDataset
 from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.config import TrainConfig
+from genotok.training.entropies import calibrate, has_entropies_of, with_entropy_model
 from genotok.training.monitor import Monitor
 from genotok.training.objective import Objective, objective
 from genotok.training.optimizer import make_optimizer
@@ -57,11 +58,16 @@ class Trainer:
                 f"model.tokenizer: is {model_config.tokenizer!r}, and the shards were made with "
                 f"{dataset.manifest.tokenizer!r}"
             )
+        model_config, entropy_model = with_entropy_model(model_config, config.entropy_model)
+        self.identity = run_identity(config, model_config, dataset, entropy_model)
         self.model = GenomicLM(model_config).to(self.device)
+        if entropy_model is not None:
+            self.model.entropy_model.load_state_dict(entropy_model.state_dict())
+        self.calibrates = entropy_model is not None and self.model.backbone.chunker.threshold is None
+        cached = has_entropies_of(self.model, dataset)
         self.optimizer = make_optimizer(self.model, config)
-        self.batches = TrainingBatches(dataset, config.batch_size, config.seed, config.both_strands)
+        self.batches = TrainingBatches(dataset, config.batch_size, config.seed, config.both_strands, cached)
         self.validation = validation_batches(config)
-        self.identity = run_identity(config, model_config, dataset)
         self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
@@ -79,6 +85,8 @@ class Trainer:
         """
         with sole_writer(self.folder):
             records = self._find_start(resume, restart_if_changed)
+            if self.calibrates and self.step == 0:
+                calibrate(self.model, self.batches.dataset, self.batches.with_entropies)
             self._run_to_end(Monitor(self.folder, self.step, records))
 
     def _run_to_end(self, monitor: Monitor) -> None:
@@ -108,6 +116,8 @@ class Trainer:
         if state["identity"] == self.identity:
             load_checkpoint(checkpoints[-1], self.model, self.optimizer)
             self.step = state["step"]
+            if self.calibrates:
+                self.model.set_entropy_threshold(state["entropy_threshold"])
             self.batches.restore(state["sampler"])
             return state["metrics"]
         if not restart_if_changed:
@@ -178,6 +188,8 @@ class Trainer:
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
         state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
+        if self.calibrates:
+            state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"
         save_checkpoint(folder, self.step, self.model, self.optimizer, state, self.config.keep_checkpoints)
 
@@ -218,9 +230,13 @@ def validation_batches(config: TrainConfig) -> list[Batch]:
     return batches
 
 
-def run_identity(config: TrainConfig, model: ModelConfig, dataset: ShardDataset) -> str:
+def run_identity(
+    config: TrainConfig, model: ModelConfig, dataset: ShardDataset, entropy_model: GenomicLM | None = None
+) -> str:
     """A hash of all that fixes the weights and the metrics: settings, architecture and data."""
     values = {"settings": config.identity(), "model": model.to_dict()}
+    if entropy_model is not None:
+        values["entropy_model"] = entropy_model.content_hash()
     values["files"] = [[file.split, file.sha256] for file in dataset.manifest.files]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 

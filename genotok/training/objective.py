@@ -39,7 +39,8 @@ def objective(model: GenomicLM, batch: Batch, targets: list[float], weight: floa
             are ignored.
         weight: of the ratio loss.
     """
-    output = model(batch.input_ids, task="lm", labels=batch.labels, lengths=batch.lengths)
+    inputs = {"lengths": batch.lengths, "boundary_inputs": batch.boundary_inputs}
+    output = model(batch.input_ids, task="lm", labels=batch.labels, **inputs)
     ratio = output.loss.new_zeros(())
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
         if boundaries.learned:

@@ -23,6 +23,8 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # an entropy model
+            continue
         groups.setdefault((name.count("inner."), name in decaying), []).append(parameter)
     settings = []
     for (stage, decays), parameters in sorted(groups.items()):
@@ -55,7 +57,7 @@ def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
 
 
 def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]:
-    """The target of each chunking stage, and of those that are static their own length."""
+    """The target of each chunking stage, and of those that are told a length of their own this length."""
     chunkers, targets = model.config.chunkers, config.target_chunk_length
     if len(targets) != len(chunkers):
         raise InputError(
@@ -67,4 +69,5 @@ def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]
                 f"target_chunk_length: {target} is out of reach for stage {s}, whose chunks hold "
                 f"{chunker['min_length']} to {chunker['max_length']} tokens"
             )
-    return [chunker.get("length", target) for chunker, target in zip(chunkers, targets, strict=True)]
+    own = [chunker.get("length", chunker.get("mean_length")) for chunker in chunkers]
+    return [length or target for length, target in zip(own, targets, strict=True)]

@@ -269,7 +269,7 @@ def test_by_the_verbs(toy_shards, tmp_path, monkeypatch):
     of_model = {**shared, "shards": "annotated", "model": BY_LENGTH, "entropy_model": "entropy"}
     (tmp_path / "entropy.yaml").write_text(json.dumps(of_entropy))
     (tmp_path / "train.yaml").write_text(json.dumps(of_model))
-    columns = "\t".join("#CHROM POS ID REF ALT QUAL FILTER INFO".split())
+    columns = "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"])
     variant = f"##fileformat=VCFv4.2\n##contig=<ID=a>\n{columns}\n"
     reference = fasta.read_text().splitlines()[1]
     (tmp_path / "in.vcf").write_text(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TOKENS_A_PASS = 1 << 17  # on a GPU; on the CPU each sequence has a pass of its own
 BLOCK = 512  # rows for which the rows that they see in front of them are read again
+SEGMENT = 1 << 15  # rows that a model of states reads at once
 HEAD_ROWS = 1 << 15  # rows whose logits are held at once
 
 
@@ -43,8 +44,9 @@ def next_token_entropies(model: "GenomicLM", ids: Tensor, ragged: Ragged) -> Ten
 
     On the CPU every sequence is read in a pass of its own, so that its entropies are the same bits whatever else is
     in the batch; a GPU takes several at once. A model of attention blocks that all have a window reads long sequences
-    in blocks, together with the rows in front that reach into a block, so that its memory does not grow with their
-    length. That of other models grows with the longest sequence.
+    in blocks, together with the rows in front that reach into a block; one of Mamba-2 blocks reads them in segments,
+    each from the states that the one before it left. So their memory does not grow with the length. That of other
+    models grows with the longest sequence.
 
     Args:
         model: a causal model of one stage.
@@ -62,7 +64,7 @@ def next_token_entropies(model: "GenomicLM", ids: Tensor, ragged: Ragged) -> Ten
             layout = Ragged.from_lengths(
                 torch.tensor([end - begin for begin, _, end in group]).to(ids.device)
             )
-            found = _of_states(model, model.backbone(model.embedding(rows), layout)[0])
+            found = _of_pass(model, rows, layout)
             parts = found.split([end - begin for begin, _, end in group])
             values += [part[first - begin :] for part, (begin, first, _) in zip(parts, group, strict=True)]
     return torch.cat(values)
@@ -80,6 +82,18 @@ def next_token_entropy_step(model: "GenomicLM", ids: Tensor, cache: StageCache) 
     """The entropy (B,) behind one further token (B,) of each sequence; the cache is brought up to date."""
     with torch.autocast(ids.device.type, enabled=False):
         return _of_states(model, model.backbone.step(model.embedding(ids), cache))
+
+
+def _of_pass(model: "GenomicLM", ids: Tensor, layout: Ragged) -> Tensor:
+    mixers = {block.mixer for block in model.config.stage_layout.encoder}
+    if layout.batch > 1 or layout.total <= SEGMENT or mixers != {"mamba2"}:
+        return _of_states(model, model.backbone(model.embedding(ids), layout)[0])
+    found, before = [], None
+    for part in ids.split(SEGMENT):
+        rows = Ragged.uniform(1, len(part), ids.device)
+        states, before = model.backbone.encoder.prefill(model.embedding(part), rows, before=before)
+        found.append(_of_states(model, states))
+    return torch.cat(found)
 
 
 def _of_states(model: "GenomicLM", states: Tensor) -> Tensor:

@@ -91,6 +91,23 @@ def test_long_sequences_are_read_in_blocks(monkeypatch):
     torch.testing.assert_close(found, whole)
 
 
+def test_states_are_carried_over_long_sequences(monkeypatch):
+    """Of a model of Mamba-2 blocks, segment by segment."""
+    model, ids = tiny_model("entropy chunks that rise").entropy_model, some_ids(torch.tensor([101]))
+    whole = entropies_of(model, ids, torch.tensor([101]))[0]
+    seen, run = [], model.backbone.encoder.prefill
+
+    def watched(x, ragged, **more):
+        seen.append(len(x))
+        return run(x, ragged, **more)
+
+    monkeypatch.setattr(entropies, "SEGMENT", 25)
+    monkeypatch.setattr(model.backbone.encoder, "prefill", watched)
+    found = entropies_of(model, ids, torch.tensor([101]))[0]
+    assert seen == [25, 25, 25, 25, 1]
+    torch.testing.assert_close(found, whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_sequences_a_pass_give_the_same(kind, monkeypatch):
     """What a GPU does: pieces of several sequences in one pass, blocks with the rows in front of them among them."""

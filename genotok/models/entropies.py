@@ -85,8 +85,7 @@ def next_token_entropy_step(model: "GenomicLM", ids: Tensor, cache: StageCache) 
 
 
 def _of_pass(model: "GenomicLM", ids: Tensor, layout: Ragged) -> Tensor:
-    mixers = {block.mixer for block in model.config.stage_layout.encoder}
-    if layout.batch > 1 or layout.total <= SEGMENT or mixers != {"mamba2"}:
+    if layout.batch > 1 or layout.total <= SEGMENT or not _has_only(model, "mamba2"):
         return _of_states(model, model.backbone(model.embedding(ids), layout)[0])
     found, before = [], None
     for part in ids.split(SEGMENT):
@@ -108,9 +107,15 @@ def _counted_ids(tokenizer: str, device: torch.device) -> Tensor:
 
 def _reach(model: "GenomicLM") -> int | None:
     """How many rows in front of a row can matter to it; None for all of them."""
-    blocks, window = model.config.stage_layout.encoder, model.config.attention.window[0]
-    limited = window >= 0 and all(block.mixer == "attention" for block in blocks)
-    return window * len(blocks) if limited else None
+    window = model.config.attention.window[0]
+    limited = window >= 0 and _has_only(model, "attention")
+    return window * len(model.config.stage_layout.encoder) if limited else None
+
+
+def _has_only(model: "GenomicLM", mixer: str) -> bool:
+    """Whether all blocks have this mixer, and no row knows its place in the sequence."""
+    mixers = {block.mixer for block in model.config.stage_layout.encoder}
+    return mixers == {mixer} and not any(model.config.positions)
 
 
 def _pieces(lengths: list[int], reach: int | None) -> list[tuple[int, int, int]]:

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genotok.shards.order import Place, ShuffledOrder
 from genotok.shards.reader import ShardDataset, Window
-from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, load_tokenizer
+from genotok.tokenizers import IGNORED_LABEL, Tokenizer, load_tokenizer
+from genotok.tokenizers.certain import certain_tokens
+
+if TYPE_CHECKING:
+    from genotok.shards.masking import Masking
 
 
 @dataclass
@@ -38,7 +44,7 @@ class Batch:
         return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in parts))
 
 
-def collate(ids: list[np.ndarray], tokenizer: LetterTokenizer) -> Batch:
+def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
     """Put sequences of ids into one batch, each behind the tokenizer's start token where it has one."""
     start = [] if tokenizer.start_id is None else [tokenizer.start_id]
     lengths = np.array([len(start) + len(sequence) for sequence in ids])
@@ -47,16 +53,13 @@ def collate(ids: list[np.ndarray], tokenizer: LetterTokenizer) -> Batch:
     for row, sequence in enumerate(ids):
         input_ids[row, : len(start)] = start
         input_ids[row, len(start) : lengths[row]] = sequence
-        certain = tokenizer.is_nucleotide[sequence]
+        certain = certain_tokens(tokenizer)[sequence]
         labels[row, len(start) : lengths[row]] = np.where(certain, sequence.astype(np.int64), IGNORED_LABEL)
     return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), torch.from_numpy(lengths))
 
 
 class TrainingBatches:
-    """Batches of shuffled windows without end: each window once an epoch, in an order that the seed fixes.
-
-    The order depends on the seed and the epoch alone, so that `state()` is two numbers and a run that goes on
-    from it sees what an uninterrupted one would.
+    """Batches of shuffled windows without end; see `genotok.shards.order.ShuffledOrder`.
 
     Args:
         dataset: the windows.
@@ -64,7 +67,10 @@ class TrainingBatches:
         seed: fixes the order and the strands.
         both_strands: whether each window is read from the opposite strand in every second epoch, chosen by
             chance window by window.
-        with_entropies: whether the entropies that the shards hold go into the batches.
+        masking: hides tokens, anew in every epoch; None for batches as they are.
+
+    Attributes:
+        with_entropies: whether the entropies that the shards hold go into the batches; at first they do not.
     """
 
     def __init__(
@@ -73,54 +79,30 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         both_strands: bool,
-        with_entropies: bool = False,
+        masking: "Masking | None" = None,
     ):
-        self.dataset, self.batch_size, self.with_entropies = dataset, batch_size, with_entropies
-        self.seed, self.both_strands = seed, both_strands
+        self.dataset, self.batch_size, self.masking = dataset, batch_size, masking
+        self.with_entropies = False
         self.tokenizer = load_tokenizer(dataset.manifest.tokenizer)
-        self.epoch = self.position = 0
-        self._order = self._reverse = np.empty(0)
-        self._open_epoch()
-
-    def _open_epoch(self) -> None:
-        random = np.random.default_rng([self.seed, self.epoch])
-        self._order = random.permutation(len(self.dataset))
-        # The coin of a window is thrown once for each pair of epochs: one of the two sees the other strand.
-        coins = np.random.default_rng([self.seed, self.epoch // 2, 1]).random(len(self.dataset)) < 0.5
-        self._reverse = coins ^ bool(self.epoch % 2)
-
-    def state(self) -> dict[str, int]:
-        """Where the next batch begins."""
-        return {"epoch": self.epoch, "position": self.position}
-
-    def restore(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken."""
-        self.epoch, self.position = state["epoch"], state["position"]
-        self._open_epoch()
+        self.order = ShuffledOrder(dataset, seed, both_strands)
+        self.state, self.restore = self.order.state, self.order.restore
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        chosen = [self._next_window() for _ in range(self.batch_size)]
-        batch = collate([self._ids(*window) for window in chosen], self.tokenizer)
+        places = [self.order.next_place() for _ in range(self.batch_size)]
+        batch = collate([self._ids(place) for place in places], self.tokenizer)
         if self.with_entropies:
-            rows = [torch.from_numpy(self.dataset.entropies(*window)) for window in chosen]
+            rows = [torch.from_numpy(self.dataset.entropies(place.index, place.reverse)) for place in places]
             batch.boundary_inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return batch
+        if self.masking is None:
+            return batch
+        return self.masking.mask_batch(batch, [(place.epoch, place.index) for place in places])
 
-    def _next_window(self) -> tuple[int, bool]:
-        """The index of the next window, and whether it is read from the opposite strand."""
-        if self.position == len(self.dataset):
-            self.epoch, self.position = self.epoch + 1, 0
-            self._open_epoch()
-        index = int(self._order[self.position])
-        self.position += 1
-        return index, bool(self.both_strands and self._reverse[index])
-
-    def _ids(self, index: int, reverse: bool) -> np.ndarray:
-        ids = self.dataset[index].ids
-        return self.tokenizer.reverse_complement(ids) if reverse else ids
+    def _ids(self, place: Place) -> np.ndarray:
+        ids = self.dataset[place.index].ids
+        return self.tokenizer.reverse_complement(ids) if place.reverse else ids
 
 
 def batches_in_order(dataset: ShardDataset, batch_size: int) -> Iterator[tuple[list[Window], Batch]]:

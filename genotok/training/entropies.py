@@ -20,6 +20,7 @@ from genotok.shards.reader import ShardDataset
 from genotok.shards.sampler import collate
 from genotok.training.config import TrainConfig
 from genotok.training.precision import choose_device
+from genotok.training.start import starting_config
 
 DEFAULT_MODEL = "entropy_dna"
 CALIBRATION_TOKENS = 1 << 18
@@ -32,7 +33,10 @@ def entropy_train_config(values: Mapping[str, Any], source: str) -> TrainConfig:
         values: what the user wrote.
         source: the file, for a complaint.
     """
-    return parse_settings(TrainConfig, {"model": DEFAULT_MODEL, "target_chunk_length": [], **values}, source)
+    model = {} if "init" in values else {"model": DEFAULT_MODEL}
+    settings = parse_settings(TrainConfig, {**model, "target_chunk_length": [], **values}, source)
+    check_entropy_model(starting_config(settings), "model")
+    return settings
 
 
 def read_entropy_model(folder: str | Path) -> GenomicLM:
@@ -54,20 +58,23 @@ def check_entropy_model(config: ModelConfig, source: str) -> None:
         raise InputError(f"{source}: has {len(config.chunkers) + 1} stages; an entropy model has one")
 
 
-def with_entropy_model(config: ModelConfig, folder: str | None) -> tuple[ModelConfig, GenomicLM | None]:
+def with_entropy_model(config: ModelConfig, settings: TrainConfig) -> tuple[ModelConfig, GenomicLM | None]:
     """Put the entropy model of a folder into the configuration of a model with the chunker `entropy`.
 
     Args:
         config: of the model that shall be trained.
-        folder: the key `entropy_model`; None where there is none.
+        settings: of the run; its `entropy_model` is the folder. A model from `init` has one and needs none.
 
     Returns:
-        The configuration, and the entropy model; None where the model has no such chunker.
+        The configuration, and the entropy model of the folder; None where there is no folder.
 
     Raises:
         InputError: one of the two is there without the other, or they do not fit together.
     """
     chunker = config.chunkers[0] if config.chunkers else {"kind": "none"}
+    folder = settings.entropy_model
+    if folder is None and settings.init is not None and "model" in chunker:
+        return config, None
     if (chunker["kind"] == "entropy") != (folder is not None):
         raise InputError(
             "entropy_model: this key is needed, the folder of a trained model whose entropies the chunker cuts by"
@@ -167,6 +174,21 @@ def calibrated_threshold(
     found = [torch.from_numpy(entropies_of(int(index))) for index in indices]
     ragged = Ragged.from_lengths(torch.tensor([len(part) for part in found]))
     return entropy_threshold(torch.cat(found), mean_length, ragged, **rule)
+
+
+def needs_calibration(model: GenomicLM, task: str) -> bool:
+    """Whether a run has to find the threshold first.
+
+    Raises:
+        InputError: it has, and reads no shards to find it in.
+    """
+    if model.entropy_model is None or model.backbone.chunker.threshold is not None:
+        return False
+    if task == "prediction":
+        raise InputError(
+            "chunkers[0].mean_length: needs shards to find a threshold in; give the threshold itself"
+        )
+    return True
 
 
 def calibrate(model: GenomicLM, dataset: ShardDataset, cached: bool) -> None:

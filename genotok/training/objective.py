@@ -6,12 +6,22 @@ from torch import Tensor
 
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.routing import Boundaries
+from genotok.models.language_model import next_token_loss, token_loss
 from genotok.shards.sampler import Batch
+from genotok.training.labelled import LabelledBatch
 
 
 @dataclass
 class Objective:
-    """The loss to minimise, and its parts: mean nats a nucleotide, and the ratio loss summed over learned stages."""
+    """The loss to minimise, and its parts.
+
+    Attributes:
+        total: what is minimised.
+        nats: the loss of the task alone and without label smoothing: mean nats a predicted token in `lm` and
+            `mlm`, in `prediction` the weighted sum over the heads.
+        ratio: the ratio loss summed over learned stages.
+        output: what the model gave.
+    """
 
     total: Tensor
     nats: Tensor
@@ -29,20 +39,39 @@ def ratio_loss(boundaries: Boundaries, target: float) -> Tensor:
     return target / (target - 1) * ((target - 1) * chosen * wanted + (1 - chosen) * (1 - wanted))
 
 
-def objective(model: GenomicLM, batch: Batch, targets: list[float], weight: float) -> Objective:
+def objective(
+    model: GenomicLM,
+    batch: Batch | LabelledBatch,
+    targets: list[float],
+    weight: float,
+    task: str = "lm",
+    label_smoothing: float = 0.0,
+) -> Objective:
     """Run the model on a batch and weigh up its losses.
 
     Args:
         model: the model.
-        batch: the windows.
+        batch: the windows, or for `prediction` the labelled sequences.
         targets: tokens a chunk, one value a chunking stage; those of stages whose boundaries are not learned
             are ignored.
         weight: of the ratio loss.
+        task: `lm`, `mlm` or `prediction`.
+        label_smoothing: share of the labels of `lm` and `mlm` that is spread over the vocabulary.
     """
-    inputs = {"lengths": batch.lengths, "boundary_inputs": batch.boundary_inputs}
-    output = model(batch.input_ids, task="lm", labels=batch.labels, **inputs)
+    output = model(
+        batch.input_ids,
+        task=task,
+        labels=batch.labels,
+        lengths=batch.lengths,
+        boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
+        label_smoothing=label_smoothing,
+    )
     ratio = output.loss.new_zeros(())
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
         if boundaries.learned:
             ratio = ratio + ratio_loss(boundaries, target)
-    return Objective(output.loss + weight * ratio, output.loss, ratio, output)
+    nats = output.loss if task == "prediction" else output.losses[task]
+    if label_smoothing and task != "prediction":
+        loss = next_token_loss if task == "lm" else token_loss
+        nats = loss(output.logits.detach(), batch.labels, batch.lengths)
+    return Objective(output.loss + weight * ratio, nats, ratio, output)

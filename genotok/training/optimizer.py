@@ -11,7 +11,7 @@ from genotok.training.config import TrainConfig
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW with two groups a stage: matrices that decay, and the rest.
+    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are left out.
 
     Each group carries `base_lr`, the learning rate at the plateau.
     """
@@ -23,9 +23,9 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:  # an entropy model
-            continue
-        groups.setdefault((name.count("inner."), name in decaying), []).append(parameter)
+        if parameter.requires_grad:
+            stage = name.count("inner.") if name.startswith("backbone.") else 0
+            groups.setdefault((stage, name in decaying), []).append(parameter)
     settings = []
     for (stage, decays), parameters in sorted(groups.items()):
         rate = config.learning_rate * factors[stage]

@@ -108,6 +108,17 @@ def test_states_are_carried_over_long_sequences(monkeypatch):
     torch.testing.assert_close(found, whole)
 
 
+@pytest.mark.parametrize("layout", ["t1", "m1"])
+def test_models_that_know_places_read_a_sequence_as_a_whole(layout, monkeypatch):
+    attention = {**ISOTROPIC["attention"], "window": 2}
+    settings = {"layout": [layout], "attention": attention, "positions": {"periods": "fixed"}}
+    model, ids = tiny_model("transformer", **settings), some_ids(torch.tensor([90]))
+    whole = entropies_of(model, ids, torch.tensor([90]))[0]
+    monkeypatch.setattr(entropies, "SEGMENT", 20)
+    monkeypatch.setattr(entropies, "BLOCK", 20)
+    assert torch.equal(entropies_of(model, ids, torch.tensor([90]))[0], whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_several_sequences_a_pass_give_the_same(kind, monkeypatch):
     """What a GPU does: pieces of several sequences in one pass, blocks with the rows in front of them among them."""

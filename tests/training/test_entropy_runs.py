@@ -19,6 +19,7 @@ from genotok.training.config import TrainConfig
 from genotok.training.entropies import (
     annotate,
     entropy_train_config,
+    needs_calibration,
     read_entropy_model,
     threshold_of_shards,
     window_entropies,
@@ -61,7 +62,8 @@ def test_the_column_is_what_the_model_works_out(annotated, entropy_run):
     del settings["mean_length"]
     whole = GenomicLM(toy_model_config(chunkers=[settings]))
     whole.entropy_model.load_state_dict(model.state_dict())
-    batches = TrainingBatches(ShardDataset(annotated, "train"), 7, 1, True, with_entropies=True)
+    batches = TrainingBatches(ShardDataset(annotated, "train"), 7, 1, True)
+    batches.with_entropies = True
     for _ in range(20):
         batch = next(batches)
         kept = whole(batch.input_ids, lengths=batch.lengths, boundary_inputs=batch.boundary_inputs)
@@ -159,6 +161,26 @@ def test_the_learning_rate_follows_the_mean_length(toy_shards, entropy_run, tmp_
     assert count == sum(not name.startswith("entropy_model.") for name in named) < len(named)
 
 
+def test_a_trained_model_brings_its_own(annotated, finished, tmp_path):
+    """Training goes on from a run without another word on its entropy model."""
+    settings = {"init": str(finished), "model": None, **SHORT, "steps": 2}
+    trainer = train(annotated, tmp_path / "more", **settings)
+    assert trainer.batches.with_entropies
+    before, after = (GenomicLM.from_pretrained(folder) for folder in (finished, tmp_path / "more"))
+    assert after.config == before.config
+    assert after.entropy_model.content_hash() == before.entropy_model.content_hash()
+    assert after.content_hash() != before.content_hash()
+
+
+def test_a_table_has_no_threshold(finished):
+    model = GenomicLM.from_pretrained(finished)
+    assert not needs_calibration(model, "prediction")
+    model.backbone.chunker.threshold = None
+    assert needs_calibration(model, "lm")
+    with pytest.raises(InputError, match=r"^chunkers\[0\].mean_length: needs shards to find a threshold in"):
+        needs_calibration(model, "prediction")
+
+
 @pytest.fixture(scope="module")
 def other_models(toy_shards, entropy_run, tmp_path_factory):
     """Folders of models that are no entropy models, or of another tokenizer."""
@@ -237,7 +259,9 @@ def test_settings_of_an_entropy_model():
     given = {"shards": "x", "steps": 3}
     wanted = TrainConfig(shards="x", steps=3, model="entropy_dna", target_chunk_length=[])
     assert entropy_train_config(given, "file") == wanted
-    assert entropy_train_config({**given, "model": "own.json"}, "file").model == "own.json"
+    assert entropy_train_config({**given, "model": SMALL}, "file").model == SMALL
+    with pytest.raises(InputError, match="model: has 2 stages; an entropy model has one"):
+        entropy_train_config({**given, "model": TOY_MODEL}, "file")
 
 
 def test_entropies_are_those_of_the_batch_or_alone(entropy_run):

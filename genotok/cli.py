@@ -26,7 +26,11 @@ vcf_app = typer.Typer(
     no_args_is_help=True, help="Cutting a VCF into pieces, and putting scored pieces together."
 )
 report_app = typer.Typer(no_args_is_help=True, help="Figures, their data, and the results page.")
+entropy_app = typer.Typer(
+    no_args_is_help=True, help="Small models whose entropies other models cut chunks by."
+)
 app.add_typer(shards_app, name="shards")
+app.add_typer(entropy_app, name="entropy")
 app.add_typer(vcf_app, name="vcf")
 app.add_typer(report_app, name="report")
 
@@ -175,15 +179,84 @@ def train(
     """
     from genotok.settings import parse_settings, read_mapping
     from genotok.training.config import TrainConfig
-    from genotok.training.loop import Terminated, Trainer
 
     source = "standard input" if config == "-" else config
     settings = parse_settings(TrainConfig, read_mapping(config), source)
+    _train(settings, output, resume, restart_if_changed)
+
+
+def _train(settings: Any, output: Path, resume: bool, restart_if_changed: bool) -> None:
+    """Run the trainer; a run that was asked to end does so with exit code 143."""
+    from genotok.training.loop import Terminated, Trainer
+
     try:
         Trainer(settings, output).run(resume, restart_if_changed)
     except Terminated as stop:
         print(f"genotok: {stop}", file=sys.stderr)
         raise typer.Exit(143) from stop
+
+
+@entropy_app.command("train")
+def train_entropy_model(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings; `-` reads standard input.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
+    restart_if_changed: Annotated[
+        bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
+    ] = False,
+) -> None:
+    """Train the small model whose entropies a model with the chunker `entropy` cuts by.
+
+    Settings are those of `genotok train`; without `model` it is the preset `entropy_dna`.
+
+    Example: `genotok entropy train config.yaml -o entropy`
+    """
+    from genotok.settings import read_mapping
+    from genotok.training.entropies import entropy_train_config
+
+    settings = entropy_train_config(read_mapping(config), "standard input" if config == "-" else config)
+    _train(settings, output, resume, restart_if_changed)
+
+
+@entropy_app.command("annotate")
+def annotate_with_entropies(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    dtype: Annotated[str, typer.Option(help="`float32`, or `float16` at half the size.")] = "float32",
+    device: Device = "auto",
+    threads: Threads = 2,
+) -> None:
+    """Write shards again with the entropies of a model, so that training need not work them out.
+
+    An interrupted call goes on behind its last finished file when it is made again.
+
+    Example: `genotok entropy annotate shards -m entropy -o shards_with_entropies`
+    """
+    from genotok.training.entropies import annotate
+
+    annotate(shards, model, output, dtype=dtype, device=device, threads=threads)
+
+
+@entropy_app.command("threshold")
+def print_entropy_threshold(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards with entropies.")],
+    mean_length: Annotated[float, typer.Option(min=1, help="Tokens a chunk.")],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "train",
+    threshold_add: Annotated[float | None, typer.Option(help="Least rise of the entropy, in nats.")] = None,
+    monotonicity: Annotated[bool, typer.Option(help="The threshold is one on the rise.")] = False,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Tokens of the longest chunk.")] = None,
+) -> None:
+    """Print the entropy threshold that gives chunks of a wanted mean length, in nats.
+
+    Example: `genotok entropy threshold shards_with_entropies --mean-length 4`
+    """
+    from genotok.training.entropies import threshold_of_shards
+
+    rule = {"threshold_add": threshold_add, "monotonicity": monotonicity, "max_length": max_length}
+    print(threshold_of_shards(shards, mean_length, split, **rule))
 
 
 @app.command()

@@ -34,9 +34,10 @@ class Block(nn.Module):
         mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
         return self._after_mixer(x + mixed)
 
-    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, Cache]:
-        """`forward`, and the mixer's cache behind each sequence's last row."""
-        mixed, cache = self.mixer.prefill(self.mixer_norm(x), ragged)
+    def prefill(self, x: Tensor, ragged: Ragged, before: Cache | None = None) -> tuple[Tensor, Cache]:
+        """`forward`, and the mixer's cache behind each sequence's last row; `before` is for Mamba-2 alone."""
+        follows = {} if before is None else {"before": before}
+        mixed, cache = self.mixer.prefill(self.mixer_norm(x), ragged, **follows)
         return self._after_mixer(x + mixed), cache
 
     def step(self, x: Tensor, cache: Cache) -> Tensor:
@@ -72,14 +73,21 @@ class BlockStack(nn.Module):
         return self.norm(x)
 
     def prefill(
-        self, x: Tensor, ragged: Ragged, between: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        ragged: Ragged,
+        between: list[Tensor] | None = None,
+        before: StackCache | None = None,
     ) -> tuple[Tensor, StackCache]:
-        """`forward`, and the caches behind each sequence's last row."""
+        """`forward`, and the caches behind each sequence's last row.
+
+        Given the cache `before` of the same sequences, the rows are those that follow on it; Mamba-2 alone.
+        """
         x, cache = x.float(), StackCache([])
         for i, block in enumerate(self.blocks):
             if i and between is not None:
                 between.append(x)
-            x, of_block = block.prefill(x, ragged)
+            x, of_block = block.prefill(x, ragged, None if before is None else before.blocks[i])
             cache.blocks.append(of_block)
         return self.norm(x), cache
 

@@ -325,6 +325,24 @@ class StaticCache(Cache):
 
 
 @dataclass
+class EntropyCache(Cache):
+    """The memory of chunks that begin behind tokens of high entropy.
+
+    Attributes:
+        entropy, previous: (B,) float32, at each sequence's last row and at the one before it.
+        position: (B,) int64, that of the row that comes next.
+        begun: (B,) int64, that of the last row at which the entropies, not the longest length, began a chunk.
+        model: of the entropy model, which has read every row.
+    """
+
+    entropy: Tensor
+    previous: Tensor
+    position: Tensor
+    begun: Tensor
+    model: Cache | None = None
+
+
+@dataclass
 class MeanStateCache(Cache):
     """The chunk in hand: `total` (B, D) float32, the sum of its rows so far, and `rows` (B,) int64, their number."""
 

@@ -194,11 +194,35 @@ class ModelConfig:
         self._check_widths()
         self._check_tasks()
         self._check_heads()
+        for s, chunker in enumerate(self.chunkers):
+            if "model" in chunker:
+                chunker["model"] = self._checked_entropy_model(f"chunkers[{s}].model", chunker["model"])
 
     @property
     def stage_layout(self) -> StageLayout:
         """The layout, parsed."""
         return parse_layout(self.layout)
+
+    @property
+    def entropy_model(self) -> "ModelConfig | None":
+        """The configuration of the entropy model that the chunker of the outermost stage brings along."""
+        values = self.chunkers[0].get("model") if self.chunkers else None
+        return None if values is None else ModelConfig.from_dict(values)
+
+    def _checked_entropy_model(self, where: str, values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            config = ModelConfig.from_dict(values)
+        except InputError as error:
+            raise InputError(f"{where}.{error}") from error
+        if config.tokenizer != self.tokenizer:
+            raise InputError(
+                f"{where}.tokenizer: is {config.tokenizer!r}, and the model's is {self.tokenizer!r}"
+            )
+        if "lm" not in config.tasks:
+            raise InputError(f"{where}.tasks: an entropy model predicts the next token, 'lm'")
+        if config.chunkers:
+            raise InputError(f'{where}.layout: an entropy model has one stage, as ["m2"] has')
+        return config.to_dict()
 
     def _check_types(self) -> None:
         wanted = (

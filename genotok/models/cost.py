@@ -25,6 +25,7 @@ from genotok.models.positions import GLOBAL_FEATURES, PLACE_FEATURES
 
 FLOAT, DOUBLE, POSITION = 4, 8, 8  # bytes
 TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
+ENTROPY_MODEL = "entropy model"
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Part:
     """One part of a model.
 
     Attributes:
-        name: `embedding`, `stage S encoder`, `stage S chunker` (chunker, skip, chunk states, upsampler),
-            `stage S blocks` (the innermost stage), `stage S decoder`, `head`, and `heads` of the task
+        name: `entropy model`, `embedding`, `stage S encoder`, `stage S chunker` (chunker, skip, chunk states,
+            upsampler), `stage S blocks` (the innermost stage), `stage S decoder`, `head`, and `heads` of the task
             `prediction` where there are any.
         parameters: their number; tied weights count once, with the embedding.
         flops: of a forward pass over one sequence.
@@ -107,8 +108,12 @@ class ModelCost:
 
     @property
     def training_bytes(self) -> int:
-        """Weights, gradients and the moments of AdamW in float32; activations come on top."""
-        return FLOAT * TRAINING_FLOATS * self.parameters
+        """Weights, gradients and the moments of AdamW in float32; activations come on top.
+
+        Of an entropy model the weights alone, since it is frozen.
+        """
+        frozen = sum(part.parameters for part in self.parts if part.name == ENTROPY_MODEL)
+        return FLOAT * (TRAINING_FLOATS * (self.parameters - frozen) + frozen)
 
     @property
     def cache_bytes(self) -> float:
@@ -136,6 +141,10 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
         )
     parameters = parameters_by_part(config)
     costs = {"embedding": (Flops(), 0.0), **_stage_costs(config, length, compression)}
+    entropy_config = config.entropy_model
+    if entropy_config is not None:
+        own = model_cost(entropy_config, length, [])
+        costs = {ENTROPY_MODEL: (own.flops, own.cache_bytes), **costs}
     width = config.d_model[0]
     dense = width if config.head == "roberta" else 0
     costs["head"] = (Flops(linear=2.0 * length * width * (config.vocab_size + dense)), 0.0)
@@ -188,7 +197,8 @@ def _chunker(config: ModelConfig, stage: int, rows: float, chunks: float) -> tup
         other=6.0 * rows * width * (kind in ("routing", "merge")),
     )
     merging = FLOAT * width + 2 * DOUBLE + 2 * POSITION
-    kept = {"routing": FLOAT * width, "static": POSITION, "merge": merging}.get(kind, 0)
+    unsure = 2 * (FLOAT + POSITION)
+    kept = {"routing": FLOAT * width, "static": POSITION, "merge": merging, "entropy": unsure}.get(kind, 0)
     if config.positions[stage]:
         flops += Flops(linear=2.0 * rows * width * PLACE_FEATURES)
     states, of_states = _chunk_states(config, stage, rows, chunks)
@@ -298,7 +308,7 @@ def part_of_parameter(key: str, stages: int) -> str:
     """The part that a parameter belongs to, of a model of so many stages."""
     found = re.match(r"backbone\.((?:inner\.)*)(\w+)", key)
     if found is None:
-        return key.split(".")[0]
+        return key.split(".")[0].replace("_", " ")
     stage, module = found[1].count("inner."), found[2]
     if stage == stages - 1:
         return f"stage {stage} blocks"

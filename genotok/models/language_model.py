@@ -12,8 +12,9 @@ from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
-from genotok.models.chunkers.settings import WITH_INPUTS
+from genotok.models.chunkers.settings import WITH_INPUTS, check_chunkers
 from genotok.models.config import ModelConfig
+from genotok.models.entropies import entropy_cache, next_token_entropies, next_token_entropy_step
 from genotok.models.generation import generate
 from genotok.models.heads import HEADS
 from genotok.models.prediction_heads import PredictionHead, checked_labels, prediction_loss
@@ -85,6 +86,10 @@ class GenomicLM(nn.Module):
 
     Causal when it predicts the next token; bidirectional when it predicts masked ones.
 
+    Attributes:
+        entropy_model: the small causal model whose entropies the chunker `entropy` cuts by, where the
+            configuration brings one along. It is frozen: training leaves it as it is.
+
     Args:
         config: the architecture.
 
@@ -108,6 +113,29 @@ class GenomicLM(nn.Module):
                 {name: PredictionHead(head, width) for name, head in config.heads.items()}
             )
         self.reset_parameters()
+        entropy_config = config.entropy_model
+        self.entropy_model = None if entropy_config is None else GenomicLM(entropy_config)
+        self.requires_grad_()
+
+    def requires_grad_(self, requires_grad: bool = True) -> "GenomicLM":
+        """As torch's, but the entropy model stays frozen."""
+        super().requires_grad_(requires_grad)
+        if self.entropy_model is not None:
+            self.entropy_model.requires_grad_(False)
+        return self
+
+    def train(self, mode: bool = True) -> "GenomicLM":
+        """As torch's, but the entropy model stays in evaluation mode."""
+        super().train(mode)
+        if self.entropy_model is not None:
+            self.entropy_model.eval()
+        return self
+
+    def set_entropy_threshold(self, threshold: float) -> None:
+        """Let chunks begin behind entropies over `threshold`, in nats; it takes the place of `mean_length`."""
+        settings = {key: value for key, value in self.config.chunkers[0].items() if key != "mean_length"}
+        (self.config.chunkers[0],) = check_chunkers([settings | {"threshold": threshold}], 1)
+        self.backbone.chunker.threshold = threshold
 
     def reset_parameters(self) -> None:
         """Draw all weights from torch's global generator, as H-Net does."""
@@ -178,7 +206,8 @@ class GenomicLM(nn.Module):
                 its labels do not count; not all may be so.
             output_hidden_states: whether to return the states as well.
             boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
-                chunk begins) or `entropy` (nats, at t of the prediction of token t + 1).
+                chunk begins) or `entropy` (nats, at t of the prediction of token t + 1). A model with an entropy
+                model of its own works them out where they are not given.
             use_cache: whether to return the cache as well.
             label_smoothing: share of the labels of `lm` and `mlm` that the loss spreads over the vocabulary;
                 that of a head stands in its configuration and acts in training mode alone.
@@ -206,6 +235,7 @@ class GenomicLM(nn.Module):
         if use_cache:
             self._check_steps("lm" if "lm" in tasks else tasks[0])
             states, boundaries, cache = self.backbone.prefill(embedded, ragged, packed_inputs, between)
+            self._add_entropy_cache(cache, packed_ids, ragged)
         else:
             causal = self.config.is_causal(tasks[0])
             states, boundaries = self.backbone(embedded, ragged, packed_inputs, causal, between)
@@ -277,6 +307,8 @@ class GenomicLM(nn.Module):
         output.loss = sum(weighted[1:], weighted[0]) if weighted else None
 
     def _packed_boundary_inputs(self, inputs: Tensor | None, ids: Tensor, ragged: Ragged) -> Tensor | None:
+        if inputs is None and self.entropy_model is not None:
+            return next_token_entropies(self.entropy_model, ragged.to_packed(ids), ragged)
         kind = self.config.chunkers[0]["kind"] if self.config.chunkers else "none"
         if (inputs is not None) != (kind in WITH_INPUTS):
             verb = "needs" if inputs is None else "takes no"
@@ -295,8 +327,16 @@ class GenomicLM(nn.Module):
         parts = {
             type(part).__name__ for part in self.backbone.parts_with_memory() if not hasattr(part, "step")
         }
+        if self.entropy_model is not None:
+            self.entropy_model._check_steps()
+        elif self.config.chunkers and self.config.chunkers[0]["kind"] == "entropy":
+            parts.add("EntropyChunker, and no entropy model of its own,")
         if parts:
             raise InputError(f"a model with {', '.join(sorted(parts))} cannot be run step by step")
+
+    def _add_entropy_cache(self, cache: StageCache, ids: Tensor, ragged: Ragged) -> None:
+        if self.entropy_model is not None:
+            cache.chunker.model = entropy_cache(self.entropy_model, ids, ragged)
 
     @torch.no_grad()
     def prefill(self, input_ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, StageCache]:
@@ -311,7 +351,9 @@ class GenomicLM(nn.Module):
         """
         self._check_steps()
         ragged = self._layout(input_ids, lengths)
-        states, _, cache = self.backbone.prefill(self.embedding(ragged.to_packed(input_ids)), ragged)
+        ids, inputs = ragged.to_packed(input_ids), self._packed_boundary_inputs(None, input_ids, ragged)
+        states, _, cache = self.backbone.prefill(self.embedding(ids), ragged, boundary_inputs=inputs)
+        self._add_entropy_cache(cache, ids, ragged)
         return self.head(states[ragged.last_rows]), cache
 
     @torch.no_grad()
@@ -325,7 +367,12 @@ class GenomicLM(nn.Module):
         Returns:
             (B, V), the logits of the token that comes next.
         """
-        return self.head(self.backbone.step(self.embedding(input_ids), cache))
+        states = self.backbone.step(self.embedding(input_ids), cache)
+        if self.entropy_model is not None:
+            of_chunker = cache.chunker
+            of_chunker.previous = of_chunker.entropy
+            of_chunker.entropy = next_token_entropy_step(self.entropy_model, input_ids, of_chunker.model)
+        return self.head(states)
 
     def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
         """Continue prompts by `length` tokens, (B, length); settings as in `genotok.models.generation.generate`."""

@@ -58,9 +58,15 @@ def config_text(config: ModelConfig) -> str:
 
 def _unshared(model: "GenomicLM") -> dict[str, Tensor]:
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    if model.config.tie_embeddings:
-        state.pop("head.weight")
+    for part in _tied_parts(model.config):
+        state.pop(f"{part}head.weight")
     return state
+
+
+def _tied_parts(config: ModelConfig) -> list[str]:
+    """What the keys of those models begin with whose head is their embedding: this one, and its entropy model."""
+    parts = {"": config, "entropy_model.": config.entropy_model}
+    return [part for part, of_part in parts.items() if of_part is not None and of_part.tie_embeddings]
 
 
 def read_model(
@@ -97,8 +103,9 @@ def read_model(
             raise InputError(f"{folder}: no {name} here, so this is no model; give the folder that holds one")
     config = ModelConfig.from_json(folder / CONFIG_NAME)
     state = read_weights(folder / WEIGHTS_NAME)
-    if config.tie_embeddings and "embedding.weight" in state:
-        state["head.weight"] = state["embedding.weight"]
+    for part in _tied_parts(config):
+        if f"{part}embedding.weight" in state:
+            state[f"{part}head.weight"] = state[f"{part}embedding.weight"]
     build = build_model if strict else fit_model
     return build(cls, config, state, str(folder / WEIGHTS_NAME))
 
@@ -162,8 +169,9 @@ def build_model(
             shapes = f"{tuple(value.shape)}, and the configuration says {tuple(expected[key].shape)}"
             raise InputError(f"{source}: {key} has the shape {shapes}")
     model.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
-    if config.tie_embeddings:
-        model.head.weight = model.embedding.weight
+    for part in _tied_parts(config):
+        tied = model.get_submodule(part.removesuffix("."))
+        tied.head.weight = tied.embedding.weight
     model.load_report = LoadReport([], [], [])
     return model.requires_grad_().eval()
 

@@ -124,7 +124,6 @@ class Stage(nn.Module):
         self,
         x: Tensor,
         cache: StageCache,
-        boundary_inputs: Tensor | None = None,
         place: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """One further row (B, D_outer) of each sequence; the stage inside takes those that begin a chunk.
@@ -134,7 +133,6 @@ class Stage(nn.Module):
         Args:
             x: (B, D_outer).
             cache: of the B sequences.
-            boundary_inputs: (B,), what an `entropy` chunker of this stage reads.
             place: (B,) int64 both, the row's token and the length of the chunk that it knows of, as in `Places`;
                 None in the outermost stage.
         """
@@ -145,8 +143,7 @@ class Stage(nn.Module):
         x = self.encoder.step(x if self.positions is None else self.positions(x, *place), cache.encoder)
         if self.inner is None:
             return x[:, :outer]
-        inputs = () if boundary_inputs is None else (boundary_inputs,)
-        boundaries = self.chunker.step(x, cache.chunker, *inputs)
+        boundaries = self.chunker.step(x, cache.chunker)
         begins = boundaries.mask.nonzero()[:, 0]
         in_chunk = chunk_place = None
         if cache.places is not None:

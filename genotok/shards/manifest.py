@@ -48,6 +48,8 @@ class Manifest:
         tokenizer: name of the tokenizer.
         window, stride: in letters.
         sources: the FASTA files: genome name, file name, SHA-256 of the file.
+        entropies: where the shards have a column of entropies, the hash of the `model` that gave them and their
+            `dtype`; see `genotok.shards.entropies`.
     """
 
     tokenizer: str
@@ -56,6 +58,7 @@ class Manifest:
     sources: list[dict[str, str]] = field(default_factory=list)
     contigs: list[Contig] = field(default_factory=list)
     files: list[ShardFile] = field(default_factory=list)
+    entropies: dict[str, str] | None = None
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Contigs, windows and letters of each split."""
@@ -75,6 +78,8 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as text, the same bytes every time."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
+        if self.entropies is None:
+            del values["entropies"]
         return json.dumps(values, indent=1) + "\n"
 
     def save(self, folder: Path) -> None:
@@ -130,9 +135,9 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
     if not read:
         raise InputError("no folders of shards were given to merge")
     first = read[0][1]
-    merged = Manifest(first.tokenizer, first.window, first.stride)
+    merged = Manifest(first.tokenizer, first.window, first.stride, entropies=first.entropies)
     for folder, manifest in read:
-        for key in ("tokenizer", "window", "stride"):
+        for key in ("tokenizer", "window", "stride", "entropies"):
             if getattr(manifest, key) != getattr(merged, key):
                 raise InputError(
                     f"{folder}: {key} is {getattr(manifest, key)!r} and that of {read[0][0]} is "

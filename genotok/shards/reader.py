@@ -9,6 +9,8 @@ import pyarrow as pa
 from genotok.errors import InputError
 from genotok.shards.manifest import Manifest, read_manifest
 
+ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opposite strand
+
 
 @dataclass
 class Window:
@@ -40,16 +42,27 @@ class ShardDataset:
             raise InputError(f"{shards}: the split {split!r} holds no windows")
         self._batches: list[pa.RecordBatch] = []
         for file in files:
-            self._batches += _open_batches(self.folder / file.path, file.windows)
+            self._batches += open_batches(self.folder / file.path, file.windows)
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, index: int) -> Window:
+    def _locate(self, index: int) -> tuple[pa.RecordBatch, int]:
+        """The record batch of a window, and its row there."""
         batch_index = int(np.searchsorted(self._ends, index, side="right"))
-        batch = self._batches[batch_index]
-        row = index - (int(self._ends[batch_index - 1]) if batch_index else 0)
+        return self._batches[batch_index], index - (int(self._ends[batch_index - 1]) if batch_index else 0)
+
+    def entropies(self, index: int, reverse: bool = False) -> np.ndarray:
+        """(L,) or, behind a start token, (L + 1,) float32 in nats: the entropies of a window or its other strand.
+
+        Only shards with a column of entropies have them; see `genotok.shards.entropies`.
+        """
+        batch, row = self._locate(index)
+        return batch.column(ENTROPY_COLUMNS[reverse])[row].values.to_numpy().astype(np.float32)
+
+    def __getitem__(self, index: int) -> Window:
+        batch, row = self._locate(index)
         return Window(
             batch.column("genome")[row].as_py(),
             batch.column("contig")[row].as_py(),
@@ -59,7 +72,12 @@ class ShardDataset:
         )
 
 
-def _open_batches(path: Path, windows: int) -> list[pa.RecordBatch]:
+def open_batches(path: Path, windows: int) -> list[pa.RecordBatch]:
+    """The record batches of a shard, memory-mapped.
+
+    Raises:
+        InputError: it cannot be read, or does not hold so many windows.
+    """
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]

@@ -25,11 +25,13 @@ class Batch:
         input_ids: (B, L) int64, padded behind the end with the tokenizer's pad id.
         labels: (B, L) int64, the ids again, with -100 at ambiguous letters, the start token and the padding.
         lengths: (B,) int64.
+        boundary_inputs: (B, L) float32, entropies that the shards hold; None to have the model work them out.
     """
 
     input_ids: Tensor
     labels: Tensor
     lengths: Tensor
+    boundary_inputs: Tensor | None = None
 
     @property
     def nucleotides(self) -> int:
@@ -38,7 +40,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        return Batch(*(x.to(device, non_blocking=True) for x in (self.input_ids, self.labels, self.lengths)))
+        parts = (self.input_ids, self.labels, self.lengths, self.boundary_inputs)
+        return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in parts))
 
 
 def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
@@ -65,6 +68,9 @@ class TrainingBatches:
         both_strands: whether each window is read from the opposite strand in every second epoch, chosen by
             chance window by window.
         masking: hides tokens, anew in every epoch; None for batches as they are.
+
+    Attributes:
+        with_entropies: whether the entropies that the shards hold go into the batches; at first they do not.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class TrainingBatches:
         masking: "Masking | None" = None,
     ):
         self.dataset, self.batch_size, self.masking = dataset, batch_size, masking
+        self.with_entropies = False
         self.tokenizer = load_tokenizer(dataset.manifest.tokenizer)
         self.order = ShuffledOrder(dataset, seed, both_strands)
         self.state, self.restore = self.order.state, self.order.restore
@@ -86,6 +93,9 @@ class TrainingBatches:
     def __next__(self) -> Batch:
         places = [self.order.next_place() for _ in range(self.batch_size)]
         batch = collate([self._ids(place) for place in places], self.tokenizer)
+        if self.with_entropies:
+            rows = [torch.from_numpy(self.dataset.entropies(place.index, place.reverse)) for place in places]
+            batch.boundary_inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         if self.masking is None:
             return batch
         return self.masking.mask_batch(batch, [(place.epoch, place.index) for place in places])

@@ -30,7 +30,8 @@ def save_checkpoint(
         folder: of the run's checkpoints.
         step: optimizer steps done.
         model, optimizer: their tensors are written as safetensors.
-        state: JSON values: identity of the run, sampler position, text of the metrics so far.
+        state: JSON values: identity of the run, sampler position, text of the metrics so far, and the entropy
+            threshold if the run has found one.
         keep: how many checkpoints stay.
     """
     target = folder / f"step-{step:08d}"
@@ -57,7 +58,8 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     """
     try:
         state = json.loads((checkpoint / STATE_NAME).read_text())
-        return {key: state[key] for key in ("step", "identity", "sampler", "metrics")}
+        needed = {key: state[key] for key in ("step", "identity", "sampler", "metrics")}
+        return needed | {key: state[key] for key in ("entropy_threshold",) if key in state}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{checkpoint}: damaged checkpoint; remove it to go on from an earlier one"

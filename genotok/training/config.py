@@ -68,6 +68,8 @@ class TrainConfig:
         mask_probability, mask_span: share of the tokens that `mlm` hides, and the mean length of a hidden run.
         label_smoothing: share of the labels of `lm` and `mlm` that the training loss spreads over the vocabulary.
         steps: optimizer steps.
+        entropy_model: folder of the model whose entropies the chunker `entropy` cuts by, needed with this chunker;
+            it becomes a frozen part of the trained model. A model from `init` brings its own.
         batch_size: windows, or rows of the table, a step.
         learning_rate: of the innermost stage, at the plateau.
         stage_learning_rates: factor on the learning rate of each stage, outermost first; None derives them
@@ -101,6 +103,7 @@ class TrainConfig:
     mask_probability: float = 0.15
     mask_span: float = 1.0
     label_smoothing: float = 0.0
+    entropy_model: str | None = None
     batch_size: int = 16
     learning_rate: float = 1e-3
     stage_learning_rates: list[float] | None = None
@@ -170,7 +173,7 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that change the weights or the metrics, as JSON values; a run resumes only with the same."""
         values = asdict(self)
-        for key in ("shards", "init", "checkpoint_every", "keep_checkpoints"):
+        for key in ("shards", "init", "entropy_model", "checkpoint_every", "keep_checkpoints"):
             values.pop(key)
         if values["table"] is not None:
             values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}

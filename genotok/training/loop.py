@@ -22,6 +22,7 @@ from genotok.progress import Progress, progress
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.config import TrainConfig
 from genotok.training.data import TrainingData, training_data
+from genotok.training.entropies import calibrate, has_entropies_of, needs_calibration, with_entropy_model
 from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import Objective, objective
@@ -50,15 +51,21 @@ class Trainer:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(self.device.type == "cpu")
-        model_config = starting_config(config)
+        model_config, entropy_model = with_entropy_model(starting_config(config), config)
         self.task = choose_task(config, model_config)
         self.data = training_data(config, model_config, self.task)
         self.batches, self.validation = self.data.batches, self.data.validation
-        self.model = starting_model(config, model_config).to(self.device)
+        self.model = starting_model(config, model_config)
+        if entropy_model is not None:
+            self.model.entropy_model.load_state_dict(entropy_model.state_dict())
+        self.model.to(self.device)
         if config.freeze_backbone:
             freeze_all_but_heads(self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.identity = run_identity(config, self.model, self.data)
+        self.calibrates = needs_calibration(self.model, self.task)
+        if self.task == "lm":
+            self.batches.with_entropies = has_entropies_of(self.model, self.batches.dataset)
         self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
@@ -76,6 +83,8 @@ class Trainer:
         """
         with sole_writer(self.folder):
             records = self._find_start(resume, restart_if_changed)
+            if self.calibrates and self.step == 0:
+                calibrate(self.model, self.batches.dataset, self.batches.with_entropies)
             self._run_to_end(Monitor(self.folder, self.step, records))
 
     def _run_to_end(self, monitor: Monitor) -> None:
@@ -105,6 +114,8 @@ class Trainer:
         if state["identity"] == self.identity:
             load_checkpoint(checkpoints[-1], self.model, self.optimizer)
             self.step = state["step"]
+            if self.calibrates:
+                self.model.set_entropy_threshold(state["entropy_threshold"])
             self.batches.restore(state["sampler"])
             return state["metrics"]
         if not restart_if_changed:
@@ -174,6 +185,8 @@ class Trainer:
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
         state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
+        if self.calibrates:
+            state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"
         save_checkpoint(folder, self.step, self.model, self.optimizer, state, self.config.keep_checkpoints)
 
@@ -207,6 +220,8 @@ def run_identity(config: TrainConfig, model: GenomicLM, data: TrainingData) -> s
         values["init"] = model.content_hash()
     if config.main_network is not None:
         values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
+    if model.entropy_model is not None:
+        values["entropy_model"] = model.entropy_model.content_hash()
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

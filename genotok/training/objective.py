@@ -63,6 +63,7 @@ def objective(
         task=task,
         labels=batch.labels,
         lengths=batch.lengths,
+        boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
         label_smoothing=label_smoothing,
     )
     ratio = output.loss.new_zeros(())

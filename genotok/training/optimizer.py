@@ -65,7 +65,7 @@ def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
 
 
 def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]:
-    """The target of each chunking stage, and of those that are static their own length."""
+    """The target of each chunking stage, and of those that are told a length of their own this length."""
     chunkers, targets = model.config.chunkers, config.target_chunk_length
     if len(targets) != len(chunkers):
         raise InputError(
@@ -77,4 +77,5 @@ def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]
                 f"target_chunk_length: {target} is out of reach for stage {s}, whose chunks hold "
                 f"{chunker['min_length']} to {chunker['max_length']} tokens"
             )
-    return [chunker.get("length", target) for chunker, target in zip(chunkers, targets, strict=True)]
+    own = [chunker.get("length", chunker.get("mean_length")) for chunker in chunkers]
+    return [length or target for length, target in zip(own, targets, strict=True)]

@@ -162,6 +162,27 @@ def test_the_cache_of_a_state_space_does_not_grow():
     assert cache.bytes == before
 
 
+@pytest.mark.parametrize("kind", ["mamba2", "mamba2 with one tap"])
+def test_rows_that_follow_on_a_cache(kind):
+    """Ragged sequences in three parts, each from the states that the one before it left, and a step behind them."""
+    torch.manual_seed(3)
+    mixer = MIXERS[kind]()
+    padded, _ = rows_of(PROMPTS)
+    parts = [PROMPTS, torch.tensor([1, 7, 2, 1, 9]), torch.tensor([5, 1, 1, 12, 2])]
+    done, cache = torch.zeros(5, dtype=torch.long), None
+    for lengths in parts:
+        rows = torch.cat(
+            [row[start : start + n] for row, start, n in zip(padded, done, lengths, strict=True)]
+        )
+        ragged = Ragged.from_lengths(lengths)
+        found, cache = mixer.prefill(rows, ragged, cache)
+        done = done + lengths
+        wanted = last_of(mixer, padded, done)
+        torch.testing.assert_close(found[ragged.last_rows], wanted, atol=1e-5, rtol=1e-5)
+    found = mixer.step(padded[torch.arange(5), done], cache)
+    torch.testing.assert_close(found, last_of(mixer, padded, done + 1), atol=1e-5, rtol=1e-5)
+
+
 def test_router():
     torch.manual_seed(0)
     router = RoutingChunker(WIDTH)

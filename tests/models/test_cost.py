@@ -52,6 +52,10 @@ MODELS["merged chunks"] = {
     **MODELS["one stage"],
     "chunkers": {"kind": "merge", "min_length": 2, "max_length": 9},
 }
+MODELS["entropy chunks"] = {
+    **MODELS["one stage"],
+    "chunkers": {"kind": "entropy", "threshold": 1.4, "max_length": 3, "model": MODELS["transformer"]},
+}
 MODELS["cross-attention and positions"] = {
     **MODELS["two stages"],
     "chunk_states": "cross_attention",
@@ -219,6 +223,18 @@ def test_memory():
     cost = model_cost(tiny_config("mamba"), 10, [])
     assert cost.weight_bytes == 4 * cost.parameters
     assert cost.training_bytes == 16 * cost.parameters
+
+
+def test_an_entropy_model_is_a_part_of_its_own():
+    """It costs what it costs alone, and training it costs nothing, since it is frozen."""
+    with_it = model_cost(ModelConfig.from_dict(MODELS["entropy chunks"]), 60, [2.0])
+    alone = model_cost(ModelConfig.from_dict(MODELS["transformer"]), 60, [])
+    part, *others = with_it.parts
+    assert part.name == "entropy model"
+    assert (part.parameters, part.flops, part.cache) == (alone.parameters, alone.flops, alone.cache_bytes)
+    rest = sum(other.parameters for other in others)
+    assert with_it.parameters == alone.parameters + rest
+    assert with_it.training_bytes == 16 * rest + 4 * alone.parameters
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,33 @@ TINY = {
         "chunkers": [{"kind": "merge", "min_length": 2, "max_length": 6}, {"kind": "static", "length": 3}],
         "upsamplers": ["ema", "repeat"],
     },
+    "entropy chunks": {
+        **ONE_STAGE,
+        "chunkers": {
+            "kind": "entropy",
+            "threshold": 1.28,
+            "max_length": 6,
+            "model": {
+                **ISOTROPIC,
+                "layout": ["T2t1"],
+                "attention": {**ISOTROPIC["attention"], "window": 4},
+                "tie_embeddings": True,
+            },
+        },
+    },
+    "entropy chunks that rise": {
+        **TWO_STAGES,
+        "chunkers": [
+            {
+                "kind": "entropy",
+                "threshold": 1.2,
+                "threshold_add": 0.02,
+                "max_length": 7,
+                "model": {**ISOTROPIC, "layout": ["m2"]},
+            },
+            {"kind": "routing"},
+        ],
+    },
 }
 TINY["means of chunks"] = {**ONE_STAGE, "chunk_states": "mean"}
 TINY["cross-attention in stages"] = {
@@ -86,6 +113,8 @@ STEPPED = (
     "grouped queries",
     "tied embeddings",
     "static chunks",
+    "entropy chunks",
+    "entropy chunks that rise",
     "means of chunks",
     "cross-attention in stages",
     "positions",

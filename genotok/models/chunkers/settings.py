@@ -15,7 +15,7 @@ from genotok.models.chunkers.static import StaticChunker
 from genotok.models.chunkers.upsampling import UPSAMPLERS
 
 ROUTING = {"kind": "routing"}
-NEEDED = object()
+NEEDED, LEFT_OUT = object(), object()
 NEAR_CHUNKS = 4  # that the cross-attention upsampler sees where the window is left out
 
 
@@ -29,6 +29,8 @@ def _is_number(value: Any) -> bool:
 
 _LENGTH = (_is_length, "a whole number, at least 1")
 _NUMBER = (_is_number, "a number")
+_MEAN = (lambda value: _is_number(value) and value >= 1, "a number, at least 1")
+_MODEL = (lambda value: isinstance(value, dict), "a model's configuration")
 _FLAG = (lambda value: type(value) is bool, "true or false")
 
 
@@ -37,17 +39,20 @@ def _or_null(check: tuple[Callable[[Any], bool], str]) -> tuple[Callable[[Any], 
     return lambda value: value is None or fits(value), f"{what}, or null"
 
 
-# Of each kind its keys: what fits, how that is called, and what stands in where the key is left out.
+# Of each kind its keys: what fits, how that is called, and what stands in where the key is left out;
+# `LEFT_OUT` leaves it out here as well.
 KINDS = {
     "routing": {},
     "merge": {"min_length": (*_LENGTH, NEEDED), "max_length": (*_LENGTH, NEEDED)},
     "static": {"length": (*_LENGTH, NEEDED)},
     "given": {},
     "entropy": {
-        "threshold": (*_NUMBER, NEEDED),
+        "threshold": (*_NUMBER, LEFT_OUT),
+        "mean_length": (*_MEAN, LEFT_OUT),
         "threshold_add": (*_or_null(_NUMBER), None),
         "monotonicity": (*_FLAG, False),
         "max_length": (*_or_null(_LENGTH), None),
+        "model": (*_MODEL, LEFT_OUT),
     },
 }
 WITH_INPUTS = ("given", "entropy")
@@ -99,7 +104,12 @@ def make_chunker(settings: dict[str, Any], width: int) -> nn.Module:
         return RoutingChunker(width)
     if kind == "merge":
         return MergeChunker(width, **settings)
-    return {"static": StaticChunker, "given": GivenChunker, "entropy": EntropyChunker}[kind](**settings)
+    if kind == "entropy":
+        rest = {
+            key: settings.get(key) for key in ("threshold", "threshold_add", "monotonicity", "max_length")
+        }
+        return EntropyChunker(**rest)
+    return {"static": StaticChunker, "given": GivenChunker}[kind](**settings)
 
 
 def _one_each(key: str, values: Any, kind: type | tuple[type, ...], count: int) -> list:
@@ -123,11 +133,18 @@ def _check_chunker(where: str, values: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"{where}.{key}: unknown key of {kind!r}; known are {known}")
     checked = {"kind": kind}
     for key, (fits, what, default) in keys.items():
+        if default is LEFT_OUT and key not in values:
+            continue
         checked[key] = values.get(key, default)
         if checked[key] is NEEDED:
             raise InputError(f"{where}.{key}: this key is needed")
         if not fits(checked[key]):
             raise InputError(f"{where}.{key}: {checked[key]!r} should be {what}")
+    if kind == "entropy" and ("threshold" in checked) == ("mean_length" in checked):
+        found = "this key is needed" if "threshold" not in checked else "is given"
+        raise InputError(
+            f"{where}.threshold: {found}, or mean_length in its place; give exactly one of the two"
+        )
     if kind == "merge" and checked["max_length"] < checked["min_length"]:
         raise InputError(
             f"{where}.max_length: {checked['max_length']} is less than min_length {checked['min_length']}"

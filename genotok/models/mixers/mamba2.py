@@ -57,12 +57,22 @@ class Mamba2(nn.Module):
         scan = self._scan_inputs(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged), dt)
         return self._gated(ssd(*scan, ragged, self.chunk), scan[0], z, x.dtype)
 
-    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, Mamba2Cache]:
-        """`forward`, and the cache behind each sequence's last row."""
+    def prefill(
+        self, x: Tensor, ragged: Ragged, before: Mamba2Cache | None = None
+    ) -> tuple[Tensor, Mamba2Cache]:
+        """`forward`, and the cache behind each sequence's last row.
+
+        Given the cache `before` of the same sequences, the rows are those that follow on it.
+        """
         z, mixed, dt = self._project(x)
-        scan = self._scan_inputs(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged), dt)
-        y, state = ssd_with_states(*scan, ragged, chunk=self.chunk)
-        conv = last_inputs(mixed, self.conv_weight.shape[1], ragged)
+        if before is None:
+            convolved, conv = self._convolved(mixed, ragged)
+        else:
+            rows, longer, kept = _behind(before.conv, mixed, ragged)
+            convolved, conv = self._convolved(rows, longer)
+            convolved = convolved[kept]
+        scan = self._scan_inputs(convolved, dt)
+        y, state = ssd_with_states(*scan, ragged, None if before is None else before.state, self.chunk)
         return self._gated(y, scan[0], z, x.dtype), Mamba2Cache(conv.detach(), state.detach())
 
     def step(self, x: Tensor, cache: Mamba2Cache) -> Tensor:
@@ -72,6 +82,11 @@ class Mamba2(nn.Module):
         scan = self._scan_inputs(mixed, dt)
         y, cache.state = ssd_step(*scan, cache.state)
         return self._gated(y, scan[0], z, x.dtype)
+
+    def _convolved(self, mixed: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
+        """The convolution of the rows, and those of its inputs that the next row will need."""
+        convolved = causal_conv(mixed, self.conv_weight, self.conv_bias, ragged)
+        return convolved, last_inputs(mixed, self.conv_weight.shape[1], ragged)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gate z, what the convolution takes (x, B, C), and the raw step sizes."""
@@ -87,3 +102,17 @@ class Mamba2(nn.Module):
     def _gated(self, y: Tensor, value: Tensor, z: Tensor, dtype: torch.dtype) -> Tensor:
         y = y + self.skip[:, None] * value
         return self.out(self.norm(y.flatten(1) * silu(z.float())).to(dtype))
+
+
+def _behind(before: Tensor, rows: Tensor, ragged: Ragged) -> tuple[Tensor, Ragged, Tensor]:
+    """Put K rows (B, K, C) in front of each sequence of (T, C) rows.
+
+    Returns:
+        The longer rows, their layout, and (T,) where the given rows lie in it.
+    """
+    gap = before.shape[1]
+    longer = Ragged.from_lengths(ragged.lengths + gap)
+    kept = torch.arange(ragged.total, device=rows.device) + gap * (ragged.sequence_ids + 1)
+    front = (longer.first_rows[:, None] + torch.arange(gap, device=rows.device)).flatten()
+    joined = rows.new_zeros(longer.total, rows.shape[1]).index_copy(0, kept, rows)
+    return joined.index_copy(0, front, before.flatten(0, 1).to(rows.dtype)), longer, kept

@@ -121,6 +121,7 @@ HEAVY = {
     "captum",
     "snakemake",
     "tensorboard",
+    "tokenizers",
     "typer",
     "rich",
     "pydantic",

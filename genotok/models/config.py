@@ -105,7 +105,8 @@ class ModelConfig:
             `kind` and the keys that `genotok.models.chunkers.settings.KINDS` lists. Routing where left out.
         upsamplers: how each of these stages brings chunk states back to its rows, `ema` (H-Net's moving average,
             the default) or `repeat`.
-        tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
+        tokenizer: name, JSON file or JSON object, see `genotok.tokenizers.load_tokenizer`. A file is replaced by
+            what it holds, so that the configuration says it all.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
         norm_eps: epsilon of every norm.
@@ -122,7 +123,7 @@ class ModelConfig:
     attention: AttentionConfig
     mamba2: Mamba2Config = field(default_factory=Mamba2Config)
     hyena: HyenaConfig = field(default_factory=HyenaConfig)
-    tokenizer: str = "nucleotide"
+    tokenizer: str | dict[str, Any] = "nucleotide"
     vocab_size: int = 0
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
@@ -150,7 +151,8 @@ class ModelConfig:
             setattr(self.attention, key, value)
         self.chunkers = check_chunkers(self.chunkers, stages - 1)
         self.upsamplers = check_upsamplers(self.upsamplers, stages - 1)
-        size = load_tokenizer(self.tokenizer).vocab_size
+        tokenizer = load_tokenizer(self.tokenizer)
+        self.tokenizer, size = tokenizer.description, tokenizer.vocab_size
         self.vocab_size = self.vocab_size or -(-size // 8) * 8
         if self.vocab_size < size:
             raise InputError(f"vocab_size: {self.vocab_size} is less than the {size} tokens of the tokenizer")
@@ -163,8 +165,9 @@ class ModelConfig:
         return parse_layout(self.layout)
 
     def _check_types(self) -> None:
+        if not isinstance(self.tokenizer, str | dict):
+            raise InputError(f"tokenizer: {self.tokenizer!r} should be the name of a tokenizer, or an object")
         wanted = (
-            ("tokenizer", self.tokenizer, str, "the name of a tokenizer"),
             ("vocab_size", self.vocab_size, int, "a whole number"),
             ("tie_embeddings", self.tie_embeddings, bool, "true or false"),
             ("norm_eps", self.norm_eps, float, "a number"),

@@ -12,7 +12,7 @@ from genotok.shards.manifest import Manifest, read_manifest
 
 @dataclass
 class Window:
-    """One window: where it lies (`start` 0-based), its token ids (L,) uint8, and which are ambiguous (L,) bool."""
+    """One window: where it lies (`start` 0-based), an id a letter (L,) uint8, and which are ambiguous (L,) bool."""
 
     genome: str
     contig: str

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genotok.shards.reader import ShardDataset, Window
-from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, load_tokenizer
+from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer
 
 
 @dataclass
@@ -19,34 +19,73 @@ class Batch:
         input_ids: (B, L) int64, padded behind the end with the tokenizer's pad id.
         labels: (B, L) int64, the ids again, with -100 at ambiguous letters, the start token and the padding.
         lengths: (B,) int64.
+        letters: (B, L) int64, how many letters of the window each token adds to those of the tokens in front; 0 for
+            the start token and the padding.
     """
 
     input_ids: Tensor
     labels: Tensor
     lengths: Tensor
+    letters: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are predicted."""
+        return int((self.labels[:, 1:] >= 0).sum())
 
     @property
     def nucleotides(self) -> int:
         """How many certain nucleotides are predicted."""
-        return int((self.labels[:, 1:] >= 0).sum())
+        return int(self.letters[:, 1:][self.labels[:, 1:] >= 0].sum())
+
+    @property
+    def bases(self) -> int:
+        """How many letters the windows have."""
+        return int(self.letters.sum())
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        return Batch(*(x.to(device, non_blocking=True) for x in (self.input_ids, self.labels, self.lengths)))
+        parts = (self.input_ids, self.labels, self.lengths, self.letters)
+        return Batch(*(part.to(device, non_blocking=True) for part in parts))
 
 
-def collate(ids: list[np.ndarray], tokenizer: LetterTokenizer) -> Batch:
+class WindowEncoder:
+    """Makes a model's tokens of the ids, one a letter, that shards hold.
+
+    Where both are of one tokenizer the ids stay as they are. The opposite strand is taken on the letters, so that
+    it is exact for every tokenizer.
+
+    Args:
+        stored: the tokenizer of the shards' ids.
+        tokenizer: the model's.
+    """
+
+    def __init__(self, stored: LetterTokenizer, tokenizer: Tokenizer):
+        self.stored, self.tokenizer = stored, tokenizer
+        written = [letter if len(letter) == 1 and ord(letter) < 256 else "?" for letter in stored.letters]
+        self._written = np.array([ord(letter) for letter in written], np.uint8)
+
+    def __call__(self, ids: np.ndarray, reverse: bool = False) -> np.ndarray:
+        """(tokens,) ids of the model, of (L,) ids of the shards; of the opposite strand on request."""
+        if reverse:
+            ids = self.stored.reverse_complement(ids)
+        return ids if self.stored is self.tokenizer else self.tokenizer.encode_letters(self._written[ids])
+
+
+def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
     """Put sequences of ids into one batch, each behind the tokenizer's start token where it has one."""
     start = [] if tokenizer.start_id is None else [tokenizer.start_id]
     lengths = np.array([len(start) + len(sequence) for sequence in ids])
     input_ids = np.full((len(ids), lengths.max()), tokenizer.pad_id, np.int64)
     labels = np.full(input_ids.shape, IGNORED_LABEL, np.int64)
+    letters = np.zeros(input_ids.shape, np.int64)
     for row, sequence in enumerate(ids):
         input_ids[row, : len(start)] = start
         input_ids[row, len(start) : lengths[row]] = sequence
         certain = tokenizer.is_nucleotide[sequence]
         labels[row, len(start) : lengths[row]] = np.where(certain, sequence.astype(np.int64), IGNORED_LABEL)
-    return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), torch.from_numpy(lengths))
+        letters[row, len(start) : lengths[row]] = tokenizer.letters_added(sequence)
+    return Batch(*map(torch.from_numpy, (input_ids, labels, lengths, letters)))
 
 
 class TrainingBatches:
@@ -61,12 +100,21 @@ class TrainingBatches:
         seed: fixes the order and the strands.
         both_strands: whether each window is read from the opposite strand in every second epoch, chosen by
             chance window by window.
+        tokenizer: the model's; None for that of the shards' ids.
     """
 
-    def __init__(self, dataset: ShardDataset, batch_size: int, seed: int, both_strands: bool):
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        batch_size: int,
+        seed: int,
+        both_strands: bool,
+        tokenizer: Tokenizer | None = None,
+    ):
         self.dataset, self.batch_size = dataset, batch_size
         self.seed, self.both_strands = seed, both_strands
-        self.tokenizer = load_tokenizer(dataset.manifest.tokenizer)
+        stored = dataset.manifest.letter_tokenizer
+        self.encode = WindowEncoder(stored, tokenizer or stored)
         self.epoch = self.position = 0
         self._order = self._reverse = np.empty(0)
         self._open_epoch()
@@ -91,7 +139,7 @@ class TrainingBatches:
         return self
 
     def __next__(self) -> Batch:
-        return collate([self._next_ids() for _ in range(self.batch_size)], self.tokenizer)
+        return collate([self._next_ids() for _ in range(self.batch_size)], self.encode.tokenizer)
 
     def _next_ids(self) -> np.ndarray:
         if self.position == len(self.dataset):
@@ -99,14 +147,18 @@ class TrainingBatches:
             self._open_epoch()
         index = int(self._order[self.position])
         self.position += 1
-        ids = self.dataset[index].ids
-        reverse = self.both_strands and self._reverse[index]
-        return self.tokenizer.reverse_complement(ids) if reverse else ids
+        return self.encode(self.dataset[index].ids, self.both_strands and bool(self._reverse[index]))
 
 
-def batches_in_order(dataset: ShardDataset, batch_size: int) -> Iterator[tuple[list[Window], Batch]]:
-    """All windows once, in order; the last batch may be smaller."""
-    tokenizer = load_tokenizer(dataset.manifest.tokenizer)
+def batches_in_order(
+    dataset: ShardDataset, batch_size: int, tokenizer: Tokenizer | None = None
+) -> Iterator[tuple[list[Window], Batch]]:
+    """All windows once, in order, in the tokens of a tokenizer (None for that of the shards' ids).
+
+    The last batch may be smaller.
+    """
+    stored = dataset.manifest.letter_tokenizer
+    encode = WindowEncoder(stored, tokenizer or stored)
     for begin in range(0, len(dataset), batch_size):
         windows = [dataset[i] for i in range(begin, min(begin + batch_size, len(dataset)))]
-        yield windows, collate([window.ids for window in windows], tokenizer)
+        yield windows, collate([encode(window.ids) for window in windows], encode.tokenizer)

@@ -17,11 +17,12 @@ import torch
 from genotok.atomic import sole_writer
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
-from genotok.models.likelihood import next_token_log_likelihood
+from genotok.models.likelihood import token_log_likelihood
 from genotok.progress import Progress, progress
 from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset
 from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order
+from genotok.tokenizers import Tokenizer, load_tokenizer
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.config import TrainConfig
 from genotok.training.monitor import Monitor
@@ -52,15 +53,14 @@ class Trainer:
         torch.use_deterministic_algorithms(self.device.type == "cpu")
         dataset = ShardDataset(config.shards, "train")
         model_config = read_model_config(config.model)
-        if model_config.tokenizer != dataset.manifest.tokenizer:
-            raise InputError(
-                f"model.tokenizer: is {model_config.tokenizer!r}, and the shards were made with "
-                f"{dataset.manifest.tokenizer!r}"
-            )
+        tokenizer = load_tokenizer(model_config.tokenizer)
+        dataset.manifest.check_serves(tokenizer, "model.tokenizer: is")
         self.model = GenomicLM(model_config).to(self.device)
         self.optimizer = make_optimizer(self.model, config)
-        self.batches = TrainingBatches(dataset, config.batch_size, config.seed, config.both_strands)
-        self.validation = validation_batches(config)
+        self.batches = TrainingBatches(
+            dataset, config.batch_size, config.seed, config.both_strands, tokenizer
+        )
+        self.validation = validation_batches(config, tokenizer)
         self.identity = run_identity(config, model_config, dataset)
         self.step = 0
 
@@ -136,10 +136,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         bits = losses.nats.item() / math.log(2)
-        bar.advance(batch.input_ids.numel(), f"step {self.step}, {bits:.4f} bits/base")
+        bar.advance(batch.bases, f"step {self.step}, {bits:.4f} bits/base")
         if self.step % config.log_every == 0 or self.step == config.steps:
             monitor.write(self.step, "train", train_record(losses, norm, factor * config.learning_rate))
-            speed = batch.input_ids.numel() / (time.monotonic() - began)
+            speed = batch.bases / (time.monotonic() - began)
             monitor.show(self.step, "train/bases_per_second", speed)
 
     def _stop_if_lost(self, losses: Objective, norm: torch.Tensor) -> None:
@@ -168,9 +168,7 @@ class Trainer:
         for batch in self.validation:
             batch = batch.to(self.device)
             with autocast(self.device, self.config.precision):
-                likelihood, _ = next_token_log_likelihood(
-                    self.model, batch.input_ids, batch.labels, batch.lengths
-                )
+                likelihood, _ = token_log_likelihood(self.model, batch)
             nats -= likelihood.double().sum().item()
             count += batch.nucleotides
         return nats / count / math.log(2)
@@ -204,14 +202,14 @@ def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
     return ModelConfig.from_json(model) if model.endswith(".json") else ModelConfig.preset(model)
 
 
-def validation_batches(config: TrainConfig) -> list[Batch]:
-    """The first windows of the split `valid`; none when the shards have no such split."""
+def validation_batches(config: TrainConfig, tokenizer: Tokenizer) -> list[Batch]:
+    """The first windows of the split `valid` in a model's tokens; none when the shards have no such split."""
     batches: list[Batch] = []
     _, manifest = read_manifest(config.shards)
     if not any(file.split == "valid" for file in manifest.files):
         return batches
     dataset = ShardDataset(config.shards, "valid")
-    for windows, batch in batches_in_order(dataset, config.batch_size):
+    for windows, batch in batches_in_order(dataset, config.batch_size, tokenizer):
         batches.append(batch)
         if len(batches) * len(windows) >= config.validation_windows:
             break

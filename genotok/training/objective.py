@@ -11,7 +11,15 @@ from genotok.shards.sampler import Batch
 
 @dataclass
 class Objective:
-    """The loss to minimise, and its parts: mean nats a nucleotide, and the ratio loss summed over learned stages."""
+    """The loss to minimise, and its parts.
+
+    Attributes:
+        total: the mean nats a token, and the weighted ratio loss.
+        nats: mean nats a nucleotide. Where k-mers overlap these hold the letters that are known already, and are
+            more than the likelihood counts.
+        ratio: the ratio loss summed over learned stages.
+        output: of the model.
+    """
 
     total: Tensor
     nats: Tensor
@@ -44,4 +52,5 @@ def objective(model: GenomicLM, batch: Batch, targets: list[float], weight: floa
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
         if boundaries.learned:
             ratio = ratio + ratio_loss(boundaries, target)
-    return Objective(output.loss + weight * ratio, output.loss, ratio, output)
+    nats = output.loss * (max(batch.tokens, 1) / max(batch.nucleotides, 1))
+    return Objective(output.loss + weight * ratio, nats, ratio, output)

@@ -20,6 +20,7 @@ from genotok.models.chunkers.spans import chunk_starts
 from genotok.models.likelihood import nucleotide_log_likelihood
 from genotok.progress import progress
 from genotok.shards.sampler import Batch, collate
+from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.training.precision import autocast, choose_device
 
 LONGEST_NAME = 200  # letters; genome browsers refuse names of more than 255
@@ -149,7 +150,7 @@ def find_chunks(
         raise InputError(
             f"{reference.path}: {contig}:{start + 1}-{end} is no region of it; {contig} has {length:,} bases"
         )
-    spans = list(_spans(start, end, window, context))
+    spans = list(_spans(start, end, window, context, _letters_behind(model.tokenizer), length))
     parts = []
     with progress("tokens", end - start, "bases") as bar:
         for first in range(0, len(spans), batch_size):
@@ -188,31 +189,48 @@ def chunks_of_region(
         return find_chunks(model, reference, contig, start, end, **settings)
 
 
-def _spans(start: int, end: int, window: int, context: int) -> Iterator[tuple[int, int, int]]:
-    """Of each window (0-based): where it begins, where the part that counts begins, and where both end."""
+def _letters_behind(tokenizer: Tokenizer) -> int | None:
+    """How many letters behind a block its tokens depend on, as a rule; None where each letter is a token."""
+    return None if isinstance(tokenizer, LetterTokenizer) else int(tokenizer.letter_counts.max())
+
+
+def _spans(
+    start: int, end: int, window: int, context: int, behind: int | None, length: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Of each window (0-based): its begin, the begin and the end of the part that counts, and its end.
+
+    The part that counts ends the window where letters are tokens. Elsewhere the window goes on behind the block, so
+    that its last letters are cut into tokens as they are in the contig.
+    """
     step = window - context
     for block in range(start - start % step, end, step):
-        yield max(block - context, 0), max(block, start), min(block + step, end)
+        last = min(block + step, end)
+        read_to = last if behind is None else min(block + step + behind, length)
+        yield max(block - context, 0), max(block, start), last, read_to
 
 
 def _read_spans(
-    model: GenomicLM, reference: Reference, contig: str, spans: list[tuple[int, int, int]], precision: str
+    model: GenomicLM,
+    reference: Reference,
+    contig: str,
+    spans: list[tuple[int, int, int, int]],
+    precision: str,
 ) -> Iterator[RegionChunks]:
     """What the model says on the parts that count."""
-    letters = [reference.fetch(contig, begin, end) for begin, _, end in spans]
+    letters = [reference.fetch(contig, begin, read_to) for begin, _, _, read_to in spans]
     tokenizer = model.tokenizer
     batch = collate([tokenizer.encode_letters(text.encode()) for text in letters], tokenizer).to(model.device)
     with autocast(model.device, precision):
         nats, output = nucleotide_log_likelihood(model, batch)
     surprisal = _surprisal(nats, batch, tokenizer.start_id is not None)
     stages = [] if output is None else _stages_on_letters(output, batch.letters)
-    for row, (begin, first, end) in enumerate(spans):
+    for row, (begin, first, end, _) in enumerate(spans):
         places = slice(first - begin, end - begin)
         yield RegionChunks(
             contig,
             first,
             end,
-            letters[row][first - begin :],
+            letters[row][first - begin : end - begin],
             [begins[row, places].cpu().numpy() for begins, _ in stages],
             [probability[row, places].cpu().numpy() for _, probability in stages],
             surprisal[row, places],

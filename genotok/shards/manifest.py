@@ -88,7 +88,7 @@ class Manifest:
         """
         own = load_tokenizer(self.tokenizer)
         several = not isinstance(tokenizer, LetterTokenizer) and len(tokenizer.alphabet) == 4
-        if own is not tokenizer and not (own.name == "nucleotide" and several):
+        if own.description != tokenizer.description and not (own.name == "nucleotide" and several):
             other = " with other settings" if own.name == tokenizer.name else ""
             raise InputError(f"{said} {tokenizer.name!r}, and the shards were made with {own.name!r}{other}")
 

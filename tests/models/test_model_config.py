@@ -255,3 +255,24 @@ def test_an_unknown_preset_is_said():
         InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, hnet_2stage_dna"
     ):
         ModelConfig.preset("hnet_9stage")
+
+
+BPE = {"type": "bpe", "merges": ["A C", "G T", "AC GT"]}
+
+
+@pytest.mark.parametrize(
+    "tokenizer", ["kmer", "codon", {"type": "kmer", "k": 2, "stride": 1, "alphabet": "dna"}, BPE], ids=str
+)
+def test_a_tokenizer_is_a_name_or_an_object(tokenizer):
+    config = tiny_config("transformer", tokenizer=tokenizer, vocab_size=0)
+    assert config.to_dict()["tokenizer"] == tokenizer
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+
+
+def test_a_tokenizers_file_is_taken_into_the_configuration(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(BPE))
+    config = tiny_config("transformer", tokenizer=str(path), vocab_size=0)
+    path.unlink()
+    assert config.tokenizer == BPE
+    assert (GenomicLM(config).tokenizer.vocab_size, config.vocab_size) == (15, 16)

@@ -218,21 +218,51 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of the model.")],
-    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    shards: Annotated[
+        Path, typer.Argument(metavar="SHARDS", help="Folder of shards; a table for the task `prediction`.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows a batch.")] = 16,
+    task: Annotated[
+        str, typer.Option(help="`lm`, or `prediction`: heads against the labels of a table.")
+    ] = "lm",
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="HEAD=COLUMN, once a head; several columns with commas.  [default: named as the heads]"
+        ),
+    ] = None,
+    sequence: Annotated[str, typer.Option(help="Column of the table with the sequences.")] = "sequence",
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Letters of a sequence in the table that are read.  [default: all]"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows or sequences a batch.")] = 16,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 2,
 ) -> None:
-    """Bits per base on held-out contigs, beside Markov baselines.
+    """Bits per base on held-out contigs, beside Markov baselines; or how well labels are predicted.
 
     Example: `genotok evaluate run shards --split test -o metrics.json`
+
+    Example: `genotok evaluate run test.csv --task prediction --labels promoter=label -o metrics.json`
     """
     from genotok.evaluation.bits_per_base import evaluate, write_metrics
 
     settings = {"batch_size": batch_size, "device": device, "precision": precision, "threads": threads}
+    if task == "prediction":
+        from genotok.evaluation.prediction_metrics import evaluate_predictions
+
+        table = {"columns": _columns(labels or []), "sequence": sequence, "max_length": max_length}
+        metrics = evaluate_predictions(model, shards, **table, **settings)
+        write_metrics(metrics, output)
+        for name, found in metrics["heads"].items():
+            shown = {key: value for key, value in found.items() if isinstance(value, float)}
+            print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in shown.items()))
+        return
+    if task != "lm":
+        raise InputError(f"--task: {task!r} should be lm or prediction")
     metrics = evaluate(model, shards, split=split, **settings)
     write_metrics(metrics, output)
     best = min(metrics["baselines"].items(), key=lambda item: item[1]["bits_per_base"])
@@ -240,6 +270,17 @@ def evaluate(
         f"{metrics['model']['bits_per_base']:.4f} bits/base over {metrics['model']['nucleotides']} nucleotides; "
         f"best baseline {best[0]}: {best[1]['bits_per_base']:.4f}"
     )
+
+
+def _columns(labels: list[str]) -> dict[str, list[str]]:
+    """The columns of each head, of words like HEAD=COLUMN."""
+    columns = {}
+    for word in labels:
+        head, sign, names = word.partition("=")
+        if not (head and sign and names):
+            raise InputError(f"--labels: {word!r} should be HEAD=COLUMN")
+        columns[head] = names.split(",")
+    return columns
 
 
 @app.command("import")
@@ -523,18 +564,23 @@ def info(
     fasta: Annotated[Path | None, typer.Option(help="Measure chunks in its first 16 windows.")] = None,
     sequence: Annotated[str | None, typer.Option(help="Measure chunks in these letters.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Draw the architecture as SVG.")] = None,
     threads: Threads = 2,
 ) -> None:
-    """Parameters, operations a base, memory and, on request, chunks of a model.
+    """Parameters, operations a base, memory and, on request, chunks and a picture of a model.
 
     Example: `genotok info run --length 8192 --fasta genome.fa.gz`
     """
     import torch
 
-    from genotok.report.model_info import describe_model, print_info
+    from genotok.report.model_info import describe_model, find_config, print_info
 
     torch.set_num_threads(threads)
     found = describe_model(model, length, compression, fasta, sequence)
+    if figure is not None:
+        from genotok.report.architecture import save_architecture
+
+        save_architecture(find_config(model), Path(model).name, figure)
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -13,7 +13,9 @@ def ragged_attention(
     """Scaled dot-product attention within each sequence.
 
     Args:
-        q, k, v: (T, H, E).
+        q: (T, H, E).
+        k, v: (T, K, E), where K divides H: query head h reads key head h // (H / K), as in grouped-query attention
+            (arXiv 2305.13245).
         ragged: the layout of the T rows.
         causal: whether row t sees only rows up to t.
         window: how many earlier rows (and later ones when not causal) are seen besides the row itself;
@@ -22,6 +24,8 @@ def ragged_attention(
     Returns:
         (T, H, E).
     """
+    # Repeated rather than `enable_gqa`, with which masks and float32 miss torch's fused kernels.
+    k, v = (_repeated(part, q.shape[1]) for part in (k, v))
     q, k, v = (ragged.to_padded(part).transpose(1, 2) for part in (q, k, v))
     limited = 0 <= window < ragged.max_seqlen - 1
     # Behind the end of a shorter sequence lie rows that no causal query in front of them can see.
@@ -38,14 +42,21 @@ def step_attention(q: Tensor, k: Tensor, v: Tensor, filled: Tensor) -> Tensor:
 
     Args:
         q: (B, H, E).
-        k, v: (B, C, H, E).
+        k, v: (B, C, K, E), where K divides H, as in `ragged_attention`.
         filled: (B, C) bool, which of the C keys are there; at least one for each sequence.
 
     Returns:
         (B, H, E).
     """
     k, v = (part.to(q.dtype).transpose(1, 2) for part in (k, v))
-    return scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=filled[:, None, None])[:, :, 0]
+    # The queries that share keys stand as rows of one head, so that no key is copied.
+    grouped = q.unflatten(1, (k.shape[1], -1))
+    return scaled_dot_product_attention(grouped, k, v, attn_mask=filled[:, None, None]).flatten(1, 2)
+
+
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """(T, K, E) to (T, heads, E), each head as often as query heads read it."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
 
 
 def _visible(ragged: Ragged, causal: bool, window: int) -> Tensor:

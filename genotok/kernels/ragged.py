@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -52,6 +53,11 @@ class Ragged:
         return self.cu_seqlens.diff().long()
 
     @cached_property
+    def host_lengths(self) -> list[int]:
+        """The B lengths on the host; costs one host synchronisation where they differ."""
+        return [self.max_seqlen] * self.batch if self.is_uniform else self.lengths.tolist()
+
+    @cached_property
     def first_rows(self) -> Tensor:
         """(B,) int64, the row of each sequence's first element."""
         return self.cu_seqlens[:-1].long()
@@ -72,6 +78,21 @@ class Ragged:
         """(T,) int64, the 0-based position of each row in its own sequence."""
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return rows - self.first_rows[self.sequence_ids]
+
+    @cached_property
+    def mirrored_rows(self) -> Tensor:
+        """(T,) int64, for each row that which stands as far from its sequence's end as it from the beginning."""
+        rows = torch.arange(self.total, device=self.cu_seqlens.device)
+        return (self.first_rows + self.last_rows)[self.sequence_ids] - rows
+
+    def of_sequences(self, chosen: list[int]) -> tuple[Tensor, "Ragged"]:
+        """The rows (T',) int64 of some sequences in the packed tensor, and the layout of these sequences alone."""
+        lengths = [self.host_lengths[b] for b in chosen]
+        device = self.cu_seqlens.device
+        ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        part = Ragged(ends, sum(lengths), max(lengths))
+        first = self.first_rows[torch.tensor(chosen, device=device)]
+        return first[part.sequence_ids] + part.positions, part
 
     def to_padded(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """(T, ...) to (B, max_seqlen, ...), with `fill` behind the end of the shorter sequences."""

@@ -7,6 +7,7 @@ from genotok.models.cache import Cache, StackCache
 from genotok.models.config import ModelConfig
 from genotok.models.layout import BlockLayout
 from genotok.models.mixers.attention import Attention
+from genotok.models.mixers.both_ways import both_ways
 from genotok.models.mixers.hyena import Hyena
 from genotok.models.mixers.mamba2 import Mamba2
 from genotok.models.mlps import MLPS
@@ -26,9 +27,12 @@ class Block(nn.Module):
         self.mlp = mlp(width, config.d_intermediate[stage]) if layout.mlp else None
 
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
-        """(T, D) float32 to (T, D) float32; only attention can be other than causal."""
-        direction = {} if causal else {"causal": False}
-        return self._after_mixer(x + self.mixer(self.mixer_norm(x), ragged, **direction))
+        """(T, D) float32 to (T, D) float32; other than causal, rows see what lies behind them as well."""
+        normed = self.mixer_norm(x)
+        if isinstance(self.mixer, Attention):
+            return self._after_mixer(x + self.mixer(normed, ragged, causal))
+        mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
+        return self._after_mixer(x + mixed)
 
     def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, Cache]:
         """`forward`, and the mixer's cache behind each sequence's last row."""
@@ -107,4 +111,5 @@ def make_mixer(name: str, config: ModelConfig, stage: int) -> nn.Module:
         settings.window[stage],
         settings.rotary_base,
         settings.bias,
+        settings.kv_heads_of(stage),
     )

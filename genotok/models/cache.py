@@ -9,6 +9,7 @@ Every part with a memory offers, beside `forward(x, ragged) -> y`:
 A part of its own kind derives its cache from `Cache`. Caches hold no gradients; run steps under `torch.no_grad`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from genotok.kernels.ragged import Ragged
+
+STEP_AT_ONCE = 1 << 22  # numbers of the histories of long convolutions that a step multiplies at once
 
 
 @dataclass
@@ -162,6 +165,131 @@ class AttentionCache(Cache):
         return self.store.keys.nbytes + self.store.values.nbytes
 
 
+class ConvolutionStore:
+    """What long convolutions have read of B sequences of different length, and their taps, from which the next row
+    of each is a dot product.
+
+    Row p of a sequence lies in slot p; empty slots hold 0. The capacity grows by doubling.
+
+    Args:
+        inputs: for each of F convolutions, (T, D) packed rows to begin with.
+        taps: (F, L, D) for a longest sequence of L rows, the newest tap first.
+        ragged: the layout of the rows.
+    """
+
+    def __init__(self, inputs: list[Tensor], taps: Tensor, ragged: Ragged):
+        self.inputs = torch.stack([ragged.to_padded(rows.detach().float()) for rows in inputs])
+        self.taps = taps.detach()
+        self.lengths = ragged.lengths.clone()
+        self.longest = ragged.max_seqlen  # at least the longest length: known without asking the device
+
+    @property
+    def capacity(self) -> int:
+        """Rows for which there is room in each sequence."""
+        return self.inputs.shape[2]
+
+    def make_room(self, rows: Tensor | None, limit: int, write_taps: Callable[[int], Tensor]) -> None:
+        """See that one more row of the sequences `rows` (R,), None for all of them, can be read.
+
+        Args:
+            rows: the sequences.
+            limit: the largest capacity, unless more is needed.
+            write_taps: gives the (F, L, D) taps for L rows, or refuses.
+        """
+        if self.longest < self.capacity:
+            return
+        self.longest = int(self.lengths.max())
+        needed = 1 + (self.longest if rows is None else int(self.lengths[rows].max()))
+        old = self.capacity
+        if needed <= old:
+            return
+        self.taps = write_taps(max(needed, min(2 * old, limit)))
+        larger = self.inputs.new_zeros(*self.inputs.shape[:2], self.taps.shape[1], self.inputs.shape[3])
+        larger[:, :, :old] = self.inputs
+        self.inputs = larger
+
+    def convolve(self, convolution: int, x: Tensor, rows: Tensor | None) -> Tensor:
+        """What one convolution gives at the next row of the sequences `rows`; adds its input x (R, D).
+
+        Returns:
+            (R, D) float32.
+        """
+        inputs, taps = self.inputs[convolution], self.taps[convolution]
+        everyone = torch.arange(len(self.lengths), device=x.device) if rows is None else rows
+        places = self.lengths[everyone]
+        inputs[everyone, places] = x.float()
+        chosen = slice(None) if rows is None else rows
+        at_once, out = max(1, STEP_AT_ONCE // x.numel()), torch.zeros_like(x, dtype=torch.float32)
+        for first in range(0, min(self.longest + 1, self.capacity), at_once):
+            slots = slice(first, min(first + at_once, self.longest + 1, self.capacity))
+            back = places[:, None] - torch.arange(slots.start, slots.stop, device=x.device)
+            # Slots behind the row are empty, so that any tap will do.
+            out += (inputs[chosen, slots] * taps[back.clamp(min=0)]).sum(1)
+        return out
+
+    def advance(self, rows: Tensor | None) -> None:
+        """Count the added row of the sequences `rows`, once all convolutions have read it."""
+        self.lengths[slice(None) if rows is None else rows] += 1
+        self.longest += 1
+
+
+@dataclass
+class HyenaCache(Cache):
+    """Hyena's memory; a selection of sequences shares the store, so that a step copies no history.
+
+    Attributes:
+        conv: (B, K - 1, C), the short convolution's last inputs, oldest first.
+        store: of the long convolutions of all sequences.
+        rows: (B,) int64 the sequences of the store that this cache stands for; None for all.
+    """
+
+    conv: Tensor
+    store: ConvolutionStore
+    rows: Tensor | None = None
+
+    def make_room(self, limit: int, write_taps: Callable[[int], Tensor]) -> None:
+        """See that each sequence can be a row longer; see `ConvolutionStore.make_room`."""
+        self.store.make_room(self.rows, limit, write_taps)
+
+    def convolve(self, convolution: int, x: Tensor) -> Tensor:
+        """See `ConvolutionStore.convolve`."""
+        return self.store.convolve(convolution, x, self.rows)
+
+    def advance(self) -> None:
+        """See `ConvolutionStore.advance`."""
+        self.store.advance(self.rows)
+
+    def select(self, rows: Tensor) -> "HyenaCache":
+        """A view of the store for the sequences `rows`, and a copy of the few rows of the short convolution."""
+        return HyenaCache(self.conv[rows], self.store, rows if self.rows is None else self.rows[rows])
+
+    def put(self, rows: Tensor, part: "HyenaCache") -> None:
+        """Take over the short convolution's rows; the selection wrote to the same store."""
+        self.conv[rows] = part.conv.to(self.conv.dtype)
+
+    @property
+    def bytes(self) -> int:
+        """The memory taken by the store of all sequences, its taps included, and by `conv`, in bytes."""
+        return self.conv.nbytes + self.store.inputs.nbytes + self.store.taps.nbytes
+
+
+@dataclass
+class MergeCache(Cache):
+    """The memory of merging chunks.
+
+    Attributes:
+        memory: (B, D) float32, the fading sum of the keys so far.
+        moments: (B, 2) float64, the sums of the distances so far and of their squares.
+        position: (B,) int64, of the row that comes next.
+        since: (B,) int64, the rows of the last chunk so far.
+    """
+
+    memory: Tensor
+    moments: Tensor
+    position: Tensor
+    since: Tensor
+
+
 @dataclass
 class Mamba2Cache(Cache):
     """Mamba-2's memory.
@@ -197,10 +325,70 @@ class StaticCache(Cache):
 
 
 @dataclass
+class MeanStateCache(Cache):
+    """The chunk in hand: `total` (B, D) float32, the sum of its rows so far, and `rows` (B,) int64, their number."""
+
+    total: Tensor
+    rows: Tensor
+
+
+@dataclass
+class CrossStateCache(Cache):
+    """The chunk in hand, as its first row sees it.
+
+    Attributes:
+        first: (B, D), the chunk's first row.
+        query: (B, H, E), its query.
+        highest: (B, H) float32, the highest score so far.
+        total: (B, H) float32, the sum of exp(score - highest).
+        summed: (B, H, E) float32, that of exp(score - highest) * value.
+    """
+
+    first: Tensor
+    query: Tensor
+    highest: Tensor
+    total: Tensor
+    summed: Tensor
+
+
+@dataclass
 class EMACache(Cache):
     """The upsampler's memory: `value` (B, D) float32, the upsampled state of each sequence's last chunk."""
 
     value: Tensor
+
+
+@dataclass
+class NearChunksCache(Cache):
+    """`keys` and `values` (B, W, H, E) of the latest chunks, the last first; `chunks` (B,) int64, their number."""
+
+    keys: Tensor
+    values: Tensor
+    chunks: Tensor
+
+
+@dataclass
+class PositionCache(Cache):
+    """Where the chunk in hand stands, (B,) int64 each.
+
+    Attributes:
+        begun: the 0-based token that it begins at.
+        before: tokens of the chunk before it, 0 where there is none.
+    """
+
+    begun: Tensor
+    before: Tensor
+
+    def step(self, token: Tensor, begins: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Move on to the rows at `token` (B,), with which chunks begin in the sequences `begins`.
+
+        Returns:
+            (B,) both, for each row its place in its chunk and the length of the chunk before; then (M,) both, for
+            the chunks that begin their tokens and the same lengths.
+        """
+        self.before = self.before.index_copy(0, begins, (token - self.begun)[begins])
+        self.begun = self.begun.index_copy(0, begins, token[begins])
+        return (token - self.begun, self.before), (self.begun[begins], self.before[begins])
 
 
 @dataclass
@@ -210,13 +398,19 @@ class StageCache(Cache):
     Attributes:
         encoder: of the blocks before the chunker.
         chunker: of the chunker.
+        states: of what makes the chunks' states; None where they are rows.
         inner: of the stage inside, which has read one row a chunk.
         upsampler: of the upsampler.
         decoder: of the blocks behind it.
+        places: of the chunk in hand, in models that read positions.
+        tokens: (B,) int64, how many tokens the outermost stage has read, in models that read positions.
     """
 
     encoder: Cache
     chunker: Cache | None = None
+    states: Cache | None = None
     inner: "StageCache | None" = None
     upsampler: Cache | None = None
     decoder: Cache | None = None
+    places: PositionCache | None = None
+    tokens: Tensor | None = None

@@ -21,8 +21,9 @@ from genotok.models.chunkers.spans import chunk_lengths
 from genotok.models.config import ModelConfig
 from genotok.models.language_model import GenomicLM
 from genotok.models.layout import BlockLayout
+from genotok.models.positions import GLOBAL_FEATURES, PLACE_FEATURES
 
-FLOAT, POSITION = 4, 8  # bytes
+FLOAT, DOUBLE, POSITION = 4, 8, 8  # bytes
 TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
 
 
@@ -61,8 +62,9 @@ class Part:
     """One part of a model.
 
     Attributes:
-        name: `embedding`, `stage S encoder`, `stage S chunker` (router, skip connection and upsampler),
-            `stage S blocks` (the innermost stage), `stage S decoder`, `head`.
+        name: `embedding`, `stage S encoder`, `stage S chunker` (chunker, skip, chunk states, upsampler),
+            `stage S blocks` (the innermost stage), `stage S decoder`, `head`, and `heads` of the task
+            `prediction` where there are any.
         parameters: their number; tied weights count once, with the embedding.
         flops: of a forward pass over one sequence.
         cache: bytes of the generation cache of one sequence in float32.
@@ -137,6 +139,8 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
     width = config.d_model[0]
     dense = width if config.head == "roberta" else 0
     costs["head"] = (Flops(linear=2.0 * length * width * (config.vocab_size + dense)), 0.0)
+    if config.heads:
+        costs["heads"] = (_prediction_heads(config, length), 0.0)
     parts = [Part(name, parameters[name], *cost) for name, cost in costs.items()]
     return ModelCost(length, list(compression), parts)
 
@@ -148,27 +152,70 @@ def _stage_costs(
     layout, before, behind = config.stage_layout, {}, {}
     for s in range(layout.depth):
         rows = max(1.0, length / prod(compression[:s]))
+        flops, cache = _blocks(layout.encoder, config, s, rows)
+        if config.positions[s]:
+            flops += Flops(linear=2.0 * rows * GLOBAL_FEATURES * config.d_model[s])
+        if s == 0 and any(config.positions):
+            cache += POSITION
+        before[f"stage {s} {'encoder' if layout.inner else 'blocks'}"] = flops, cache
         if layout.inner is None:
-            before[f"stage {s} blocks"] = _blocks(layout.encoder, config, s, rows)
             break
-        before[f"stage {s} encoder"] = _blocks(layout.encoder, config, s, rows)
         before[f"stage {s} chunker"] = _chunker(config, s, rows, rows / compression[s])
         behind = {f"stage {s} decoder": _blocks(layout.decoder, config, s, rows), **behind}
         layout = layout.inner
     return before | behind
 
 
+def _prediction_heads(config: ModelConfig, length: int) -> Flops:
+    """Operations of all heads of the task `prediction`."""
+    linear = other = 0.0
+    for head in config.heads.values():
+        width, rows = config.d_model[0], length if head.per == "nucleotide" else 1
+        inner = head.hidden or width
+        linear += 2.0 * rows * (width * head.hidden + inner * head.outputs)
+        if head.per == "sequence":
+            other += 2.0 * length * width * (1 + (head.pool == "attention"))
+    return Flops(linear=linear, other=other)
+
+
 def _chunker(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, float]:
-    """Operations and cache bytes of a stage's chunker, its skip connection and its upsampler."""
+    """Operations and cache bytes of a stage's chunker, skip connection, chunk states, upsampler and positions."""
     width, kind = config.d_model[stage], config.chunkers[stage]["kind"]
     products = 1 + {"routing": 2, "merge": 1}.get(kind, 0)
     flops = Flops(
         linear=2.0 * products * rows * width**2,
-        scan=3 * chunks * width * (config.upsamplers[stage] == "ema") + 3 * rows * width * (kind == "merge"),
-        other=6 * rows * width * (kind in ("routing", "merge")),
+        scan=3.0 * rows * width * (kind == "merge"),
+        other=6.0 * rows * width * (kind in ("routing", "merge")),
     )
-    kept = {"routing": FLOAT * width, "static": POSITION}.get(kind, 0)
-    return flops, float(kept + FLOAT * width)
+    merging = FLOAT * width + 2 * DOUBLE + 2 * POSITION
+    kept = {"routing": FLOAT * width, "static": POSITION, "merge": merging}.get(kind, 0)
+    if config.positions[stage]:
+        flops += Flops(linear=2.0 * rows * width * PLACE_FEATURES)
+    states, of_states = _chunk_states(config, stage, rows, chunks)
+    upsampler, of_upsampler = _upsampler(config, stage, rows, chunks)
+    of_places = 2 * POSITION if any(config.positions) else 0
+    return flops + states + upsampler, float(kept + of_states + of_upsampler + of_places)
+
+
+def _chunk_states(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, int]:
+    width, kind = config.d_model[stage], config.chunk_states[stage]
+    if kind == "cross_attention":
+        linear = 4.0 * (rows + chunks) * width**2
+        return Flops(linear=linear, attention=4.0 * rows * width), FLOAT * (
+            3 * width + 2 * config.attention.heads[stage]
+        )
+    if kind == "mean":
+        return Flops(other=rows * width), FLOAT * width + POSITION
+    return Flops(), 0
+
+
+def _upsampler(config: ModelConfig, stage: int, rows: float, chunks: float) -> tuple[Flops, int]:
+    width, settings = config.d_model[stage], config.upsamplers[stage]
+    if isinstance(settings, dict):
+        near = settings["window"]
+        linear, attention = 4.0 * (rows + chunks) * width**2, 4.0 * rows * near * width
+        return Flops(linear=linear, attention=attention), FLOAT * 2 * near * width + POSITION
+    return Flops(scan=3.0 * chunks * width * (settings == "ema")), FLOAT * width
 
 
 def _blocks(
@@ -189,13 +236,15 @@ def _blocks(
 def attention_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
     """Operations and cache bytes of one attention mixer over a sequence of `rows`."""
     width, window = config.d_model[stage], config.attention.window[stage]
+    heads = config.attention.heads[stage]
+    key_width = width // heads * config.attention.kv_heads_of(stage)
     seen = rows if window < 0 else min(rows, window + 1)
     flops = Flops(
-        linear=8.0 * rows * width**2,
+        linear=4.0 * rows * width * (width + key_width),
         attention=4.0 * rows * seen * width,
-        other=3.0 * config.attention.heads[stage] * rows * seen,
+        other=3.0 * heads * rows * seen,
     )
-    return flops, 2.0 * FLOAT * seen * width
+    return flops, 2.0 * FLOAT * seen * key_width
 
 
 def mamba2_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
@@ -212,9 +261,10 @@ def mamba2_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, fl
 
 
 def hyena_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, float]:
-    """Operations of one Hyena mixer over a sequence of `rows`; it has no generation cache.
+    """Operations and cache bytes of one Hyena mixer over a sequence of `rows`.
 
     A transform of n real numbers counts as 2.5 n log2 n. The filters are written once a pass, and counted in full.
+    The cache holds them beside what they have read; the sequences of a batch share them.
     """
     width, sizes = config.d_model[stage], config.hyena
     filters, channels = sizes.order - 1, (sizes.order + 1) * width
@@ -226,7 +276,7 @@ def hyena_cost(config: ModelConfig, stage: int, rows: float) -> tuple[Flops, flo
         scan=transforms + 2.0 * rows * channels * sizes.d_conv,
         other=3.0 * rows * filters * width + rows * width,
     )
-    return flops, 0.0
+    return flops, FLOAT * (2.0 * rows * filters * width + (sizes.d_conv - 1) * channels)
 
 
 MixerCost = Callable[[ModelConfig, int, float], tuple[Flops, float]]
@@ -252,7 +302,8 @@ def part_of_parameter(key: str, stages: int) -> str:
     stage, module = found[1].count("inner."), found[2]
     if stage == stages - 1:
         return f"stage {stage} blocks"
-    parts = {"skip": "chunker", "widening": "encoder"}
+    of_chunker = dict.fromkeys(("skip", "states", "upsampler", "chunk_positions"), "chunker")
+    parts = {"widening": "encoder", "positions": "encoder", **of_chunker}
     return f"stage {stage} {parts.get(module, module)}"
 
 

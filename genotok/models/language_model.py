@@ -1,6 +1,6 @@
 """The model as users meet it: padded ids in, logits, loss and boundaries out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from genotok.models.chunkers.settings import WITH_INPUTS
 from genotok.models.config import ModelConfig
 from genotok.models.generation import generate
 from genotok.models.heads import HEADS
-from genotok.models.saved import model_hash, read_model, save_model
+from genotok.models.prediction_heads import PredictionHead, checked_labels, prediction_loss
+from genotok.models.saved import LoadReport, model_hash, read_model, save_model
 from genotok.models.stage import Stage
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
 
@@ -38,21 +39,27 @@ class ModelOutput:
     """What a forward pass gives.
 
     Attributes:
-        logits: (B, L, V); zero behind the end of a sequence.
-        loss: scalar, mean cross-entropy in nats over the predicted tokens, when labels were given.
+        logits: (B, L, V); zero behind the end of a sequence. None where the only task is `prediction`.
+        loss: scalar, the weighted sum of `losses`, when labels were given; for `lm` or `mlm` alone the mean
+            cross-entropy in nats over the predicted tokens.
         boundaries: one entry a chunking stage, outermost first.
         hidden_states: on request, a list of (B, L, D): the embeddings, in a model of one stage the states between
             its blocks, and the states after the final norm.
         packed_boundaries: the same boundaries as the model holds them.
         cache: on request, what `GenomicLM.step` needs to go on behind each sequence.
+        predictions: in the task `prediction`, what each head gives by its name, float32: (B, N), or (B, L, N) per
+            nucleotide; logits of classes, logits of yes, or numbers.
+        losses: scalars before weighting, by name: `lm`, `mlm`, and the heads that labels were given for.
     """
 
-    logits: Tensor
+    logits: Tensor | None
     loss: Tensor | None = None
     boundaries: list[StageBoundaries] = field(default_factory=list)
     hidden_states: list[Tensor] | None = None
     packed_boundaries: list[Boundaries] = field(default_factory=list, repr=False)
     cache: StageCache | None = field(default=None, repr=False)
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
 
 
 class GenomicLM(nn.Module):
@@ -62,17 +69,26 @@ class GenomicLM(nn.Module):
 
     Args:
         config: the architecture.
+
+    Attributes:
+        load_report: how the weights that it was read from fitted; None in a new model.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.load_report: LoadReport | None = None
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.embedding = nn.Embedding(config.vocab_size, config.d_model[0])
         self.backbone = Stage(config.stage_layout, config)
         self.head = HEADS[config.head](config.d_model[0], config.vocab_size, config.norm_eps)
         if config.tie_embeddings:
             self.head.weight = self.embedding.weight
+        if config.heads:
+            width = config.d_model[0]
+            self.heads = nn.ModuleDict(
+                {name: PredictionHead(head, width) for name, head in config.heads.items()}
+            )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -86,14 +102,27 @@ class GenomicLM(nn.Module):
                 nn.init.zeros_(parameter)
             elif name == "dense.weight":
                 nn.init.normal_(parameter, std=0.02)
+        for name in self.config.heads:
+            self.heads[name].initialise()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> "GenomicLM":
-        """Read a model from a folder with `config.json` and `model.safetensors`; see `genotok.models.saved`."""
-        return read_model(cls, folder).to(device)
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: torch.device | str = "cpu",
+        *,
+        revision: str | None = None,
+        strict: bool = True,
+    ) -> "GenomicLM":
+        """Read a model from a folder, or from the Hugging Face Hub by `owner/name` or `owner/name@revision`.
+
+        With `strict=False` weights that do not fit are left out, and `load_report` says which; see
+        `genotok.models.saved.read_model`.
+        """
+        return read_model(cls, source, revision, strict).to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a folder; the same model gives the same bytes."""
+        """Write `config.json`, `model.safetensors` and a card into a folder; the same model gives the same bytes."""
         save_model(self, folder)
 
     def content_hash(self) -> str:
@@ -108,58 +137,115 @@ class GenomicLM(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        task: str | None = None,
-        labels: Tensor | None = None,
+        task: str | Sequence[str] | None = None,
+        labels: Tensor | Mapping[str, Tensor] | None = None,
         lengths: Tensor | None = None,
         output_hidden_states: bool = False,
         boundary_inputs: Tensor | None = None,
         use_cache: bool = False,
+        label_smoothing: float = 0.0,
     ) -> ModelOutput:
         """Run the model on a padded batch.
 
         Args:
             input_ids: (B, L) token ids.
-            task: `lm`, prediction of the next token, or `mlm`, prediction of masked tokens from both sides; None
-                for the first of the configuration's tasks.
-            labels: (B, L) token ids. In `lm`, as a rule `input_ids` itself: the logits at t are held against
-                the label at t + 1. In `mlm` the token that a mask hides, at its own place. Labels of -100, and
-                those behind the end of a sequence, do not count.
+            task: `lm`, prediction of the next token; `mlm`, prediction of masked tokens from both sides;
+                `prediction`, what the heads say; or a list of those that read in one direction and so share one
+                pass. None for the first of the configuration's tasks.
+            labels: of `lm` and `mlm` (B, L) token ids. In `lm`, as a rule `input_ids` itself: the logits at t are
+                held against the label at t + 1. In `mlm` the token that a mask hides, at its own place. Labels
+                of -100, and those behind the end of a sequence, do not count. With heads, labels by name:
+                those of `lm` or `mlm`, and of each head as `prediction_loss` takes them; a name may be left out.
             lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
             output_hidden_states: whether to return the states as well.
             boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
                 chunk begins) or `entropy` (nats, at t of the prediction of token t + 1).
             use_cache: whether to return the cache as well.
+            label_smoothing: share of the labels of `lm` and `mlm` that the loss spreads over the vocabulary;
+                that of a head stands in its configuration and acts in training mode alone.
 
         Raises:
-            InputError: the shapes or the task do not fit.
+            InputError: the shapes, the labels or the task do not fit.
         """
-        task = task or self.config.tasks[0]
-        if task not in self.config.tasks:
-            known = ", ".join(repr(task) for task in self.config.tasks)
-            raise InputError(f"task {task!r} is unknown; this model knows {known}")
+        tasks = self._tasks(task)
         ragged = self._layout(input_ids, lengths)
-        embedded = self.embedding(ragged.to_packed(input_ids))
+        packed_ids = ragged.to_packed(input_ids)
+        embedded = self.embedding(packed_ids)
         packed_inputs = self._packed_boundary_inputs(boundary_inputs, input_ids, ragged)
         between = [] if output_hidden_states else None
         cache = None
         if use_cache:
-            self._check_steps(task)
-            states, boundaries, cache = self.backbone.prefill(embedded, ragged, between)
+            self._check_steps("lm" if "lm" in tasks else tasks[0])
+            states, boundaries, cache = self.backbone.prefill(embedded, ragged, packed_inputs, between)
         else:
-            states, boundaries = self.backbone(embedded, ragged, packed_inputs, task == "lm", between)
-        logits = ragged_to_length(self.head(states), ragged, input_ids.shape[1])
-        output = ModelOutput(logits, packed_boundaries=boundaries, cache=cache)
+            causal = self.config.is_causal(tasks[0])
+            states, boundaries = self.backbone(embedded, ragged, packed_inputs, causal, between)
+        length = input_ids.shape[1]
+        output = ModelOutput(None, packed_boundaries=boundaries, cache=cache)
+        if tasks != ["prediction"]:
+            output.logits = ragged_to_length(self.head(states), ragged, length)
+        if "prediction" in tasks:
+            output.predictions = self._predictions(states, ragged, packed_ids, length)
         for s, stage in enumerate(boundaries):
-            length = stage.ragged.max_seqlen if s else input_ids.shape[1]
-            padded = (ragged_to_length(part, stage.ragged, length) for part in (stage.prob, stage.mask))
+            rows = stage.ragged.max_seqlen if s else length
+            padded = (ragged_to_length(part, stage.ragged, rows) for part in (stage.prob, stage.mask))
             output.boundaries.append(StageBoundaries(*padded))
         if labels is not None:
-            loss = next_token_loss if task == "lm" else token_loss
-            output.loss = loss(logits, labels, lengths)
+            self._add_losses(output, tasks, labels, lengths, label_smoothing)
         if output_hidden_states:
             hidden = (embedded, *between, states)
-            output.hidden_states = [ragged_to_length(x, ragged, input_ids.shape[1]) for x in hidden]
+            output.hidden_states = [ragged_to_length(x, ragged, length) for x in hidden]
         return output
+
+    def _tasks(self, task: str | Sequence[str] | None) -> list[str]:
+        """The tasks of one pass, checked."""
+        tasks = [task or self.config.tasks[0]] if task is None or isinstance(task, str) else list(task)
+        for name in tasks:
+            if name not in self.config.tasks:
+                known = ", ".join(repr(task) for task in self.config.tasks)
+                raise InputError(f"task {name!r} is unknown; this model knows {known}")
+        if len({self.config.is_causal(name) for name in tasks}) != 1:
+            raise InputError(f"tasks {tasks!r} do not read in one direction; run the model once for each")
+        return tasks
+
+    def _predictions(self, states: Tensor, ragged: Ragged, ids: Tensor, length: int) -> dict[str, Tensor]:
+        """What the heads give, by name; packed states in, padded predictions out."""
+        table = torch.from_numpy(self.tokenizer.is_nucleotide).to(ids.device)
+        certain = table[ids.clamp(max=len(table) - 1)] & (ids < len(table))
+        predictions = {name: head(states, ragged, certain) for name, head in self.heads.items()}
+        for name, head in self.config.heads.items():
+            if head.per == "nucleotide":
+                predictions[name] = ragged_to_length(predictions[name], ragged, length)
+        return predictions
+
+    def _add_losses(
+        self,
+        output: ModelOutput,
+        tasks: list[str],
+        labels: Tensor | Mapping[str, Tensor],
+        lengths: Tensor | None,
+        label_smoothing: float,
+    ) -> None:
+        heads = self.config.heads if "prediction" in tasks else {}
+        known = [*(task for task in tasks if task != "prediction"), *heads]
+        if not isinstance(labels, Mapping):
+            if heads:
+                raise InputError(f"labels: should be given by name, of {', '.join(known)}")
+            labels = {known[0]: labels}
+        for name, wanted in labels.items():
+            if name not in known:
+                raise InputError(f"labels.{name}: unknown name; known are {', '.join(known)}")
+            if name in heads:
+                predictions = output.predictions[name]
+                wanted = checked_labels(name, heads[name], predictions, wanted)
+                loss = prediction_loss(heads[name], predictions, wanted, lengths, self.training)
+            else:
+                function = next_token_loss if name == "lm" else token_loss
+                loss = function(output.logits, wanted, lengths, label_smoothing)
+            output.losses[name] = loss
+        weights = {name: head.weight for name, head in heads.items()} | self.config.task_weights
+        weighted = [weights.get(name, 1.0) * loss for name, loss in output.losses.items()]
+        output.loss = sum(weighted[1:], weighted[0]) if weighted else None
 
     def _packed_boundary_inputs(self, inputs: Tensor | None, ids: Tensor, ragged: Ragged) -> Tensor | None:
         kind = self.config.chunkers[0]["kind"] if self.config.chunkers else "none"
@@ -240,17 +326,27 @@ def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
     return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
 
 
-def token_loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+def token_loss(
+    logits: Tensor, labels: Tensor, lengths: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Mean cross-entropy in nats of (B, L) labels under (B, L, V) logits; 0 when nothing is to be predicted."""
     labels = labels.long()
     if lengths is not None:
         places = torch.arange(labels.shape[1], device=labels.device)
         labels = labels.masked_fill(places >= lengths.to(labels.device)[:, None], IGNORED_LABEL)
-    flat = logits.float().flatten(0, 1)
-    total = cross_entropy(flat, labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum")
+    total = cross_entropy(
+        logits.float().flatten(0, 1),
+        labels.flatten(),
+        ignore_index=IGNORED_LABEL,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
     return total / (labels != IGNORED_LABEL).sum().clamp(min=1)
 
 
-def next_token_loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+def next_token_loss(
+    logits: Tensor, labels: Tensor, lengths: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Mean cross-entropy in nats of `labels[:, 1:]` under `logits[:, :-1]`; 0 when nothing is to be predicted."""
-    return token_loss(logits[:, :-1], labels[:, 1:], None if lengths is None else lengths - 1)
+    shorter = None if lengths is None else lengths - 1
+    return token_loss(logits[:, :-1], labels[:, 1:], shorter, label_smoothing)

@@ -47,12 +47,15 @@ def next_token_log_likelihood(
 
 
 @torch.no_grad()
-def token_log_likelihood(model: GenomicLM, batch: Batch) -> tuple[Tensor, ModelOutput | None]:
+def token_log_likelihood(
+    model: GenomicLM, batch: Batch, task: str | None = None
+) -> tuple[Tensor, ModelOutput | None]:
     """The log-likelihood of each token's new letters, in nats; their sum is that of a window.
 
     Args:
-        model: of either task; where it knows both, the first of its tasks counts.
+        model: of either task.
         batch: windows in the model's tokens, on its device.
+        task: `lm` or `mlm`; None for the first of these among the model's tasks.
 
     Returns:
         (B, L) float32, 0 at tokens that are not counted; and the output of a causal model.
@@ -60,9 +63,10 @@ def token_log_likelihood(model: GenomicLM, batch: Batch) -> tuple[Tensor, ModelO
     Raises:
         InputError: the model has no likelihood.
     """
-    if model.config.tasks[0] == "lm" and not model.tokenizer.overlap:
+    task = task or likelihood_task(model)
+    if task == "lm" and not model.tokenizer.overlap:
         return next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
-    letters, output = _letters_of_tokens(model, batch)
+    letters, output = _letters_of_tokens(model, batch, task)
     return letters.sum(-1), output
 
 
@@ -77,7 +81,7 @@ def nucleotide_log_likelihood(
     the same with all tokens but the nucleotide's own given.
 
     Args:
-        model: of either task; where it knows both, the first of its tasks counts.
+        model: of either task; where it knows both, the first of them counts.
         windows: letters, or a batch in the model's tokens on its device.
 
     Returns:
@@ -90,13 +94,27 @@ def nucleotide_log_likelihood(
     if not isinstance(windows, Batch):
         ids = [model.tokenizer.encode_letters(window) for window in windows]
         windows = collate(ids, model.tokenizer).to(model.device)
-    letters, output = _letters_of_tokens(model, windows)
+    letters, output = _letters_of_tokens(model, windows, likelihood_task(model))
     return _in_rows(letters, windows.letters), output
 
 
-def _letters_of_tokens(model: GenomicLM, batch: Batch) -> tuple[Tensor, ModelOutput | None]:
+def likelihood_task(model: GenomicLM) -> str:
+    """The first of the model's tasks that gives a likelihood, `lm` or `mlm`.
+
+    Raises:
+        InputError: it has neither.
+    """
+    for task in model.config.tasks:
+        if task in ("lm", "mlm"):
+            return task
+    raise InputError(
+        f"a model of the tasks {model.config.tasks!r} has no likelihood, which 'lm' or 'mlm' gives"
+    )
+
+
+def _letters_of_tokens(model: GenomicLM, batch: Batch, task: str) -> tuple[Tensor, ModelOutput | None]:
     """(B, L, longest token) float32: the log-likelihood of each token's first new letter, the second, ..."""
-    causal = model.config.tasks[0] == "lm"
+    causal = task == "lm"
     if isinstance(model.tokenizer, LetterTokenizer) and causal:
         likelihood, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
         return likelihood[..., None], output

@@ -7,12 +7,15 @@ from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
 from genotok.models.blocks import BlockStack
-from genotok.models.cache import StageCache
-from genotok.models.chunkers.routing import Boundaries
+from genotok.models.cache import PositionCache, StageCache
+from genotok.models.chunkers.routing import Boundaries, RoutingChunker
 from genotok.models.chunkers.settings import make_chunker
-from genotok.models.chunkers.upsampling import PREFILLS, STEPS, UPSAMPLERS
+from genotok.models.chunkers.states import make_chunk_states
+from genotok.models.chunkers.upsampling import make_upsampler
 from genotok.models.config import ModelConfig
 from genotok.models.layout import StageLayout
+from genotok.models.norms import NORMS
+from genotok.models.positions import ChunkPositions, GlobalPositions, Places
 
 
 class Stage(nn.Module):
@@ -30,19 +33,24 @@ class Stage(nn.Module):
         outer = config.d_model[index - 1] if index else width
         # Rows that come from a narrower stage are widened by learned features, the same for every row.
         self.widening = nn.Parameter(torch.zeros(width - outer)) if width > outer else None
+        self.has_places = any(config.positions)
+        periods = config.positions[index]
+        self.positions = GlobalPositions(width, periods["periods"]) if periods else None
         self.encoder = BlockStack(layout.encoder, config, index)
         self.inner = None
         if layout.inner is not None:
-            self.chunker = make_chunker(config.chunkers[index], width)
-            kind = config.upsamplers[index]
-            self.upsample, self.upsample_prefill, self.upsample_step = (
-                UPSAMPLERS[kind],
-                PREFILLS[kind],
-                STEPS[kind],
-            )
-            self.skip = nn.Linear(width, width)
-            self.inner = Stage(layout.inner, config, index + 1)
-            self.decoder = BlockStack(layout.decoder, config, index)
+            self._build_chunking(layout, config, index)
+
+    def _build_chunking(self, layout: StageLayout, config: ModelConfig, index: int) -> None:
+        width, heads = config.d_model[index], config.attention.heads[index]
+        norms = [NORMS[config.norm](width, config.norm_eps) for _ in range(3)]
+        self.chunker = make_chunker(config.chunkers[index], width)
+        self.states = make_chunk_states(config.chunk_states[index], width, heads, norms[0])
+        self.upsampler = make_upsampler(config.upsamplers[index], width, heads, (norms[1], norms[2]))
+        self.skip = nn.Linear(width, width)
+        self.chunk_positions = ChunkPositions(width) if config.positions[index] else None
+        self.inner = Stage(layout.inner, config, index + 1)
+        self.decoder = BlockStack(layout.decoder, config, index)
 
     def forward(
         self,
@@ -51,6 +59,7 @@ class Stage(nn.Module):
         boundary_inputs: Tensor | None = None,
         causal: bool = True,
         between: list[Tensor] | None = None,
+        places: Places | None = None,
     ) -> tuple[Tensor, list[Boundaries]]:
         """Run the stage and those inside it.
 
@@ -58,61 +67,101 @@ class Stage(nn.Module):
             x: (T, D_outer) rows of the stage around this one.
             ragged: their layout.
             boundary_inputs: (T,), what a `given` or `entropy` chunker of this stage reads.
-            causal: whether no row sees a later one; False only for one stage of attention blocks.
+            causal: whether no row sees a later one; otherwise blocks, router and upsampler look both ways.
             between: where a stage without chunks adds the states (T, D) between its blocks.
+            places: of the rows; None in the outermost stage.
 
         Returns:
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
         """
         outer = x.shape[-1]
-        x = self._widened(x)
+        places = self._places(places, ragged)
+        x = self._placed(self._widened(x), places)
         if self.inner is None:
             return self.encoder(x, ragged, causal, between)[:, :outer], []
-        x = self.encoder(x, ragged)
-        inputs = () if boundary_inputs is None else (boundary_inputs,)
-        boundaries = self.chunker(x, ragged, *inputs)
+        x = self.encoder(x, ragged, causal)
+        boundaries = self._boundaries(x, ragged, boundary_inputs, causal)
         chunk_layout = boundaries.chunk_layout()
-        chunks, inner_boundaries = self.inner(x[boundaries.mask], chunk_layout)
-        x = self.decoder(self.upsample(chunks, boundaries, chunk_layout) + self._skipped(x), ragged)
-        return x[:, :outer], [boundaries, *inner_boundaries]
+        chunk_places = places.of_chunks(boundaries, chunk_layout, causal) if places else None
+        states = self.states(x, boundaries, chunk_layout, causal)
+        chunks, inner_boundaries = self.inner(states, chunk_layout, causal=causal, places=chunk_places)
+        upsampled = self.upsampler(chunks, boundaries, chunk_layout, x, causal)
+        x = self._placed_in_chunks(upsampled + self._skipped(x), places, chunk_places, boundaries)
+        return self.decoder(x, ragged, causal)[:, :outer], [boundaries, *inner_boundaries]
 
     def prefill(
-        self, x: Tensor, ragged: Ragged, between: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        ragged: Ragged,
+        boundary_inputs: Tensor | None = None,
+        between: list[Tensor] | None = None,
+        places: Places | None = None,
     ) -> tuple[Tensor, list[Boundaries], StageCache]:
         """`forward`, and the caches behind each sequence's last row."""
-        outer = x.shape[-1]
+        outer, outermost = x.shape[-1], places is None
+        places = self._places(places, ragged)
+        tokens = ragged.lengths.clone() if outermost and self.has_places else None
         between = between if self.inner is None else None
-        x, encoder = self.encoder.prefill(self._widened(x), ragged, between)
+        x, encoder = self.encoder.prefill(self._placed(self._widened(x), places), ragged, between)
         if self.inner is None:
-            return x[:, :outer], [], StageCache(encoder)
-        boundaries, chunker = self.chunker.prefill(x, ragged)
+            return x[:, :outer], [], StageCache(encoder, tokens=tokens)
+        inputs = () if boundary_inputs is None else (boundary_inputs,)
+        boundaries, chunker = self.chunker.prefill(x, ragged, *inputs)
         chunk_layout = boundaries.chunk_layout()
-        chunks, inner_boundaries, inner = self.inner.prefill(x[boundaries.mask], chunk_layout)
-        upsampled, upsampler = self.upsample_prefill(chunks, boundaries, chunk_layout)
-        x, decoder = self.decoder.prefill(upsampled + self._skipped(x), ragged)
-        cache = StageCache(encoder, chunker, inner, upsampler, decoder)
+        chunk_places = places.of_chunks(boundaries, chunk_layout, True) if places else None
+        selected, states = self.states.prefill(x, boundaries, chunk_layout)
+        chunks, inner_boundaries, inner = self.inner.prefill(selected, chunk_layout, places=chunk_places)
+        upsampled, upsampler = self.upsampler.prefill(chunks, boundaries, chunk_layout, x)
+        x = self._placed_in_chunks(upsampled + self._skipped(x), places, chunk_places, boundaries)
+        x, decoder = self.decoder.prefill(x, ragged)
+        cache = StageCache(encoder, chunker, states, inner, upsampler, decoder, tokens=tokens)
+        if places is not None:
+            last = chunk_layout.last_rows
+            cache.places = PositionCache(chunk_places.token[last], chunk_places.length[last])
         return x[:, :outer], [boundaries, *inner_boundaries], cache
 
-    def step(self, x: Tensor, cache: StageCache) -> Tensor:
+    def step(
+        self,
+        x: Tensor,
+        cache: StageCache,
+        boundary_inputs: Tensor | None = None,
+        place: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """One further row (B, D_outer) of each sequence; the stage inside takes those that begin a chunk.
 
         Costs one host synchronisation for each stage that chunks.
+
+        Args:
+            x: (B, D_outer).
+            cache: of the B sequences.
+            boundary_inputs: (B,), what an `entropy` chunker of this stage reads.
+            place: (B,) int64 both, the row's token and the length of the chunk that it knows of, as in `Places`;
+                None in the outermost stage.
         """
         outer = x.shape[-1]
-        x = self.encoder.step(self._widened(x), cache.encoder)
+        x = self._widened(x)
+        if cache.tokens is not None:
+            place, cache.tokens = (cache.tokens, torch.zeros_like(cache.tokens)), cache.tokens + 1
+        x = self.encoder.step(x if self.positions is None else self.positions(x, *place), cache.encoder)
         if self.inner is None:
             return x[:, :outer]
-        boundaries = self.chunker.step(x, cache.chunker)
+        inputs = () if boundary_inputs is None else (boundary_inputs,)
+        boundaries = self.chunker.step(x, cache.chunker, *inputs)
         begins = boundaries.mask.nonzero()[:, 0]
-        chunks = x[begins]
+        in_chunk = chunk_place = None
+        if cache.places is not None:
+            in_chunk, chunk_place = cache.places.step(place[0], begins)
+        chunks = self.states.step(x, begins, cache.states)
         if len(begins) == len(x):
-            chunks = self.inner.step(chunks, cache.inner)
+            chunks = self.inner.step(chunks, cache.inner, place=chunk_place)
         elif len(begins):
             part = cache.inner.select(begins)
-            chunks = self.inner.step(chunks, part)
+            chunks = self.inner.step(chunks, part, place=chunk_place)
             cache.inner.put(begins, part)
-        upsampled = self.upsample_step(chunks, boundaries, begins, cache.upsampler)
-        return self.decoder.step(upsampled + self._skipped(x), cache.decoder)[:, :outer]
+        upsampled = self.upsampler.step(chunks, boundaries, begins, x, cache.upsampler)
+        x = upsampled + self._skipped(x)
+        x = x if self.chunk_positions is None else self.chunk_positions(x, *in_chunk)
+        return self.decoder.step(x, cache.decoder)[:, :outer]
 
     def parts_with_memory(self) -> Iterator[nn.Module]:
         """The mixers and chunkers of this stage and of those inside."""
@@ -121,6 +170,24 @@ class Stage(nn.Module):
         if self.inner is not None:
             yield self.chunker
             yield from self.inner.parts_with_memory()
+
+    def _boundaries(self, x: Tensor, ragged: Ragged, inputs: Tensor | None, causal: bool) -> Boundaries:
+        if isinstance(self.chunker, RoutingChunker):
+            return self.chunker(x, ragged, causal)
+        return self.chunker(x, ragged) if inputs is None else self.chunker(x, ragged, inputs)
+
+    def _places(self, places: Places | None, ragged: Ragged) -> Places | None:
+        return Places.of_tokens(ragged) if places is None and self.has_places else places
+
+    def _placed(self, x: Tensor, places: Places | None) -> Tensor:
+        return x if self.positions is None else self.positions(x, places.token, places.length)
+
+    def _placed_in_chunks(
+        self, x: Tensor, places: Places | None, chunk_places: Places | None, boundaries: Boundaries
+    ) -> Tensor:
+        if self.chunk_positions is None:
+            return x
+        return self.chunk_positions(x, *places.in_chunks(chunk_places, boundaries))
 
     def _widened(self, x: Tensor) -> Tensor:
         if self.widening is None:
@@ -143,14 +210,16 @@ class Stage(nn.Module):
             self.inner.initialise(residual_writes)
             nn.init.zeros_(self.skip.weight)
             nn.init.zeros_(self.skip.bias)
-            _draw_linear(self.decoder, residual_writes)
+            for part in (self.decoder, self.states, self.upsampler, self.chunk_positions):
+                _draw_linear(part, residual_writes)
         _draw_linear(self.encoder, residual_writes)
+        _draw_linear(self.positions, residual_writes)
 
 
-def _draw_linear(stack: BlockStack, residual_writes: int) -> None:
-    for name, module in stack.named_modules():
+def _draw_linear(part: nn.Module | None, residual_writes: int) -> None:
+    for name, module in part.named_modules() if part is not None else ():
         if isinstance(module, nn.Linear):
-            scale = residual_writes**-0.5 if name.endswith(".out") else 1.0
+            scale = residual_writes**-0.5 if name.split(".")[-1] == "out" else 1.0
             nn.init.normal_(module.weight, std=0.02 * scale)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

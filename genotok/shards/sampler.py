@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genotok.shards.order import ShuffledOrder
 from genotok.shards.reader import ShardDataset, Window
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer
+
+if TYPE_CHECKING:
+    from genotok.shards.masking import Masking
 
 
 @dataclass
@@ -89,10 +94,7 @@ def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
 
 
 class TrainingBatches:
-    """Batches of shuffled windows without end: each window once an epoch, in an order that the seed fixes.
-
-    The order depends on the seed and the epoch alone, so that `state()` is two numbers and a run that goes on
-    from it sees what an uninterrupted one would.
+    """Batches of shuffled windows without end; see `genotok.shards.order.ShuffledOrder`.
 
     Args:
         dataset: the windows.
@@ -100,6 +102,7 @@ class TrainingBatches:
         seed: fixes the order and the strands.
         both_strands: whether each window is read from the opposite strand in every second epoch, chosen by
             chance window by window.
+        masking: hides tokens, anew in every epoch; None for batches as they are.
         tokenizer: the model's; None for that of the shards' ids.
     """
 
@@ -109,45 +112,25 @@ class TrainingBatches:
         batch_size: int,
         seed: int,
         both_strands: bool,
+        masking: "Masking | None" = None,
         tokenizer: Tokenizer | None = None,
     ):
-        self.dataset, self.batch_size = dataset, batch_size
-        self.seed, self.both_strands = seed, both_strands
+        self.dataset, self.batch_size, self.masking = dataset, batch_size, masking
         stored = dataset.manifest.letter_tokenizer
         self.encode = WindowEncoder(stored, tokenizer or stored)
-        self.epoch = self.position = 0
-        self._order = self._reverse = np.empty(0)
-        self._open_epoch()
-
-    def _open_epoch(self) -> None:
-        random = np.random.default_rng([self.seed, self.epoch])
-        self._order = random.permutation(len(self.dataset))
-        # The coin of a window is thrown once for each pair of epochs: one of the two sees the other strand.
-        coins = np.random.default_rng([self.seed, self.epoch // 2, 1]).random(len(self.dataset)) < 0.5
-        self._reverse = coins ^ bool(self.epoch % 2)
-
-    def state(self) -> dict[str, int]:
-        """Where the next batch begins."""
-        return {"epoch": self.epoch, "position": self.position}
-
-    def restore(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken."""
-        self.epoch, self.position = state["epoch"], state["position"]
-        self._open_epoch()
+        self.order = ShuffledOrder(dataset, seed, both_strands)
+        self.state, self.restore = self.order.state, self.order.restore
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        return collate([self._next_ids() for _ in range(self.batch_size)], self.encode.tokenizer)
-
-    def _next_ids(self) -> np.ndarray:
-        if self.position == len(self.dataset):
-            self.epoch, self.position = self.epoch + 1, 0
-            self._open_epoch()
-        index = int(self._order[self.position])
-        self.position += 1
-        return self.encode(self.dataset[index].ids, self.both_strands and bool(self._reverse[index]))
+        places = [self.order.next_place() for _ in range(self.batch_size)]
+        ids = [self.encode(self.dataset[place.index].ids, place.reverse) for place in places]
+        batch = collate(ids, self.encode.tokenizer)
+        if self.masking is None:
+            return batch
+        return self.masking.mask_batch(batch, [(place.epoch, place.index) for place in places])
 
 
 def batches_in_order(

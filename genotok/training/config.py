@@ -7,14 +7,68 @@ from genotok.errors import InputError
 
 
 @dataclass
+class TableConfig:
+    """Labelled sequences to train the task `prediction` on.
+
+    Attributes:
+        train, valid: tables, see `genotok.shards.tables.read_table`; all of `valid` is looked at in a validation.
+        labels: the column of each head, by the head's name; a list of columns for a head with several outputs.
+        sequence: the column with the sequences.
+        max_length: letters of a sequence that are read; those behind them are left out. None for all.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    train: str
+    labels: dict[str, str | list[str]]
+    valid: str | None = None
+    sequence: str = "sequence"
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.max_length is not None and self.max_length < 1:
+            raise InputError(f"table.max_length: is {self.max_length!r} and must be at least 1")
+        if not self.labels:
+            raise InputError("table.labels: must name the column of at least one head")
+
+
+@dataclass
+class MainNetwork:
+    """Published layers that the model's innermost stage begins with; see `genotok.pretrained.load_ntv2_weights`.
+
+    Attributes:
+        ntv2: folder or file with weights of Nucleotide Transformer v2.
+        freeze: whether training leaves them as they are.
+        layers: the checkpoint's layer for each block; None spreads them evenly.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    ntv2: str
+    freeze: bool = False
+    layers: list[int] | None = None
+
+
+@dataclass(kw_only=True)
 class TrainConfig:
     """Settings of `genotok train`; every one can stand in CONFIG.yaml.
 
     Attributes:
-        shards: folder with `manifest.json`.
-        model: a preset's name, a path to a model configuration in JSON, or the configuration itself.
+        shards: folder with `manifest.json`, for the tasks `lm` and `mlm`.
+        table: labelled sequences, for the task `prediction`; either these or shards.
+        model: a preset's name, a path to a model configuration in JSON, or the configuration itself; with `init`
+            the keys of its configuration that change, if any.
+        init: folder of a model to start from. Heads whose configuration is the same are taken over, other heads
+            are new; all other weights must fit.
+        main_network: published layers for the model's innermost stage; None leaves its weights as they are.
+        freeze_backbone: whether only the heads learn.
+        task: `lm`, `mlm` or `prediction`; None for `prediction` with a table, and with shards for that of `lm`
+            and `mlm` which the model names first.
+        mask_probability, mask_span: share of the tokens that `mlm` hides, and the mean length of a hidden run.
+        label_smoothing: share of the labels of `lm` and `mlm` that the training loss spreads over the vocabulary.
         steps: optimizer steps.
-        batch_size: windows a step.
+        batch_size: windows, or rows of the table, a step.
         learning_rate: of the innermost stage, at the plateau.
         stage_learning_rates: factor on the learning rate of each stage, outermost first; None derives them
             from the target chunk lengths and the widths (H-Net, arXiv 2507.07955, section 2.3).
@@ -25,7 +79,7 @@ class TrainConfig:
         target_chunk_length: tokens a chunk that the ratio loss steers each stage to, one value a chunking stage;
             the value of a stage whose chunker learns nothing is ignored.
         ratio_weight: weight of the ratio loss; over 0.02 has been seen to destabilise DNA.
-        both_strands: whether windows are read from either strand.
+        both_strands: whether sequences are read from either strand; None for windows yes, rows of a table no.
         seed: of weights and order.
         device: `auto`, `cpu`, `cuda` or a device of torch.
         precision: `auto` (bf16 on a GPU, fp32 elsewhere), `fp32` or `bf16`.
@@ -37,9 +91,16 @@ class TrainConfig:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    shards: str
-    model: str | dict[str, Any]
     steps: int
+    shards: str | None = None
+    table: TableConfig | None = None
+    model: str | dict[str, Any] | None = None
+    init: str | None = None
+    freeze_backbone: bool = False
+    task: str | None = None
+    mask_probability: float = 0.15
+    mask_span: float = 1.0
+    label_smoothing: float = 0.0
     batch_size: int = 16
     learning_rate: float = 1e-3
     stage_learning_rates: list[float] | None = None
@@ -51,7 +112,7 @@ class TrainConfig:
     clip: float = 1.0
     target_chunk_length: list[float] = field(default_factory=lambda: [3.0])
     ratio_weight: float = 0.02
-    both_strands: bool = True
+    both_strands: bool | None = None
     seed: int = 1
     device: str = "auto"
     precision: str = "auto"
@@ -61,9 +122,11 @@ class TrainConfig:
     checkpoint_every: int = 0
     validation_windows: int = 64
     keep_checkpoints: int = 2
+    main_network: MainNetwork | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, naming the key."""
+        self._check_data_and_task()
         for key in ("steps", "batch_size", "threads", "log_every", "validation_windows", "keep_checkpoints"):
             self._need(key, getattr(self, key) >= 1, "at least 1")
         for key in ("validate_every", "checkpoint_every", "weight_decay", "ratio_weight", "seed"):
@@ -79,6 +142,27 @@ class TrainConfig:
         factors = self.stage_learning_rates or []
         self._need("stage_learning_rates", all(factor > 0 for factor in factors), "more than 0")
 
+    def _check_data_and_task(self) -> None:
+        if self.shards is None and self.table is None:
+            raise InputError("shards: this key is needed, or else `table`")
+        if self.shards is not None and self.table is not None:
+            raise InputError("table: stands beside `shards`, and a run has either")
+        if self.model is None and self.init is None:
+            raise InputError("model: this key is needed, or else `init`")
+        if self.init is not None and isinstance(self.model, str):
+            raise InputError(f"model: is {self.model!r}, and beside `init` it can only hold keys that change")
+        known = (None, "prediction") if self.table is not None else (None, "lm", "mlm")
+        what = "prediction with a table" if self.table is not None else "lm or mlm with shards"
+        self._need("task", self.task in known, what)
+        self._need(
+            "freeze_backbone", not self.freeze_backbone or self.table is not None, "false without a table"
+        )
+        self._need("mask_probability", 0 < self.mask_probability < 1, "more than 0 and less than 1")
+        self._need("mask_span", self.mask_span >= 1, "at least 1")
+        self._need("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to less than 1")
+        if self.both_strands is None:
+            self.both_strands = self.table is None
+
     def _need(self, key: str, holds: bool, what: str) -> None:
         if not holds:
             raise InputError(f"{key}: is {getattr(self, key)!r} and must be {what}")
@@ -86,6 +170,11 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that change the weights or the metrics, as JSON values; a run resumes only with the same."""
         values = asdict(self)
-        for key in ("shards", "checkpoint_every", "keep_checkpoints"):
+        for key in ("shards", "init", "checkpoint_every", "keep_checkpoints"):
             values.pop(key)
+        if values["table"] is not None:
+            values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}
+        main_network = values.pop("main_network")
+        if main_network:  # the weights themselves count, not where they lie
+            values["main_network"] = {key: main_network[key] for key in ("freeze", "layers")}
         return values

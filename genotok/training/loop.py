@@ -14,22 +14,21 @@ from typing import Any
 
 import torch
 
-from genotok.atomic import sole_writer
+from genotok.atomic import sha256_of, sole_writer
 from genotok.errors import InputError
-from genotok.models import GenomicLM, ModelConfig
-from genotok.models.likelihood import token_log_likelihood
+from genotok.models import GenomicLM
+from genotok.pretrained.main_network import weights_file
 from genotok.progress import Progress, progress
-from genotok.shards.manifest import read_manifest
-from genotok.shards.reader import ShardDataset
-from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order
-from genotok.tokenizers import Tokenizer, load_tokenizer
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.config import TrainConfig
+from genotok.training.data import TrainingData, training_data
+from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import Objective, objective
 from genotok.training.optimizer import make_optimizer
 from genotok.training.precision import autocast, choose_device
 from genotok.training.schedule import warmup_stable_decay
+from genotok.training.start import choose_task, starting_config, starting_model
 
 
 class Terminated(Exception):
@@ -41,8 +40,8 @@ class Trainer:
 
     Args:
         config: settings of the run.
-        folder: where the run is written: `config.json` and `model.safetensors` at the end, `metrics.jsonl`,
-            `tensorboard/`, and `checkpoints/`.
+        folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
+            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`.
     """
 
     def __init__(self, config: TrainConfig, folder: Path):
@@ -51,17 +50,15 @@ class Trainer:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(self.device.type == "cpu")
-        dataset = ShardDataset(config.shards, "train")
-        model_config = read_model_config(config.model)
-        tokenizer = load_tokenizer(model_config.tokenizer)
-        dataset.manifest.check_serves(tokenizer, "model.tokenizer: is")
-        self.model = GenomicLM(model_config).to(self.device)
+        model_config = starting_config(config)
+        self.task = choose_task(config, model_config)
+        self.data = training_data(config, model_config, self.task)
+        self.batches, self.validation = self.data.batches, self.data.validation
+        self.model = starting_model(config, model_config).to(self.device)
+        if config.freeze_backbone:
+            freeze_all_but_heads(self.model)
         self.optimizer = make_optimizer(self.model, config)
-        self.batches = TrainingBatches(
-            dataset, config.batch_size, config.seed, config.both_strands, tokenizer
-        )
-        self.validation = validation_batches(config, tokenizer)
-        self.identity = run_identity(config, model_config, dataset)
+        self.identity = run_identity(config, self.model, self.data)
         self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
@@ -82,8 +79,8 @@ class Trainer:
             self._run_to_end(Monitor(self.folder, self.step, records))
 
     def _run_to_end(self, monitor: Monitor) -> None:
-        total = self.config.steps * self.config.batch_size * self.batches.dataset.manifest.window
-        with progress("train", total, "bases") as bar, sigterm_noted() as terminated:
+        total = self.config.steps * self.data.units_a_step
+        with progress("train", total, self.data.unit) as bar, sigterm_noted() as terminated:
             bar.resume_at(self.step * total // self.config.steps)
             while self.step < self.config.steps:
                 self._train_step(monitor, bar)
@@ -128,19 +125,27 @@ class Trainer:
         batch = next(self.batches).to(self.device)
         self.model.train()
         with autocast(self.device, config.precision):
-            losses = objective(self.model, batch, config.target_chunk_length, config.ratio_weight)
+            losses = objective(
+                self.model,
+                batch,
+                config.target_chunk_length,
+                config.ratio_weight,
+                self.task,
+                config.label_smoothing,
+            )
         losses.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self._stop_if_lost(losses, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        bits = losses.nats.item() / math.log(2)
-        bar.advance(batch.bases, f"step {self.step}, {bits:.4f} bits/base")
+        measure, unit = MEASURES[self.task], self.data.unit
+        done = batch.bases if unit == "bases" else len(batch.lengths)
+        bar.advance(done, f"step {self.step}, {losses.nats.item() * measure.per_nat:.4f} {measure.unit}")
         if self.step % config.log_every == 0 or self.step == config.steps:
-            monitor.write(self.step, "train", train_record(losses, norm, factor * config.learning_rate))
-            speed = batch.bases / (time.monotonic() - began)
-            monitor.show(self.step, "train/bases_per_second", speed)
+            record = train_record(losses, norm, factor * config.learning_rate, self.task)
+            monitor.write(self.step, "train", record)
+            monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
 
     def _stop_if_lost(self, losses: Objective, norm: torch.Tensor) -> None:
         if math.isfinite(losses.total.item()) and math.isfinite(norm.item()):
@@ -157,21 +162,14 @@ class Trainer:
         config, last = self.config, self.step == self.config.steps
         due = last or (config.validate_every and self.step % config.validate_every == 0)
         if due and self.validation:
-            monitor.write(self.step, "valid", {"bits_per_base": self.validate()})
+            monitor.write(self.step, "valid", self.validate())
         if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
             self.save_checkpoint(monitor.records)
 
-    def validate(self) -> float:
-        """Bits per base over the validation windows."""
+    def validate(self) -> dict[str, Any]:
+        """The numbers of the validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        nats, count = 0.0, 0
-        for batch in self.validation:
-            batch = batch.to(self.device)
-            with autocast(self.device, self.config.precision):
-                likelihood, _ = token_log_likelihood(self.model, batch)
-            nats -= likelihood.double().sum().item()
-            count += batch.nucleotides
-        return nats / count / math.log(2)
+        return validation_record(self.model, self.validation, self.task, self.config.precision)
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
@@ -180,11 +178,15 @@ class Trainer:
         save_checkpoint(folder, self.step, self.model, self.optimizer, state, self.config.keep_checkpoints)
 
 
-def train_record(losses: Objective, norm: torch.Tensor, rate: float) -> dict[str, Any]:
+def train_record(losses: Objective, norm: torch.Tensor, rate: float, task: str) -> dict[str, Any]:
     """The numbers of one training step; `chunk_fraction` is chunks per token, one value a stage."""
     fractions = [boundaries.mask.float().mean().item() for boundaries in losses.output.packed_boundaries]
+    measure, heads = MEASURES[task], {}
+    if task == "prediction":
+        heads = {f"loss_{name}": loss.item() for name, loss in losses.output.losses.items()}
     return {
-        "bits_per_base": losses.nats.item() / math.log(2),
+        measure.key: losses.nats.item() * measure.per_nat,
+        **heads,
         "ratio_loss": losses.ratio.item(),
         "gradient_norm": norm.item(),
         "learning_rate": rate,
@@ -192,34 +194,19 @@ def train_record(losses: Objective, norm: torch.Tensor, rate: float) -> dict[str
     }
 
 
-def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
-    """The architecture that the key `model` names: a preset, a JSON file, or the configuration itself."""
-    if isinstance(model, dict):
-        try:
-            return ModelConfig.from_dict(model)
-        except InputError as error:
-            raise InputError(f"model.{error}") from error
-    return ModelConfig.from_json(model) if model.endswith(".json") else ModelConfig.preset(model)
+def freeze_all_but_heads(model: GenomicLM) -> None:
+    """Let only the heads of the task `prediction` learn."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("heads."))
 
 
-def validation_batches(config: TrainConfig, tokenizer: Tokenizer) -> list[Batch]:
-    """The first windows of the split `valid` in a model's tokens; none when the shards have no such split."""
-    batches: list[Batch] = []
-    _, manifest = read_manifest(config.shards)
-    if not any(file.split == "valid" for file in manifest.files):
-        return batches
-    dataset = ShardDataset(config.shards, "valid")
-    for windows, batch in batches_in_order(dataset, config.batch_size, tokenizer):
-        batches.append(batch)
-        if len(batches) * len(windows) >= config.validation_windows:
-            break
-    return batches
-
-
-def run_identity(config: TrainConfig, model: ModelConfig, dataset: ShardDataset) -> str:
-    """A hash of all that fixes the weights and the metrics: settings, architecture and data."""
-    values = {"settings": config.identity(), "model": model.to_dict()}
-    values["files"] = [[file.split, file.sha256] for file in dataset.manifest.files]
+def run_identity(config: TrainConfig, model: GenomicLM, data: TrainingData) -> str:
+    """A hash of all that fixes the weights and the metrics: settings, architecture, data and first weights."""
+    values = {"settings": config.identity(), "model": model.config.to_dict(), "files": data.files}
+    if config.init is not None:
+        values["init"] = model.content_hash()
+    if config.main_network is not None:
+        values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

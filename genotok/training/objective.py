@@ -6,7 +6,9 @@ from torch import Tensor
 
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.routing import Boundaries
+from genotok.models.language_model import next_token_loss, token_loss
 from genotok.shards.sampler import Batch
+from genotok.training.labelled import LabelledBatch
 
 
 @dataclass
@@ -14,11 +16,12 @@ class Objective:
     """The loss to minimise, and its parts.
 
     Attributes:
-        total: the mean nats a token, and the weighted ratio loss.
-        nats: mean nats a nucleotide. Where k-mers overlap these hold the letters that are known already, and are
-            more than the likelihood counts.
+        total: what is minimised.
+        nats: the loss of the task alone and without label smoothing: mean nats a nucleotide in `lm` (where k-mers
+            overlap with the letters that are known already, hence more than the likelihood counts), a masked token in
+            `mlm`, and in `prediction` the weighted sum over the heads.
         ratio: the ratio loss summed over learned stages.
-        output: of the model.
+        output: what the model gave.
     """
 
     total: Tensor
@@ -37,20 +40,40 @@ def ratio_loss(boundaries: Boundaries, target: float) -> Tensor:
     return target / (target - 1) * ((target - 1) * chosen * wanted + (1 - chosen) * (1 - wanted))
 
 
-def objective(model: GenomicLM, batch: Batch, targets: list[float], weight: float) -> Objective:
+def objective(
+    model: GenomicLM,
+    batch: Batch | LabelledBatch,
+    targets: list[float],
+    weight: float,
+    task: str = "lm",
+    label_smoothing: float = 0.0,
+) -> Objective:
     """Run the model on a batch and weigh up its losses.
 
     Args:
         model: the model.
-        batch: the windows.
+        batch: the windows, or for `prediction` the labelled sequences.
         targets: tokens a chunk, one value a chunking stage; those of stages whose boundaries are not learned
             are ignored.
         weight: of the ratio loss.
+        task: `lm`, `mlm` or `prediction`.
+        label_smoothing: share of the labels of `lm` and `mlm` that is spread over the vocabulary.
     """
-    output = model(batch.input_ids, task="lm", labels=batch.labels, lengths=batch.lengths)
+    output = model(
+        batch.input_ids,
+        task=task,
+        labels=batch.labels,
+        lengths=batch.lengths,
+        label_smoothing=label_smoothing,
+    )
     ratio = output.loss.new_zeros(())
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
         if boundaries.learned:
             ratio = ratio + ratio_loss(boundaries, target)
-    nats = output.loss * (max(batch.tokens, 1) / max(batch.nucleotides, 1))
+    nats = output.loss if task == "prediction" else output.losses[task]
+    if label_smoothing and task != "prediction":
+        loss = next_token_loss if task == "lm" else token_loss
+        nats = loss(output.logits.detach(), batch.labels, batch.lengths)
+    if task == "lm":
+        nats = nats * (max(batch.tokens, 1) / max(batch.nucleotides, 1))
     return Objective(output.loss + weight * ratio, nats, ratio, output)

@@ -11,9 +11,12 @@ from genotok.training.config import TrainConfig
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW with two groups a stage: matrices that decay, and the rest.
+    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are in none.
 
     Each group carries `base_lr`, the learning rate at the plateau.
+
+    Raises:
+        InputError: every parameter is frozen.
     """
     factors = stage_factors(model, config)
     decaying = {
@@ -23,12 +26,18 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     }
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault((name.count("inner."), name in decaying), []).append(parameter)
+        if parameter.requires_grad:
+            stage = name.count("inner.") if name.startswith("backbone.") else 0
+            groups.setdefault((stage, name in decaying), []).append(parameter)
     settings = []
     for (stage, decays), parameters in sorted(groups.items()):
         rate = config.learning_rate * factors[stage]
         decay = config.weight_decay if decays else 0.0
         settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+    if not settings:
+        raise InputError(
+            "main_network.freeze: every parameter of the model is frozen, and nothing is left to train"
+        )
     fused = model.device.type == "cuda"
     return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2), fused=fused)
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genotok.kernels.attention import ragged_attention, rotate
+from genotok.kernels.attention import ragged_attention, rotate, step_attention
 from genotok.kernels.ragged import Ragged
 
 
@@ -36,6 +36,62 @@ def test_equals_dense_attention(lengths, causal, window):
     q, k, v = torch.randn(3, ragged.total, 2, 4, dtype=torch.double)
     found = ragged_attention(q, k, v, ragged, causal=causal, window=window)
     torch.testing.assert_close(found, dense_attention(q, k, v, ragged, causal, window))
+
+
+def one_query(q, keys, values):
+    """The softmax written out for one query (E,) over (N, E)."""
+    weights = [math.exp(float(q @ key) / math.sqrt(len(q))) for key in keys]
+    return sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
+
+
+@pytest.mark.parametrize(("heads", "shared"), [(4, 2), (6, 3), (4, 1), (3, 3)])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [-1, 2])
+def test_grouped_queries(heads, shared, causal, window):
+    """Heads 0, 1, ... of the queries read head 0 of the keys, those behind them head 1, and so on."""
+    ragged = Ragged.from_lengths(torch.tensor([5, 1, 7]))
+    q = torch.randn(ragged.total, heads, 4, dtype=torch.double)
+    k, v = torch.randn(2, ragged.total, shared, 4, dtype=torch.double)
+    found = ragged_attention(q, k, v, ragged, causal=causal, window=window)
+    for row in range(ragged.total):
+        at, first, last = (
+            int(part) for part in (ragged.positions[row], *ragged.cu_seqlens[ragged.sequence_ids[row] :][:2])
+        )
+        low = 0 if window < 0 else max(0, at - window)
+        high = at if causal else last - first - 1 if window < 0 else min(last - first - 1, at + window)
+        seen = slice(first + low, first + high + 1)
+        for head in range(heads):
+            read = head * shared // heads
+            wanted = one_query(q[row, head], k[seen, read], v[seen, read])
+            torch.testing.assert_close(found[row, head], wanted)
+
+
+@pytest.mark.parametrize(("heads", "shared"), [(4, 2), (6, 1), (3, 3)])
+def test_grouped_queries_of_a_step(heads, shared):
+    q = torch.randn(3, heads, 4, dtype=torch.double)
+    k, v = torch.randn(2, 3, 9, shared, 4, dtype=torch.double)
+    filled = torch.rand(3, 9) > 0.4
+    filled[:, 5] = True
+    found = step_attention(q, k, v, filled)
+    for b in range(3):
+        for head in range(heads):
+            read = head * shared // heads
+            wanted = one_query(q[b, head], k[b, filled[b], read], v[b, filled[b], read])
+            torch.testing.assert_close(found[b, head], wanted)
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+def test_gradients_of_shared_keys_are_sums(shared):
+    ragged = Ragged.from_lengths(torch.tensor([3, 7]))
+    q = torch.randn(10, 4, 2, dtype=torch.double)
+    k, v = torch.randn(2, 10, shared, 2, dtype=torch.double, requires_grad=True)
+    weights = torch.randn_like(q)
+    found = torch.autograd.grad((ragged_attention(q, k, v, ragged) * weights).sum(), (k, v))
+    apart = [part.detach()[:, [h * shared // 4 for h in range(4)]].requires_grad_() for part in (k, v)]
+    dense = dense_attention(q, *apart, ragged, True, -1)
+    wanted = torch.autograd.grad((dense * weights).sum(), apart)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other.view(10, shared, 4 // shared, 2).sum(2))
 
 
 @pytest.mark.parametrize("causal", [True, False])

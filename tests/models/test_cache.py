@@ -2,15 +2,16 @@
 
 import pytest
 import torch
-from tiny_models import STEPPED, TINY, tiny_model
+from tiny_models import STEPPED, tiny_model
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import AttentionCache, KeyValueStore, Mamba2Cache
 from genotok.models.chunkers.routing import Boundaries, RoutingChunker
-from genotok.models.chunkers.upsampling import ema_prefill, ema_upsample, ema_upsample_step
-from genotok.models.config import Mamba2Config
+from genotok.models.chunkers.upsampling import EMAUpsampler
+from genotok.models.config import HyenaConfig, Mamba2Config
 from genotok.models.mixers.attention import Attention
+from genotok.models.mixers.hyena import Hyena
 from genotok.models.mixers.mamba2 import Mamba2
 
 WIDTH = 16
@@ -22,6 +23,11 @@ MIXERS = {
     "attention that sees itself": lambda: Attention(WIDTH, 2, 4, 0, 10_000.0),
     "window shorter than prompts": lambda: Attention(WIDTH, 2, 4, 2, 10_000.0),
     "window that fills later": lambda: Attention(WIDTH, 2, 4, 19, 10_000.0),
+    "grouped queries": lambda: Attention(WIDTH, 4, 4, -1, 10_000.0, kv_heads=2),
+    "one head of keys": lambda: Attention(WIDTH, 4, 2, 5, 10_000.0, bias=True, kv_heads=1),
+    "hyena": lambda: Hyena(WIDTH, HyenaConfig(max_length=200, d_filter=8)),
+    "hyena of order 4": lambda: Hyena(WIDTH, HyenaConfig(4, max_length=33, d_filter=8, frequency=1.0)),
+    "hyena with one tap": lambda: Hyena(WIDTH, HyenaConfig(max_length=64, d_filter=8, d_conv=1)),
     "mamba2": lambda: Mamba2(WIDTH, Mamba2Config(8, 4, 2, 8, 4), 1e-5),
     "mamba2 with one tap": lambda: Mamba2(WIDTH, Mamba2Config(8, 1, 2, 8, 4), 1e-5),
 }
@@ -127,6 +133,24 @@ def test_memory_without_a_window_grows_by_need():
     assert store.capacity == 32
 
 
+@pytest.mark.parametrize(("shared", "window"), [(1, -1), (2, 3)])
+def test_shared_keys_are_equal_heads(shared, window):
+    """As many heads of keys, each a copy of the shared one: the same numbers from a larger memory."""
+    torch.manual_seed(2)
+    grouped, plain = (Attention(WIDTH, 4, 4, window, 10_000.0, kv_heads=heads) for heads in (shared, None))
+    q, keys = grouped.qkv.weight.split([WIDTH, 2 * shared * 4])
+    copies = keys.view(2, shared, 4, WIDTH).repeat_interleave(4 // shared, 1).flatten(0, 2)
+    plain.load_state_dict({"qkv.weight": torch.cat([q, copies]), "out.weight": grouped.out.weight})
+    _, packed = rows_of(PROMPTS)
+    ragged, caches = Ragged.from_lengths(PROMPTS), []
+    for mixer in (grouped, plain):
+        y, cache = mixer.prefill(packed, ragged)
+        caches.append((y, cache, mixer.step(rows_of(PROMPTS, seed=9)[1][:5], cache)))
+    (y, cache, step), (wanted, whole, wanted_step) = caches
+    torch.testing.assert_close((y, step), (wanted, wanted_step), atol=1e-6, rtol=1e-5)
+    assert cache.bytes * 4 == whole.bytes * shared
+
+
 def test_the_cache_of_a_state_space_does_not_grow():
     mixer = MIXERS["mamba2"]()
     _, packed = rows_of(PROMPTS)
@@ -171,18 +195,18 @@ def test_upsampler():
         boundaries = random_boundaries(probability, lengths)
         return _packed(states, lengths)[boundaries.mask], boundaries, boundaries.chunk_layout()
 
-    arguments = whole(PROMPTS)
-    upsampled, cache = ema_prefill(*arguments)
-    assert torch.equal(upsampled, ema_upsample(*arguments))
+    ema, arguments = EMAUpsampler(), (*whole(PROMPTS), None)
+    upsampled, cache = ema.prefill(*arguments)
+    assert torch.equal(upsampled, ema(*arguments))
     lengths, everyone = PROMPTS.clone(), torch.arange(5)
     for _ in range(STEPS):
         prob = probability[everyone, lengths]
         step = Boundaries(prob, prob > 0.5, Ragged.uniform(5, 1))
         begins = step.mask.nonzero()[:, 0]
-        found = ema_upsample_step(states[begins, lengths[begins]], step, begins, cache)
+        found = ema.step(states[begins, lengths[begins]], step, begins, None, cache)
         lengths += 1
         chunks, boundaries, layout = whole(lengths)
-        wanted = ema_upsample(chunks, boundaries, layout)[boundaries.ragged.last_rows]
+        wanted = ema(chunks, boundaries, layout, None)[boundaries.ragged.last_rows]
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -203,10 +227,10 @@ def test_a_model_step_by_step(kind):
     assert not begun or any(0 < count < 5 for count in begun)
 
 
-@pytest.mark.parametrize("kind", sorted(set(TINY) - set(STEPPED)))
-def test_models_without_steps_say_so(kind):
-    with pytest.raises(InputError, match="cannot be run step by step"):
-        tiny_model(kind)(torch.tensor([[1, 2]]), use_cache=True)
+def test_models_without_steps_say_so():
+    model, given = tiny_model("one stage", chunkers={"kind": "given"}), torch.tensor([[True, False]])
+    with pytest.raises(InputError, match="a model with GivenChunker cannot be run step by step"):
+        model(torch.tensor([[1, 2]]), boundary_inputs=given, use_cache=True)
 
 
 def test_no_cache_unless_asked():
@@ -221,7 +245,7 @@ def test_repeated_chunk_states():
         torch.testing.assert_close(model.step(ids[:, place], cache), whole[:, place], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "mamba"])
+@pytest.mark.parametrize("kind", ["transformer", "mamba", "hyena", "grouped queries"])
 def test_bfloat16(kind):
     """Under autocast a step stays near the whole pass."""
     model = tiny_model(kind)

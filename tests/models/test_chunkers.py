@@ -11,7 +11,7 @@ from genotok.kernels.ragged import Ragged
 from genotok.models.chunkers.given import mask_of_intervals, mask_of_positions
 from genotok.models.chunkers.length_limits import choose_starts, split_long_chunks
 from genotok.models.chunkers.settings import KINDS, check_chunkers, make_chunker
-from genotok.models.chunkers.upsampling import ema_upsample, repeat_upsample
+from genotok.models.chunkers.upsampling import EMAUpsampler, RepeatUpsampler
 
 WIDTH = 6
 LENGTHS = torch.tensor([23, 1, 70, 2, 7])
@@ -204,7 +204,7 @@ def test_merging_adapts_to_how_much_the_rows_differ():
     rows, ragged = some_rows(torch.tensor([600]))[0], Ragged.uniform(1, 600)
     chunker = make_chunker({"kind": "merge", "min_length": 1, "max_length": 16}, WIDTH)
     alike, apart = (2 + scale * rows for scale in (0.5, 2.0))
-    assert chunker._distances(apart, ragged).mean() > 5 * chunker._distances(alike, ragged).mean()
+    assert chunker._distances(apart, ragged)[0].mean() > 5 * chunker._distances(alike, ragged)[0].mean()
     chunks = [int(chunker(x, ragged).mask.sum()) for x in (alike, apart)]
     assert 2 / 3 < chunks[0] / chunks[1] < 3 / 2
     assert 600 / 8 < chunks[0] < 600 / 2
@@ -232,6 +232,43 @@ def test_the_ratio_loss_steers_merging(target):
         loss.backward()
         optimizer.step()
     assert 1 / chosen.item() == pytest.approx(target, rel=0.1)
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(1, 1), (1, 4), (2, 7), (5, 5), (3, 40)])
+def test_merging_row_by_row(shortest, longest):
+    """Steps, of other sequences each time, give the probabilities and the boundaries of the whole pass."""
+    chunker, _ = make("merge", min_length=shortest, max_length=longest)
+    full, random = torch.full((4,), 90), torch.Generator().manual_seed(4)
+    x = some_rows(full)[0].view(4, 90, WIDTH)
+    with torch.no_grad():
+        whole = chunker(x.flatten(0, 1), Ragged.uniform(4, 90))
+        prob, mask = whole.prob.view(4, 90), whole.mask.view(4, 90)
+        lengths = torch.tensor([1, 2, 30, 7])
+        prompts = torch.cat([row[:length] for row, length in zip(x, lengths, strict=True)])
+        read, cache = chunker.prefill(prompts, Ragged.from_lengths(lengths))
+        assert torch.equal(read.mask, torch.cat([row[:n] for row, n in zip(mask, lengths, strict=True)]))
+        while lengths.min() < 90:
+            going = (lengths < 90).nonzero()[:, 0]
+            rows = going[torch.randperm(len(going), generator=random)[: 1 + int(lengths.sum()) % 3]]
+            part = cache.select(rows)
+            found = chunker.step(x[rows, lengths[rows]], part)
+            cache.put(rows, part)
+            assert torch.equal(found.mask, mask[rows, lengths[rows]])
+            torch.testing.assert_close(found.prob, prob[rows, lengths[rows]], atol=1e-5, rtol=1e-5)
+            lengths[rows] += 1
+    assert cache.position.tolist() == [90] * 4
+    assert cache.since.tolist() == [90 - int(row.nonzero().max()) for row in mask]
+
+
+def test_merging_keeps_count_over_many_steps():
+    """The running moments do not drift: 5000 rows of steps against the whole pass."""
+    chunker, _ = make("merge", min_length=1, max_length=9)
+    x = some_rows(torch.tensor([5000]))[0]
+    with torch.no_grad():
+        whole = chunker(x, Ragged.uniform(1, 5000))
+        _, cache = chunker.prefill(x[:1], Ragged.uniform(1, 1))
+        found = torch.cat([chunker.step(row[None], cache).prob for row in x[1:]])
+    torch.testing.assert_close(found, whole.prob[1:], atol=1e-5, rtol=1e-5)
 
 
 def test_equal_rows_give_finite_gradients():
@@ -270,7 +307,7 @@ def test_repeating_gives_each_row_the_state_of_its_chunk():
     boundaries = make("merge")[0](x, ragged)
     layout = boundaries.chunk_layout()
     chunks = torch.randn(layout.total, 4, requires_grad=True)
-    rows, chunk = repeat_upsample(chunks, boundaries, layout), -1
+    rows, chunk = RepeatUpsampler()(chunks, boundaries, layout, None), -1
     for row, begins in enumerate(boundaries.mask.tolist()):
         chunk += begins
         assert torch.equal(rows[row], chunks[chunk])
@@ -285,7 +322,7 @@ def test_static_chunks_come_back_almost_unsmoothed():
     boundaries = make("static")[0](some_rows()[0], ragged)
     layout = boundaries.chunk_layout()
     chunks = torch.randn(layout.total, 4)
-    smooth, plain = (up(chunks, boundaries, layout) for up in (ema_upsample, repeat_upsample))
+    smooth, plain = (up(chunks, boundaries, layout, None) for up in (EMAUpsampler(), RepeatUpsampler()))
     torch.testing.assert_close(smooth, plain, atol=1e-3, rtol=0)
 
 

@@ -48,14 +48,24 @@ REFUSED = [
     ("attention.rotary_dim", 3, "attention.rotary_dim: 3 must be even and at most 8"),
     ("attention.rotary_dim", 10, "attention.rotary_dim: 10 must be even and at most 8"),
     ("attention.window", [-2, -1], "attention.window: -2 must be at least 0, or -1 for all"),
+    ("attention.kv_heads", 3, "attention.kv_heads: 3 does not divide the 2 heads of stage 0"),
+    ("attention.kv_heads", [2, 0], "attention.kv_heads: 0 does not divide the 2 heads of stage 1"),
+    ("attention.kv_heads", [2], "attention.kv_heads: 1 values for the 2 stages"),
+    ("attention.kv_heads", "2", "attention.kv_heads: '2' should be a whole number"),
     ("attention.rotary_base", "10k", "attention.rotary_base: '10k' should be a number"),
     ("attention.bias", 1, "attention.bias: 1 should be true or false"),
     ("norm", "batch", "norm: 'batch' should be 'rms' or 'layer'"),
     ("mlp", ["gelu"], "mlp: ['gelu'] should be 'swiglu' or 'gelu'"),
     ("head", None, "head: None should be 'linear' or 'roberta'"),
-    ("tasks", "lm", "tasks: 'lm' should be a list of 'lm', 'mlm' or both"),
+    ("tasks", "lm", "tasks: 'lm' should be a list of 'lm', 'mlm' and 'prediction', each once"),
+    ("tasks", ["lm", "lm"], "tasks: ['lm', 'lm'] should be a list of"),
+    ("tasks", ["lm", "glm"], "tasks: 'glm' is unknown; there are 'lm', 'mlm' and 'prediction'"),
+    ("tasks", ["prediction"], "heads: a model has heads if 'prediction' is one of its tasks"),
+    ("prediction_direction", "left", "prediction_direction: 'left' should be 'causal' or 'bidirectional'"),
+    ("task_weights", [1], "task_weights: [1] should be an object"),
+    ("task_weights", {"prediction": 1}, "task_weights.prediction: only 'lm' and 'mlm' have a weight here"),
+    ("task_weights", {"lm": 0}, "task_weights.lm: 0 should be a number, more than 0"),
     ("tasks", [], "tasks: [] should be a list"),
-    ("tasks", ["lm", "mlm"], "tasks: 'mlm' needs one stage of attention blocks alone"),
     ("attention.groups", 1, "attention.groups: unknown key; known are bias, heads"),
     ("mamba2", None, "mamba2: None should be an object"),
     ("mamba2.head_dim", 7, "mamba2.head_dim: 7 does not divide d_model x expand = 32 of stage 0"),
@@ -112,8 +122,8 @@ REFUSED = [
         [{"kind": "entropy", "threshold": 1, "max_length": 0}],
         "chunkers[0].max_length: 0 should be a whole number, at least 1, or null",
     ),
-    ("upsamplers", ["copy"], "upsamplers[0]: 'copy' is unknown; there are ema, repeat"),
-    ("upsamplers", 1, "upsamplers: 1 should be a name or a list of them, one an inner stage"),
+    ("upsamplers", ["copy"], "upsamplers[0]: 'copy' is unknown; there are ema, repeat, cross_attention"),
+    ("upsamplers", 1, "upsamplers: 1 should be a name or an object or a list of them, one an inner stage"),
     ("upsamplers", ["ema", "ema"], "upsamplers: 2 values for the 1 inner stages of the layout"),
 ]
 
@@ -148,6 +158,24 @@ def test_a_number_stands_for_every_stage():
     )
     assert config.d_model == [24, 24, 24]
     assert config.attention.heads == [3, 3, 3]
+
+
+def test_shared_heads_of_keys():
+    """One number or one a stage; left out, where every head has keys of its own, also of the JSON."""
+    attention = {"heads": 4, "rotary_dim": 4, "window": -1}
+    plain, null = (
+        tiny_config("one stage", attention={**attention, **more}) for more in ({}, {"kv_heads": None})
+    )
+    assert plain == null
+    assert "kv_heads" not in plain.to_dict()["attention"]
+    assert plain.attention.kv_heads_of(1) == 4
+    grouped = tiny_config("one stage", attention={**attention, "kv_heads": 2})
+    assert grouped.attention.kv_heads == grouped.to_dict()["attention"]["kv_heads"] == [2, 2]
+    shapes = [
+        GenomicLM(config).backbone.inner.encoder.blocks[0].mixer.qkv.weight.shape
+        for config in (plain, grouped)
+    ]
+    assert shapes == [(48, 16), (32, 16)]
 
 
 def test_one_chunker_stands_for_every_stage():
@@ -252,7 +280,7 @@ def test_presets():
 
 def test_an_unknown_preset_is_said():
     with pytest.raises(
-        InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, hnet_2stage_dna"
+        InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, .*hnet_2stage_dna"
     ):
         ModelConfig.preset("hnet_9stage")
 

@@ -48,6 +48,11 @@ TINY = {
         "mlp": "gelu",
         "hyena": {**HYENA, "order": 3, "d_position": 3, "filter_layers": 0},
     },
+    "grouped queries": {
+        **ONE_STAGE,
+        "layout": ["m1T1", ["T1"], "t1"],
+        "attention": {"heads": 4, "rotary_dim": 4, "window": [5, -1], "kv_heads": [2, 1]},
+    },
     "tied embeddings": {**ONE_STAGE, "tie_embeddings": True},
     "static chunks": {**ONE_STAGE, "chunkers": {"kind": "static", "length": 3}, "upsamplers": "repeat"},
     "merged and static chunks": {
@@ -56,6 +61,19 @@ TINY = {
         "upsamplers": ["ema", "repeat"],
     },
 }
+TINY["means of chunks"] = {**ONE_STAGE, "chunk_states": "mean"}
+TINY["cross-attention in stages"] = {
+    **TWO_STAGES,
+    "chunk_states": "cross_attention",
+    "upsamplers": [{"kind": "cross_attention", "window": 3}, "cross_attention"],
+}
+TINY["positions"] = {**TWO_STAGES, "positions": [{"periods": "learned"}, {"periods": "fixed"}, None]}
+TINY["positions of summaries"] = {
+    **ONE_STAGE,
+    "chunk_states": "mean",
+    "upsamplers": [{"kind": "cross_attention", "window": 2}],
+    "positions": {"periods": "fixed"},
+}
 # Those of which every part can be run row by row.
 STEPPED = (
     "one stage",
@@ -63,8 +81,16 @@ STEPPED = (
     "transformer",
     "transformer with biases",
     "mamba",
+    "hyena",
+    "hyena of order 3 in stages",
+    "grouped queries",
     "tied embeddings",
     "static chunks",
+    "means of chunks",
+    "cross-attention in stages",
+    "positions",
+    "positions of summaries",
+    "merged and static chunks",
 )
 
 

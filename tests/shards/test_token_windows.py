@@ -72,7 +72,7 @@ def test_batches_hold_every_window(kind, folder):
 def test_training_reads_both_strands(folder):
     tokenizer, dataset = load_tokenizer("kmer"), ShardDataset(folder / "nucleotide", "train")
     windows = [LETTERS[dataset[i].start :][:50] for i in range(len(dataset))]
-    batches = TrainingBatches(dataset, len(dataset), 1, True, tokenizer)
+    batches = TrainingBatches(dataset, len(dataset), 1, True, tokenizer=tokenizer)
     seen = [tokenizer.decode(ids.tolist()) for _ in range(2) for ids in next(batches).input_ids]
     assert sorted(seen) == sorted(windows + [letters.translate(COMPLEMENT)[::-1] for letters in windows])
 

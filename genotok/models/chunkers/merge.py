@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid, normalize
 
 from genotok.kernels.linear_scan import linear_scan
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import MergeCache
 from genotok.models.chunkers.length_limits import choose_starts
 from genotok.models.chunkers.routing import Boundaries
 
@@ -62,30 +63,76 @@ class MergeChunker(nn.Module):
 
     def forward(self, x: Tensor, ragged: Ragged) -> Boundaries:
         """(T, D) states to boundaries; the first row of each sequence always begins a chunk."""
-        distance = self._distances(x, ragged)
-        score = _standardised(distance, ragged) - self.offset
-        prob = (self.log_sharpness.exp() * score).sigmoid().index_fill(0, ragged.first_rows, 1.0)
+        return self._boundaries(self._distances(x, ragged)[0], ragged)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Boundaries, MergeCache]:
+        """`forward`, and the cache behind each sequence's last row."""
+        distance, memory = self._distances(x, ragged)
+        boundaries, last = self._boundaries(distance, ragged), ragged.last_rows
+        rows = torch.arange(ragged.total, device=x.device)
+        latest = torch.where(boundaries.mask, rows, 0).cummax(0).values
+        return boundaries, MergeCache(
+            memory[last].detach(),
+            _sums(distance, ragged)[last].double().detach(),
+            ragged.lengths.clone(),
+            last + 1 - latest[last],
+        )
+
+    def step(self, x: Tensor, cache: MergeCache) -> Boundaries:
+        """Whether one further row (B, D) of each sequence begins a chunk."""
+        key = self._keys(x)
+        distance = _distance(cache.memory, key)
+        cache.memory = self.memory.float().sigmoid() * cache.memory + key
+        cache.moments = cache.moments + torch.stack([distance, distance.square()], -1)
+        prob = self._probability(_standardised(distance, cache.moments, cache.position))
+        long_enough, full = cache.since >= self.min_length, cache.since >= self.max_length
+        begins = full | ((prob > 0.5) & long_enough)
+        cache.position = cache.position + 1
+        cache.since = torch.where(begins, 1, cache.since + 1)
+        return Boundaries(prob, begins, Ragged.uniform(len(x), 1, x.device))
+
+    def _boundaries(self, distance: Tensor, ragged: Ragged) -> Boundaries:
+        score = _standardised(distance, _sums(distance, ragged), ragged.positions.clamp(min=1))
+        prob = self._probability(score).index_fill(0, ragged.first_rows, 1.0)
         mask = choose_starts(prob > 0.5, ragged, self.min_length, self.max_length)
         return Boundaries(prob, mask, ragged)
 
-    def _distances(self, x: Tensor, ragged: Ragged) -> Tensor:
-        """(T,) float32 from 0 to 1; 0 at the first row of each sequence, which nothing precedes."""
-        key = normalize(self.key(x).float(), dim=-1)
+    def _probability(self, standardised: Tensor) -> Tensor:
+        return (self.log_sharpness.exp() * (standardised - self.offset)).sigmoid()
+
+    def _keys(self, x: Tensor) -> Tensor:
+        return normalize(self.key(x).float(), dim=-1)
+
+    def _distances(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
+        """Distances (T,) float32 from 0 to 1, 0 at the first row of each sequence, which nothing precedes; and
+        the fading sums (T, D) of the keys up to each row."""
+        key = self._keys(x)
         log_decay = logsigmoid(self.memory.float()).expand(len(x), 1)
         memory = linear_scan(log_decay, key[:, None], ragged.sequence_ids)[:, 0]
-        similarity = (normalize(memory[:-1], dim=-1) * key[1:]).sum(-1)
-        distance = torch.cat([similarity.new_zeros(1), (0.5 - 0.5 * similarity).clamp(0, 1)])
-        return distance.index_fill(0, ragged.first_rows, 0.0)
+        distance = _distance(memory[:-1], key[1:])
+        return torch.cat([distance.new_zeros(1), distance]).index_fill(0, ragged.first_rows, 0.0), memory
 
 
-def _standardised(distance: Tensor, ragged: Ragged) -> Tensor:
-    """(T,) distances less their mean, over their standard deviation, both over the sequence up to each row.
+def _distance(memory: Tensor, key: Tensor) -> Tensor:
+    """(T,) of (T, D) keys from the memories of the rows in front of them."""
+    return (0.5 - 0.5 * (normalize(memory, dim=-1) * key).sum(-1)).clamp(0, 1)
 
-    The first row of a sequence does not count, since its distance is none.
-    """
+
+def _sums(distance: Tensor, ragged: Ragged) -> Tensor:
+    """(T, 2), the sums of the distances of a sequence up to each row, and of their squares."""
     moments = torch.stack([distance, distance.square()], -1)[:, None]
     steady = distance.new_zeros(len(distance), 1)
-    count = ragged.positions.clamp(min=1)[:, None]
-    mean, mean_square = (linear_scan(steady, moments, ragged.sequence_ids)[:, 0] / count).unbind(-1)
+    return linear_scan(steady, moments, ragged.sequence_ids)[:, 0]
+
+
+def _standardised(distance: Tensor, sums: Tensor, count: Tensor) -> Tensor:
+    """(T,) distances less their mean, over their standard deviation, both over the sequence up to each row.
+
+    Args:
+        distance: (T,).
+        sums: (T, 2) of the distances up to each row and of their squares.
+        count: (T,) how many there are. The first row of a sequence does not count, since its distance is none.
+    """
+    mean, mean_square = (sums / count[:, None]).unbind(-1)
     variance = (mean_square - mean.square()).clamp(min=0)
-    return (distance - mean) / (variance + LEAST_VARIANCE).sqrt()
+    return ((distance - mean) / (variance + LEAST_VARIANCE).sqrt()).float()

@@ -62,9 +62,16 @@ class RoutingChunker(nn.Module):
         nn.init.eye_(self.query.weight)
         nn.init.eye_(self.key.weight)
 
-    def forward(self, x: Tensor, ragged: Ragged) -> Boundaries:
-        """(T, D) states to boundaries; the first row of each sequence always begins a chunk."""
-        prob = self._probability(self.query(x[:-1]), self.key(x[1:]))
+    def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Boundaries:
+        """(T, D) states to boundaries; the first row of each sequence always begins a chunk.
+
+        Other than causal, a row's query is held against the key of the row before it as well, and the probability
+        is the mean of both, so that a sequence and its mirror image have the same boundaries.
+        """
+        query, key = self.query(x), self.key(x)
+        prob = self._probability(query[:-1], key[1:])
+        if not causal:
+            prob = (prob + self._probability(query[1:], key[:-1])) / 2
         prob = torch.cat([prob.new_ones(1), prob]).index_fill(0, ragged.first_rows, 1.0)
         return Boundaries(prob, prob > 0.5, ragged)
 

@@ -1,4 +1,4 @@
-"""Chunkers and upsamplers as a model's configuration spells them: one object and one word an inner stage."""
+"""Chunkers, chunk states and upsamplers as a model's configuration spells them, one of each for an inner stage."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,13 @@ from genotok.models.chunkers.entropy import EntropyChunker
 from genotok.models.chunkers.given import GivenChunker
 from genotok.models.chunkers.merge import MergeChunker
 from genotok.models.chunkers.routing import RoutingChunker
+from genotok.models.chunkers.states import CHUNK_STATES
 from genotok.models.chunkers.static import StaticChunker
 from genotok.models.chunkers.upsampling import UPSAMPLERS
 
 ROUTING = {"kind": "routing"}
 NEEDED = object()
+NEAR_CHUNKS = 4  # that the cross-attention upsampler sees where the window is left out
 
 
 def _is_length(value: Any) -> bool:
@@ -71,13 +73,22 @@ def check_chunkers(chunkers: Any, count: int) -> list[dict[str, Any]]:
     return checked
 
 
-def check_upsamplers(upsamplers: Any, count: int) -> list[str]:
-    """The same for upsamplers: names, or one name that stands for every stage; None is `ema`."""
-    upsamplers = _one_each("upsamplers", "ema" if upsamplers is None else upsamplers, str, count)
-    for s, name in enumerate(upsamplers):
-        if name not in UPSAMPLERS:
-            raise InputError(f"upsamplers[{s}]: {name!r} is unknown; there are {', '.join(UPSAMPLERS)}")
-    return upsamplers
+def check_upsamplers(upsamplers: Any, count: int) -> list[str | dict[str, Any]]:
+    """The same for upsamplers: names or objects, or one that stands for every stage; None is `ema`.
+
+    `cross_attention` becomes the object `{"kind": "cross_attention", "window": 4}`.
+    """
+    upsamplers = _one_each("upsamplers", "ema" if upsamplers is None else upsamplers, (str, dict), count)
+    return [_check_upsampler(f"upsamplers[{s}]", upsampler) for s, upsampler in enumerate(upsamplers)]
+
+
+def check_chunk_states(chunk_states: Any, count: int) -> list[str]:
+    """The same for chunk states: names, or one name that stands for every stage; None is `select`."""
+    chunk_states = _one_each("chunk_states", "select" if chunk_states is None else chunk_states, str, count)
+    for s, name in enumerate(chunk_states):
+        if name not in CHUNK_STATES:
+            raise InputError(f"chunk_states[{s}]: {name!r} is unknown; there are {', '.join(CHUNK_STATES)}")
+    return chunk_states
 
 
 def make_chunker(settings: dict[str, Any], width: int) -> nn.Module:
@@ -91,10 +102,10 @@ def make_chunker(settings: dict[str, Any], width: int) -> nn.Module:
     return {"static": StaticChunker, "given": GivenChunker, "entropy": EntropyChunker}[kind](**settings)
 
 
-def _one_each(key: str, values: Any, kind: type, count: int) -> list:
+def _one_each(key: str, values: Any, kind: type | tuple[type, ...], count: int) -> list:
     values = [values] * count if isinstance(values, kind) else values
     if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-        what = "an object" if kind is dict else "a name"
+        what = {dict: "an object", str: "a name"}.get(kind, "a name or an object")
         raise InputError(f"{key}: {values!r} should be {what} or a list of them, one an inner stage")
     if len(values) != count:
         raise InputError(f"{key}: {len(values)} values for the {count} inner stages of the layout")
@@ -122,3 +133,20 @@ def _check_chunker(where: str, values: dict[str, Any]) -> dict[str, Any]:
             f"{where}.max_length: {checked['max_length']} is less than min_length {checked['min_length']}"
         )
     return checked
+
+
+def _check_upsampler(where: str, values: str | dict[str, Any]) -> str | dict[str, Any]:
+    values = {"kind": values} if isinstance(values, str) else values
+    kind = values.get("kind")
+    if kind not in UPSAMPLERS:
+        raise InputError(f"{where}: {kind!r} is unknown; there are {', '.join(UPSAMPLERS)}")
+    known = ["kind", "window"] if kind == "cross_attention" else ["kind"]
+    for key in values:
+        if key not in known:
+            raise InputError(f"{where}.{key}: unknown key of {kind!r}; known are {', '.join(known)}")
+    if kind != "cross_attention":
+        return kind
+    window = values.get("window", NEAR_CHUNKS)
+    if not _is_length(window):
+        raise InputError(f"{where}.window: {window!r} should be a whole number, at least 1")
+    return {"kind": kind, "window": window}

@@ -1,11 +1,12 @@
 """Bringing chunk states back to their rows."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from genotok.kernels.cross_attention import attend_to_near_chunks
 from genotok.kernels.ema import ema_scan, ema_step
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import EMACache
+from genotok.models.cache import EMACache, NearChunksCache
 from genotok.models.chunkers.routing import Boundaries
 
 
@@ -21,68 +22,191 @@ class _StraightThroughOne(torch.autograd.Function):
         return gradient
 
 
-def ema_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
-    """Smooth the chunk states by their boundaries' probabilities and give each row its chunk's state.
+def rewarded(rows: Tensor, boundaries: Boundaries) -> Tensor:
+    """The rows (T, D) multiplied by a one whose gradient reaches the boundary probabilities (straight-through).
 
-    The rows are multiplied by a one whose gradient reaches the boundary probabilities (straight-through), so
-    that confident decisions are rewarded.
-
-    Args:
-        chunks: (M, D) states.
-        boundaries: of the T rows, M of them boundaries.
-        chunk_layout: the layout of the M chunks.
-
-    Returns:
-        (T, D) float32.
+    So confident decisions are rewarded (H-Net, arXiv 2507.07955, eq. 7 to 9).
     """
-    return ema_prefill(chunks, boundaries, chunk_layout)[0]
-
-
-def ema_prefill(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> tuple[Tensor, EMACache]:
-    """`ema_upsample`, and the cache behind each sequence's last chunk."""
-    smooth = ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
-    return _to_rows(smooth, boundaries), EMACache(smooth[chunk_layout.last_rows].detach())
-
-
-def repeat_upsample(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
-    """Give each row its chunk's state as it is; otherwise as `ema_upsample`, whose arguments it takes."""
-    return repeat_prefill(chunks, boundaries, chunk_layout)[0]
-
-
-def repeat_prefill(chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> tuple[Tensor, EMACache]:
-    """`repeat_upsample`, and the cache behind each sequence's last chunk."""
-    chunks = chunks.float()
-    return _to_rows(chunks, boundaries), EMACache(chunks[chunk_layout.last_rows].detach())
-
-
-def _to_rows(chunks: Tensor, boundaries: Boundaries) -> Tensor:
-    rows = chunks.index_select(0, boundaries.chunk_of_row)
     return rows * _StraightThroughOne.apply(boundaries.confidence)[:, None]
 
 
-def ema_upsample_step(chunks: Tensor, boundaries: Boundaries, begins: Tensor, cache: EMACache) -> Tensor:
-    """The upsampled state of one further row of each sequence.
+class EMAUpsampler(nn.Module):
+    """Smooths the chunk states by their boundaries' probabilities and gives each row its chunk's state."""
+
+    def forward(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
+    ) -> Tensor:
+        """Bring chunk states to their rows.
+
+        Args:
+            chunks: (M, D) states.
+            boundaries: of the T rows, M of them boundaries.
+            chunk_layout: the layout of the M chunks.
+            rows: (T, D), the states in front of the chunker.
+            causal: whether the moving average runs from the beginning to the end only; otherwise both ways.
+
+        Returns:
+            (T, D) float32.
+        """
+        smooth = self._smooth(chunks, boundaries, chunk_layout)
+        if not causal:
+            smooth = (smooth + self._smooth_backwards(chunks, boundaries, chunk_layout)) / 2
+        return rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries)
+
+    def prefill(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
+    ) -> tuple[Tensor, EMACache]:
+        """`forward`, and the cache behind each sequence's last chunk."""
+        smooth = self._smooth(chunks, boundaries, chunk_layout)
+        upsampled = rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries)
+        return upsampled, EMACache(smooth[chunk_layout.last_rows].detach())
+
+    def step(
+        self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
+    ) -> Tensor:
+        """The upsampled state of one further row of each sequence.
+
+        Args:
+            chunks: (M, D), the states of the chunks that begin with that row.
+            boundaries: of the B rows.
+            begins: (M,) int64, the sequences in which a chunk begins.
+            rows: (B, D), the rows in front of the chunker.
+            cache: of the B sequences.
+
+        Returns:
+            (B, D) float32.
+        """
+        smooth = ema_step(chunks, boundaries.prob[begins], cache.value[begins])
+        cache.value = cache.value.index_copy(0, begins, smooth)
+        return cache.value
+
+    def _smooth(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
+        return ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
+
+    def _smooth_backwards(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
+        """Read from the end, a chunk begins at the boundary that ends it; the last one at the sequence's end."""
+        prob = boundaries.prob[boundaries.mask].roll(-1).index_fill(0, chunk_layout.last_rows, 1.0)
+        mirrored = chunk_layout.mirrored_rows
+        return ema_scan(chunks[mirrored], prob[mirrored], chunk_layout)[mirrored]
+
+
+class RepeatUpsampler(nn.Module):
+    """Gives each row its chunk's state as it is; arguments as those of `EMAUpsampler`."""
+
+    def forward(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
+    ) -> Tensor:
+        """Bring chunk states to their rows, (T, D) float32."""
+        return rewarded(chunks.float().index_select(0, boundaries.chunk_of_row), boundaries)
+
+    def prefill(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
+    ) -> tuple[Tensor, EMACache]:
+        """`forward`, and the cache behind each sequence's last chunk."""
+        upsampled = self(chunks, boundaries, chunk_layout, rows)
+        return upsampled, EMACache(chunks[chunk_layout.last_rows].float().detach())
+
+    def step(
+        self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
+    ) -> Tensor:
+        """The upsampled state of one further row of each sequence, (B, D) float32."""
+        cache.value = cache.value.index_copy(0, begins, chunks.float())
+        return cache.value
+
+
+class CrossAttentionUpsampler(nn.Module):
+    """Each row asks its own chunk and the nearest ones, up to `window` in all on a side.
+
+    A causal row sees its own chunk and the `window` - 1 before it, otherwise as many behind it as well. A learned
+    bias tells how far off a chunk is. Arguments as those of `EMAUpsampler`.
 
     Args:
-        chunks: (M, D), the states of the chunks that begin with that row.
-        boundaries: of the B rows.
-        begins: (M,) int64, the sequences in which a chunk begins.
-        cache: of the B sequences.
-
-    Returns:
-        (B, D) float32.
+        width: features a row.
+        heads: number of heads, dividing `width`.
+        window: chunks seen on a side, the row's own included.
+        norm: the norms in front of the attention, of the rows and of the chunks.
     """
-    smooth = ema_step(chunks, boundaries.prob[begins], cache.value[begins])
-    cache.value = cache.value.index_copy(0, begins, smooth)
-    return cache.value
+
+    def __init__(self, width: int, heads: int, window: int, norm: tuple[nn.Module, nn.Module]):
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.row_norm, self.chunk_norm = norm
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.bias = nn.Parameter(torch.zeros(window, heads))
+
+    def forward(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
+    ) -> Tensor:
+        """Bring chunk states to their rows, (T, D) float32."""
+        return self._ask(self._key_value(chunks), boundaries, chunk_layout, rows, causal)
+
+    def prefill(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
+    ) -> tuple[Tensor, NearChunksCache]:
+        """`forward`, and the cache behind each sequence's last chunk."""
+        k, v = self._key_value(chunks)
+        back = torch.arange(self.window, device=chunks.device)
+        nearest = (chunk_layout.last_rows[:, None] - back).clamp(min=0)
+        cache = NearChunksCache(k[nearest].detach(), v[nearest].detach(), chunk_layout.lengths.clone())
+        return self._ask((k, v), boundaries, chunk_layout, rows, True), cache
+
+    def step(
+        self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: NearChunksCache
+    ) -> Tensor:
+        """The upsampled state of one further row of each sequence, (B, D) float32."""
+        k, v = self._key_value(chunks)
+        for name, latest in (("keys", k), ("values", v)):
+            held = getattr(cache, name)
+            moved = torch.cat([latest[:, None].to(held.dtype), held[begins, :-1]], 1)
+            setattr(cache, name, held.index_copy(0, begins, moved))
+        cache.chunks = cache.chunks.index_add(0, begins, torch.ones_like(begins))
+        batch = torch.arange(len(rows), device=rows.device) * self.window
+        last = batch + cache.chunks.clamp(max=self.window) - 1
+        # The chunks lie latest first, so that one further back is one further on.
+        seen = attend_to_near_chunks(
+            self._query(rows),
+            cache.keys.flatten(0, 1),
+            cache.values.flatten(0, 1),
+            batch,
+            (batch, last),
+            range(self.window),
+            self.bias,
+        )
+        return self.out(seen.flatten(1)).float()
+
+    def _ask(
+        self,
+        key_value: tuple[Tensor, Tensor],
+        boundaries: Boundaries,
+        chunk_layout: Ragged,
+        rows: Tensor,
+        causal: bool,
+    ) -> Tensor:
+        sequence = boundaries.ragged.sequence_ids
+        ends = chunk_layout.first_rows[sequence], chunk_layout.last_rows[sequence]
+        offsets = [*range(0, -self.window, -1), *(() if causal else range(1, self.window))]
+        bias = self.bias[[abs(offset) for offset in offsets]]
+        seen = attend_to_near_chunks(
+            self._query(rows), *key_value, boundaries.chunk_of_row, ends, offsets, bias
+        )
+        return rewarded(self.out(seen.flatten(1)).float(), boundaries)
+
+    def _query(self, rows: Tensor) -> Tensor:
+        return self.query(self.row_norm(rows)).unflatten(1, (self.heads, -1))
+
+    def _key_value(self, chunks: Tensor) -> tuple[Tensor, Tensor]:
+        return self.key_value(self.chunk_norm(chunks)).unflatten(1, (2, self.heads, -1)).unbind(1)
 
 
-def repeat_upsample_step(chunks: Tensor, boundaries: Boundaries, begins: Tensor, cache: EMACache) -> Tensor:
-    """As `ema_upsample_step`, without smoothing."""
-    cache.value = cache.value.index_copy(0, begins, chunks.float())
-    return cache.value
+UPSAMPLERS = ("ema", "repeat", "cross_attention")
 
 
-UPSAMPLERS = {"ema": ema_upsample, "repeat": repeat_upsample}
-PREFILLS = {"ema": ema_prefill, "repeat": repeat_prefill}
-STEPS = {"ema": ema_upsample_step, "repeat": repeat_upsample_step}
+def make_upsampler(
+    settings: str | dict, width: int, heads: int, norm: tuple[nn.Module, nn.Module]
+) -> nn.Module:
+    """Build what `upsamplers` of a configuration names."""
+    if isinstance(settings, dict):
+        return CrossAttentionUpsampler(width, heads, settings["window"], norm)
+    return EMAUpsampler() if settings == "ema" else RepeatUpsampler()

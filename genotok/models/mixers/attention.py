@@ -1,4 +1,7 @@
-"""Multi-head attention with partial rotary positions, an optional sliding window and optional biases."""
+"""Multi-head attention with partial rotary positions, an optional sliding window and optional biases.
+
+Several query heads may share one head of keys and values (grouped-query attention, arXiv 2305.13245).
+"""
 
 from torch import Tensor, nn
 
@@ -17,14 +20,23 @@ class Attention(nn.Module):
         window: earlier rows seen besides the row itself; -1 for all.
         rotary_base: base of the rotary wave lengths.
         bias: whether the projections have biases.
+        kv_heads: number of heads of keys and values, dividing `heads`; None for as many.
     """
 
     def __init__(
-        self, width: int, heads: int, rotary_dim: int, window: int, rotary_base: float, bias: bool = False
+        self,
+        width: int,
+        heads: int,
+        rotary_dim: int,
+        window: int,
+        rotary_base: float,
+        bias: bool = False,
+        kv_heads: int | None = None,
     ):
         super().__init__()
         self.heads, self.rotary_dim, self.window, self.rotary_base = heads, rotary_dim, window, rotary_base
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.kv_heads = kv_heads or heads
+        self.qkv = nn.Linear(width, width + 2 * width // heads * self.kv_heads, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
@@ -42,7 +54,11 @@ class Attention(nn.Module):
         return self.out(step_attention(q, *cache.append(k, v)).flatten(1))
 
     def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = self.qkv(x).view(len(x), 3, self.heads, -1).unbind(1)
+        q, k, v = (
+            self.qkv(x)
+            .view(len(x), self.heads + 2 * self.kv_heads, -1)
+            .split([self.heads, self.kv_heads, self.kv_heads], 1)
+        )
         if self.rotary_dim:
             q = rotate(q, positions, self.rotary_dim, self.rotary_base)
             k = rotate(k, positions, self.rotary_dim, self.rotary_base)

@@ -5,13 +5,18 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 from genotok.errors import InputError
-from genotok.kernels.causal_conv import causal_conv
+from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
 from genotok.kernels.fft_conv import fft_conv
 from genotok.kernels.ragged import Ragged
+from genotok.models.cache import ConvolutionStore, HyenaCache
 from genotok.models.config import HyenaConfig
 
+# Rows times channels that are worked off at once where memory counts, and up to which training keeps everything.
+AT_ONCE, KEPT = 1 << 24, 1 << 26
 # Decays of the filters: the fastest channel is down to TARGET after 0.3 of `max_length`, the slowest after 1.5.
 TARGET, FASTEST, SLOWEST = 1e-2, 0.3, 1.5
 
@@ -31,7 +36,7 @@ class Hyena(nn.Module):
     def __init__(self, width: int, config: HyenaConfig):
         super().__init__()
         channels = (config.order + 1) * width
-        self.width, self.max_length = width, config.max_length
+        self.width, self.order = width, config.order
         self.in_proj = nn.Linear(width, channels)
         self.conv_weight = nn.Parameter(torch.empty(channels, config.d_conv))
         self.conv_bias = nn.Parameter(torch.empty(channels))
@@ -45,21 +50,94 @@ class Hyena(nn.Module):
     def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
         """(T, D) to (T, D), causal.
 
+        Where there are many rows, the channels are worked off in groups, since they meet in the projections alone.
+        In training the backward pass then computes each group anew, so that the gates are not kept.
+
         Raises:
             InputError: a sequence is longer than the filters.
         """
-        if ragged.max_seqlen > self.max_length:
-            raise InputError(
-                f"a sequence of {ragged.max_seqlen} tokens is longer than the {self.max_length} that this model's "
-                "Hyena filters cover; take a shorter window"
-            )
-        mixed = causal_conv(self.in_proj(x), self.conv_weight, self.conv_bias, ragged)
+        waves, done = self.filter.waves(ragged.max_seqlen), []
+        groups = self._groups(ragged.total)
+        for channels in groups:
+            if len(groups) > 1 and torch.is_grad_enabled():
+                part = checkpoint(self._operate, x, waves, ragged, channels, use_reentrant=False)
+            else:
+                part = self._operate(x, waves, ragged, channels)
+            done.append(part)
+        return self._out(done)
+
+    def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, HyenaCache]:
+        """`forward`, and the cache behind each sequence's last row."""
+        waves, done, kept = self.filter.waves(ragged.max_seqlen), [], []
+        for channels in self._groups(ragged.total):
+            keep = ([], [])
+            done.append(self._operate(x, waves, ragged, channels, keep))
+            kept.append(keep)
+        inputs, taps = (
+            [torch.cat(parts, -1).detach() for parts in zip(*of_groups, strict=True)]
+            for of_groups in zip(*kept, strict=True)
+        )
+        conv = self._last_projected(x, ragged)
+        store = ConvolutionStore(inputs, torch.stack(taps), ragged)
+        return self._out(done), HyenaCache(conv.detach(), store)
+
+    def step(self, x: Tensor, cache: HyenaCache) -> Tensor:
+        """One further row (B, D) of each sequence; the work grows with the length of the longest.
+
+        Raises:
+            InputError: a sequence becomes longer than the filters.
+        """
+        cache.make_room(self.filter.max_length, self.filter)
+        mixed, cache.conv = causal_conv_step(self.in_proj(x), self.conv_weight, self.conv_bias, cache.conv)
         *gates, value = mixed.split(self.width, -1)
-        filters = self.filter(ragged.max_seqlen)
-        for gate, taps, skip in zip(reversed(gates[1:]), filters, self.skip, strict=True):
+        for i, (gate, skip) in enumerate(zip(reversed(gates[1:]), self.skip, strict=True)):
             value = value * gate
-            value = fft_conv(value, taps, ragged) + value * skip
+            value = cache.convolve(i, value) + value * skip
+        cache.advance()
         return self.out((value * gates[0]).to(x.dtype))
+
+    def _operate(
+        self, x: Tensor, waves: Tensor, ragged: Ragged, channels: slice, keep: tuple[list, list] | None = None
+    ) -> Tensor:
+        """What a group of C channels gives to the last projection, (T, C).
+
+        `keep` takes the inputs (T, C) and the taps (L, C) of each long convolution.
+        """
+        parts = self.order + 1
+        weight, bias, conv_weight, conv_bias = (
+            of_all.unflatten(0, (parts, self.width))[:, channels].flatten(0, 1)
+            for of_all in (self.in_proj.weight, self.in_proj.bias, self.conv_weight, self.conv_bias)
+        )
+        mixed = causal_conv(linear(x, weight, bias), conv_weight, conv_bias, ragged)
+        *gates, value = mixed.chunk(parts, -1)
+        filters = self.filter.taps(waves, channels)
+        for gate, taps, skip in zip(reversed(gates[1:]), filters, self.skip[:, channels], strict=True):
+            value = value * gate
+            if keep is not None:
+                keep[0].append(value)
+                keep[1].append(taps)
+            value = fft_conv(value, taps, ragged) + value * skip
+        return (value * gates[0]).to(mixed.dtype)
+
+    def _out(self, parts: list[Tensor]) -> Tensor:
+        """The last projection of what the groups of channels give; takes them out of the list to free them."""
+        whole = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+        parts.clear()
+        return self.out(whole)
+
+    def _last_projected(self, x: Tensor, ragged: Ragged) -> Tensor:
+        """(B, K - 1, C), the short convolution's last inputs."""
+        before = self.conv_weight.shape[1] - 1
+        rows = last_inputs(x, before + 1, ragged)
+        # Rows in front of a sequence are zeros behind the projection, which has a bias, not in front of it.
+        real = torch.arange(-before, 0, device=x.device) >= -ragged.lengths[:, None]
+        return self.in_proj(rows) * real[..., None]
+
+    def _groups(self, rows: int) -> list[slice]:
+        if torch.is_grad_enabled() and rows * self.width <= KEPT:
+            return [slice(0, self.width)]
+        at_once = min(self.width, max(1, AT_ONCE // rows))
+        return [slice(first, first + at_once) for first in range(0, self.width, at_once)]
 
 
 class ImplicitFilter(nn.Module):
@@ -84,13 +162,35 @@ class ImplicitFilter(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """(filters, length, width) float32, newest tap first."""
-        features = position_features(self.max_length, self.d_position, length, self.decay.device)
-        with torch.autocast(features.device.type, enabled=False):
-            x = features
+        return self.taps(self.waves(length))
+
+    def waves(self, length: int) -> Tensor:
+        """(length, d_filter) float32, what the last layer makes the taps of.
+
+        Raises:
+            InputError: the filters are shorter.
+        """
+        if length > self.max_length:
+            raise InputError(
+                f"a sequence of {length} tokens is longer than the {self.max_length} that this model's Hyena "
+                "filters cover; take a shorter window"
+            )
+        x = position_features(self.max_length, self.d_position, length, self.decay.device)
+        with torch.autocast(x.device.type, enabled=False):
             for layer in self.layers[:-1]:
                 x = torch.sin(self.frequency * layer(x))
-            taps = self.layers[-1](x) * (torch.exp(-features[:, :1] * self.decay) + self.shift)
-        return taps.view(length, self.filters, -1).transpose(0, 1)
+        return x
+
+    def taps(self, waves: Tensor, channels: slice = slice(None)) -> Tensor:
+        """(filters, length, C) float32, newest tap first, of C of the channels."""
+        weight, decay = (
+            of_all.unflatten(0, (self.filters, -1))[:, channels].flatten(0, 1)
+            for of_all in (self.layers[-1].weight, self.decay)
+        )
+        share = torch.linspace(0, 1, self.max_length, device=waves.device)[: len(waves), None]
+        with torch.autocast(waves.device.type, enabled=False):
+            taps = linear(waves, weight) * (torch.exp(-share * decay) + self.shift)
+        return taps.view(len(waves), self.filters, -1).transpose(0, 1)
 
 
 def position_features(

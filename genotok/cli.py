@@ -115,7 +115,13 @@ def fetch(
 def tokenize(
     fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
-    tokenizer: Annotated[str, typer.Option(help="`nucleotide` or `byte`.")] = "nucleotide",
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            help="`nucleotide`, `byte`, `kmer`, `codon`, `ntv2`, `hyenadna`, or a JSON file of `genotok bpe`. "
+            "Shards of `nucleotide` serve all tokenizers of several letters."
+        ),
+    ] = "nucleotide",
     window: Annotated[int, typer.Option(min=1, help="Letters a window.")] = 8192,
     stride: Annotated[
         int | None, typer.Option(min=1, help="Letters between windows.  [default: window]")
@@ -146,6 +152,29 @@ def tokenize(
         rest=rest,
         names=name or None,
     )
+
+
+@app.command()
+def bpe(
+    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file of the tokenizer.")],
+    vocab_size: Annotated[int, typer.Option(min=32, help="Tokens, the 12 of letters included.")] = 4096,
+) -> None:
+    """Learn the tokens of a byte-pair encoding from genomes.
+
+    Memory grows with the genomes, by some 80 bytes a letter: give a few chromosomes of a large one.
+
+    Example: `genotok bpe yeast.fa.gz -o tokenizer.json --vocab-size 1024`
+    """
+    from genotok.atomic import atomic_path
+    from genotok.genomes.fasta import read_fasta
+    from genotok.tokenizers import train_bpe
+
+    tokenizer = train_bpe(
+        (block for path in fastas for _, blocks in read_fasta(path) for block in blocks), vocab_size
+    )
+    with atomic_path(output) as path:
+        path.write_text(tokenizer.to_json())
 
 
 @shards_app.command("merge")
@@ -575,6 +604,7 @@ def generate(
     import torch
 
     from genotok.models import GenomicLM
+    from genotok.models.generation import added_letters, prompt_ids
     from genotok.progress import progress
     from genotok.training.precision import autocast, choose_device
 
@@ -588,8 +618,9 @@ def generate(
             [prompt] * count, length, batch_size=batch_size, on_step=shown.advance, **how
         )
     settings = " ".join(f"{key}={value}" for key, value in how.items() if value is not None)
-    for number, ids in enumerate(made_up.tolist(), 1):
-        letters = prompt.upper() + language_model.tokenizer.decode(ids)
+    begun = prompt_ids(language_model, prompt)
+    for number, ids in enumerate(made_up, 1):
+        letters = prompt.upper() + added_letters(language_model.tokenizer, begun, ids)
         print(f">generated_{number} prompt={len(prompt)} {settings}")
         for start in range(0, len(letters), 60):
             print(letters[start : start + 60])

@@ -20,6 +20,7 @@ LAMBDA = REPOSITORY / "resources" / "genomes" / "lambda.fa.gz"
 VERBS = [
     ["fetch"],
     ["tokenize"],
+    ["bpe"],
     ["shards", "merge"],
     ["train"],
     ["entropy", "train"],

@@ -127,6 +127,7 @@ HEAVY = {
     "captum",
     "snakemake",
     "tensorboard",
+    "tokenizers",
     "typer",
     "rich",
     "pydantic",

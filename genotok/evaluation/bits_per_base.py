@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
@@ -17,12 +18,11 @@ from genotok.evaluation.adaptive_markov import AdaptiveMarkov
 from genotok.evaluation.markov import Baseline, fit_markov_baselines
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_lengths
-from genotok.models.likelihood import next_token_log_likelihood
+from genotok.models.likelihood import nucleotide_log_likelihood
 from genotok.progress import progress
 from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset, Window, contig_sequences
 from genotok.shards.sampler import batches_in_order
-from genotok.tokenizers import load_tokenizer
 from genotok.training.precision import autocast, choose_device
 
 LONGEST_LISTED_CHUNK = 64
@@ -43,20 +43,22 @@ class Tally:
 
 @dataclass
 class Chunks:
-    """Chunks of each stage by length in tokens, and tokens seen."""
+    """Chunks of each stage by length in letters, and letters seen."""
 
-    tokens: int = 0
+    letters: int = 0
     lengths: list[Counter] = field(default_factory=list)
 
-    def add(self, output: ModelOutput, start_tokens: int) -> None:
-        """Count the chunks of one batch."""
-        stages = chunk_lengths(output.packed_boundaries, start_tokens)
+    def add(self, output: ModelOutput, letters: Tensor) -> None:
+        """Count the chunks of one batch, whose tokens add so many `letters` (B, L)."""
+        if not output.packed_boundaries:
+            return
+        packed = output.packed_boundaries[0].ragged.to_packed(letters)
+        stages = chunk_lengths(output.packed_boundaries, letters=packed)
         self.lengths = self.lengths or [Counter() for _ in stages]
         for counter, lengths in zip(self.lengths, stages, strict=True):
             values, counts = lengths.unique(return_counts=True)
             counter.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-        if stages:
-            self.tokens += int(stages[0].sum())
+        self.letters += int(stages[0].sum())
 
     def summary(self) -> list[dict[str, Any]]:
         """One entry a stage: chunks, mean length in bases, and how many chunks have each length."""
@@ -70,7 +72,7 @@ class Chunks:
                 {
                     "stage": index,
                     "chunks": chunks,
-                    "mean_length": self.tokens / chunks,
+                    "mean_length": self.letters / chunks,
                     "lengths": {str(length): histogram[length] for length in sorted(histogram)},
                 }
             )
@@ -92,6 +94,8 @@ def evaluate(
 
     Bits per base are the sum of -log2 p over the certain nucleotides, divided by their number; ambiguous
     letters are left out. Where windows overlap, each nucleotide counts once, in the first window that holds it.
+    The likelihood of a nucleotide is that of `genotok.models.likelihood`, for every tokenizer; a model of masked
+    tokens sees both sides of each, so that its bits are not those of a model that reads from the left.
     The Markov models are tuned on the split `valid` where there is one. `adaptive` learns from the contig itself
     while it reads, as a compressor does; it is no rival of a frozen model, but says what a contig tells of itself.
 
@@ -105,11 +109,7 @@ def evaluate(
     target = choose_device(device)
     model = GenomicLM.from_pretrained(model_folder, target)
     dataset = ShardDataset(shards, split)
-    if model.config.tokenizer != dataset.manifest.tokenizer:
-        raise InputError(
-            f"{model_folder}: its tokenizer is {model.config.tokenizer!r}, and {shards} was made with "
-            f"{dataset.manifest.tokenizer!r}"
-        )
+    dataset.manifest.check_serves(model.tokenizer, f"{model_folder}: its tokenizer is")
     tallies, chunks = _model_bits(model, dataset, batch_size, precision)
     baselines = baseline_bits(shards, split, orders)
     adaptive = contig_bits(shards, split, {"adaptive": AdaptiveMarkov()})["adaptive"]
@@ -147,19 +147,20 @@ def _model_bits(
 ) -> tuple[dict[tuple[str, str], Tally], Chunks]:
     tallies: dict[tuple[str, str], Tally] = {}
     chunks, ends = Chunks(), {}
-    start_tokens = int(model.tokenizer.start_id is not None)
+    unpredicted = int(model.tokenizer.start_id is None)
     with progress("evaluate", len(dataset), "windows") as bar:
-        for windows, batch in batches_in_order(dataset, batch_size):
+        for windows, batch in batches_in_order(dataset, batch_size, model.tokenizer):
             batch = batch.to(model.device)
             with autocast(model.device, precision):
-                nats, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
-            chunks.add(output, start_tokens)
-            bits = nats.double().cpu().numpy()[:, start_tokens:] / -math.log(2)
+                nats, output = nucleotide_log_likelihood(model, batch)
+            if output is not None:
+                chunks.add(output, batch.letters)
+            bits = nats.double().cpu().numpy() / -math.log(2)
             for window, row in zip(windows, bits, strict=True):
                 contig = (window.genome, window.contig)
                 known = max(ends.get(contig, 0) - window.start, 0)
                 ends[contig] = window.start + len(window.ids)
-                _count(tallies.setdefault(contig, Tally()), window, row, known, 1 - start_tokens)
+                _count(tallies.setdefault(contig, Tally()), window, row, known, unpredicted)
             bar.advance(len(windows))
     return tallies, chunks
 
@@ -178,7 +179,7 @@ def baseline_bits(
 ) -> dict[str, dict[tuple[str, str], Tally]]:
     """Bits of each contig of a split under the uniform and the Markov models, by the model's name."""
     _, manifest = read_manifest(shards)
-    codes = load_tokenizer(manifest.tokenizer).nucleotide_code
+    codes = manifest.letter_tokenizer.nucleotide_code
     splits = {file.split for file in manifest.files}
     train, valid = (
         [codes[ids] for _, ids in contig_sequences(shards, name)] if name in splits else []
@@ -194,7 +195,7 @@ def contig_bits(
     shards: Path, split: str, models: Mapping[str, Baseline]
 ) -> dict[str, dict[tuple[str, str], Tally]]:
     """Bits of each contig of a split under models that read a contig as a whole, by the model's name."""
-    codes = load_tokenizer(read_manifest(shards)[1].tokenizer).nucleotide_code
+    codes = read_manifest(shards)[1].letter_tokenizer.nucleotide_code
     result: dict[str, dict[tuple[str, str], Tally]] = {name: {} for name in models}
     for window, ids in contig_sequences(shards, split):
         for name, baseline in models.items():

@@ -17,10 +17,10 @@ from genotok.genomes.contigs import match_contig
 from genotok.genomes.fasta import Reference
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_starts
-from genotok.models.likelihood import next_token_log_likelihood
+from genotok.models.likelihood import nucleotide_log_likelihood
 from genotok.progress import progress
 from genotok.shards.sampler import Batch, collate
-from genotok.tokenizers import load_letter_tokenizer
+from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.training.precision import autocast, choose_device
 
 LONGEST_NAME = 200  # letters; genome browsers refuse names of more than 255
@@ -128,7 +128,8 @@ def find_chunks(
     contig's first base, the window makes no difference.
 
     Args:
-        model: a causal model with one token a letter.
+        model: the model. Where a token is several letters, a chunk begins at its first token's first letter, and
+            where a token shares letters with the one before, at its first new one.
         reference: the genome.
         contig: an exact name.
         start: first position, 0-based.
@@ -149,7 +150,7 @@ def find_chunks(
         raise InputError(
             f"{reference.path}: {contig}:{start + 1}-{end} is no region of it; {contig} has {length:,} bases"
         )
-    spans = list(_spans(start, end, window, context))
+    spans = list(_spans(start, end, window, context, _letters_behind(model.tokenizer), length))
     parts = []
     with progress("tokens", end - start, "bases") as bar:
         for first in range(0, len(spans), batch_size):
@@ -188,32 +189,48 @@ def chunks_of_region(
         return find_chunks(model, reference, contig, start, end, **settings)
 
 
-def _spans(start: int, end: int, window: int, context: int) -> Iterator[tuple[int, int, int]]:
-    """Of each window (0-based): where it begins, where the part that counts begins, and where both end."""
+def _letters_behind(tokenizer: Tokenizer) -> int | None:
+    """How many letters behind a block its tokens depend on, as a rule; None where each letter is a token."""
+    return None if isinstance(tokenizer, LetterTokenizer) else int(tokenizer.letter_counts.max())
+
+
+def _spans(
+    start: int, end: int, window: int, context: int, behind: int | None, length: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Of each window (0-based): its begin, the begin and the end of the part that counts, and its end.
+
+    The part that counts ends the window where letters are tokens. Elsewhere the window goes on behind the block, so
+    that its last letters are cut into tokens as they are in the contig.
+    """
     step = window - context
     for block in range(start - start % step, end, step):
-        yield max(block - context, 0), max(block, start), min(block + step, end)
+        last = min(block + step, end)
+        read_to = last if behind is None else min(block + step + behind, length)
+        yield max(block - context, 0), max(block, start), last, read_to
 
 
 def _read_spans(
-    model: GenomicLM, reference: Reference, contig: str, spans: list[tuple[int, int, int]], precision: str
+    model: GenomicLM,
+    reference: Reference,
+    contig: str,
+    spans: list[tuple[int, int, int, int]],
+    precision: str,
 ) -> Iterator[RegionChunks]:
     """What the model says on the parts that count."""
-    letters = [reference.fetch(contig, begin, end) for begin, _, end in spans]
-    tokenizer = load_letter_tokenizer(model.config.tokenizer)
+    letters = [reference.fetch(contig, begin, read_to) for begin, _, _, read_to in spans]
+    tokenizer = model.tokenizer
     batch = collate([tokenizer.encode_letters(text.encode()) for text in letters], tokenizer).to(model.device)
     with autocast(model.device, precision):
-        nats, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
+        nats, output = nucleotide_log_likelihood(model, batch)
     surprisal = _surprisal(nats, batch, tokenizer.start_id is not None)
-    stages = _stages_on_tokens(output)
-    for row, (begin, first, end) in enumerate(spans):
-        skipped = int(batch.lengths[row]) - (end - first)
-        places = slice(skipped, skipped + end - first)
+    stages = [] if output is None else _stages_on_letters(output, batch.letters)
+    for row, (begin, first, end, _) in enumerate(spans):
+        places = slice(first - begin, end - begin)
         yield RegionChunks(
             contig,
             first,
             end,
-            letters[row][first - begin :],
+            letters[row][first - begin : end - begin],
             [begins[row, places].cpu().numpy() for begins, _ in stages],
             [probability[row, places].cpu().numpy() for _, probability in stages],
             surprisal[row, places],
@@ -221,28 +238,40 @@ def _read_spans(
 
 
 def _surprisal(nats: Tensor, batch: Batch, starts_with_token: bool) -> np.ndarray:
-    """(B, L) float64 bits, NaN where nothing is predicted."""
+    """(B, W) float64 bits of each letter, NaN where nothing is predicted."""
     bits = nats.double().cpu().numpy() / -math.log(2)
-    unknown = (batch.labels < 0).cpu().numpy()
-    unknown[:, 0] |= not starts_with_token
-    bits[unknown] = np.nan
+    counted = torch.arange(nats.shape[1], device=nats.device) < batch.letters.sum(1)[:, None]
+    labels = batch.labels.flatten().repeat_interleave(batch.letters.flatten())
+    counted[counted.clone()] = labels >= 0
+    counted[:, 0] &= starts_with_token
+    bits[~counted.cpu().numpy()] = np.nan
     return bits
 
 
-def _stages_on_tokens(output: ModelOutput) -> list[tuple[Tensor, Tensor]]:
-    """For each stage where chunks begin, (B, L) bool, and how probably, (B, L) float32, both on the tokens."""
+def _stages_on_letters(output: ModelOutput, letters: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """For each stage where chunks begin, (B, W) bool, and how probably, (B, W) float32, both on the letters.
+
+    A start token and the chunk that begins with it have no letter; the chunk goes on with the letters behind it.
+    """
     if not output.packed_boundaries:
         return []
     layout = output.packed_boundaries[0].ragged
-    rows, stages = torch.arange(layout.total, device=layout.cu_seqlens.device), []
-    starts = chunk_starts(output.packed_boundaries)
-    for boundaries, chosen in zip(output.packed_boundaries, starts, strict=True):
-        begins = torch.zeros(layout.total, dtype=torch.bool, device=rows.device)
-        begins[chosen] = True
-        probability = torch.zeros(layout.total, device=rows.device)
-        probability[rows] = boundaries.prob.float()
-        stages.append((layout.to_padded(begins), layout.to_padded(probability)))
-        rows = chosen
+    tokens, width = torch.arange(layout.total, device=letters.device), int(letters.sum(1).max())
+    places = layout.to_packed((letters.cumsum(1) - letters).clamp(max=width - 1))
+    sequences = layout.to_packed(
+        torch.arange(len(letters), device=letters.device)[:, None].expand_as(letters)
+    )
+    has_letter, stages = layout.to_packed(letters) > 0, []
+    for boundaries, chosen in zip(
+        output.packed_boundaries, chunk_starts(output.packed_boundaries), strict=True
+    ):
+        begins = torch.zeros(letters.shape[0], width, dtype=torch.bool, device=letters.device)
+        probability = torch.zeros(begins.shape, device=letters.device)
+        shown, seen = chosen[has_letter[chosen]], has_letter[tokens]
+        begins[sequences[shown], places[shown]] = True
+        probability[sequences[tokens[seen]], places[tokens[seen]]] = boundaries.prob.float()[seen]
+        stages.append((begins, probability))
+        tokens = chosen
     return stages
 
 
@@ -263,7 +292,7 @@ def write_bed(found: RegionChunks, path: str | Path, track: str | None = None) -
     """
     if not found.begins:
         raise InputError(
-            "the model has no chunking stage: its tokens are the letters, and it makes no chunks"
+            "the model has no chunking stage: its tokens are what its tokenizer makes, and it makes no chunks"
         )
     lines = sorted(line for stage in range(len(found.begins)) for line in _bed_lines(found, stage))
     text = "".join(line for _, _, line in lines)

@@ -45,7 +45,7 @@ tags:
 
 A genomic language model of {config.stage_layout.depth} stage{
         "s" * (config.stage_layout.depth > 1)
-    } that predicts {predicted}; its tokenizer is `{config.tokenizer}`.
+    } that predicts {predicted}; its tokenizer is `{load_tokenizer(config.tokenizer).name}`.
 
 | | |
 |---|---|
@@ -95,6 +95,8 @@ def _settings(config: ModelConfig) -> Iterator[tuple[str, str]]:
     mixers = _mixers(config.stage_layout)
     inner = {"chunkers": config.chunkers, "upsamplers": config.upsamplers} if config.chunkers else {}
     for key, value in {**config.to_dict(), **inner}.items():
+        if key == "tokenizer" and isinstance(value, dict):
+            value = {name: part for name, part in value.items() if name != "merges"}  # thousands of them
         if _SECTIONS.get(key) in mixers:
             yield from ((f"{key}.{part}", _code(of_part)) for part, of_part in value.items())
         elif key not in _SECTIONS:

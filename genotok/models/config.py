@@ -130,7 +130,8 @@ class ModelConfig:
             the default), `repeat`, or `cross_attention`, as an object with the `window` of chunks that a row sees.
         positions: segment-aware positions, one value a stage: an object whose `periods` are `fixed` or `learned`,
             or null for none (the default); see `genotok.models.positions`.
-        tokenizer: name or JSON description, see `genotok.tokenizers.load_tokenizer`.
+        tokenizer: name, JSON file or JSON object, see `genotok.tokenizers.load_tokenizer`. A file is replaced by
+            what it holds, so that the configuration says it all.
         vocab_size: rows of the embedding and of the head; at least the tokenizer's size.
         tie_embeddings: whether the head shares the embedding's weights.
         norm_eps: epsilon of every norm.
@@ -151,7 +152,7 @@ class ModelConfig:
     attention: AttentionConfig
     mamba2: Mamba2Config = field(default_factory=Mamba2Config)
     hyena: HyenaConfig = field(default_factory=HyenaConfig)
-    tokenizer: str = "nucleotide"
+    tokenizer: str | dict[str, Any] = "nucleotide"
     vocab_size: int = 0
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
@@ -187,7 +188,8 @@ class ModelConfig:
         self.chunk_states = check_chunk_states(self.chunk_states, stages - 1)
         self.upsamplers = check_upsamplers(self.upsamplers, stages - 1)
         self.positions = check_positions(self.positions, stages)
-        size = load_tokenizer(self.tokenizer).vocab_size
+        tokenizer = load_tokenizer(self.tokenizer)
+        self.tokenizer, size = tokenizer.description, tokenizer.vocab_size
         self.vocab_size = self.vocab_size or -(-size // 8) * 8
         if self.vocab_size < size:
             raise InputError(f"vocab_size: {self.vocab_size} is less than the {size} tokens of the tokenizer")
@@ -225,8 +227,9 @@ class ModelConfig:
         return config.to_dict()
 
     def _check_types(self) -> None:
+        if not isinstance(self.tokenizer, str | dict):
+            raise InputError(f"tokenizer: {self.tokenizer!r} should be the name of a tokenizer, or an object")
         wanted = (
-            ("tokenizer", self.tokenizer, str, "the name of a tokenizer"),
             ("vocab_size", self.vocab_size, int, "a whole number"),
             ("tie_embeddings", self.tie_embeddings, bool, "true or false"),
             ("norm_eps", self.norm_eps, float, "a number"),

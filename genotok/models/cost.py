@@ -340,7 +340,7 @@ def measure_chunks(model: GenomicLM, windows: Sequence[str]) -> list[ChunkStatis
     start = model.tokenizer.start_id
     rows, chunks, lengths = [], [], []
     for window in windows:
-        ids = [start] * (start is not None) + model.tokenizer.encode(window)
+        ids = [start] * (start is not None) + model.tokenizer.encode_letters(window.encode()).tolist()
         boundaries = model(torch.tensor([ids], device=model.device)).packed_boundaries
         rows.append([stage.ragged.total for stage in boundaries])
         chunks.append([int(stage.mask.sum()) for stage in boundaries])

@@ -71,7 +71,9 @@ def generate(
         on_step: called after each step with the number of tokens added in it.
 
     Returns:
-        (B, length) int64 on the CPU: the added tokens. `model.tokenizer.decode` makes letters of a row.
+        (B, length) int64 on the CPU: the added tokens. `added_letters` makes letters of a row. A prompt's letters
+        that fill no k-mer are single tokens, which a model has met at the end of a window only: it goes on best
+        from whole k-mers. Overlapping k-mers are chosen to agree in the letters that they share.
 
     Raises:
         InputError: a setting is out of range, or a prompt is empty or holds what the model cannot read.
@@ -83,6 +85,7 @@ def generate(
         raise InputError(f"batch_size: {batch_size} should be at least 1")
     ids = [prompt_ids(model, prompt, place) for place, prompt in enumerate(prompts)]
     allowed = allowed_ids(model.tokenizer, nucleotides_only).to(model.device)
+    follows = Overlaps(model.tokenizer, allowed) if model.tokenizer.overlap else None
     random = torch.Generator().manual_seed(seed)
     uniform = torch.rand(len(ids), length, dtype=torch.float64, generator=random)
     generated = torch.empty(len(ids), length, dtype=torch.long)
@@ -90,7 +93,7 @@ def generate(
         return generated
     for first in range(0, len(ids), batch_size):
         batch = slice(first, first + batch_size)
-        generated[batch] = _continue(model, ids[batch], uniform[batch], allowed, sampling, on_step)
+        generated[batch] = _continue(model, ids[batch], uniform[batch], allowed, follows, sampling, on_step)
     return generated
 
 
@@ -99,6 +102,7 @@ def _continue(
     prompts: list[Tensor],
     uniform: Tensor,
     allowed: Tensor,
+    follows: "Overlaps | None",
     sampling: Sampling,
     on_step: Callable[[int], None] | None,
 ) -> Tensor:
@@ -106,11 +110,15 @@ def _continue(
     padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(model.device)
     uniform = uniform.to(model.device)
     logits, cache = model.prefill(padded, lengths)
-    chosen = []
+    chosen, last = [], padded.gather(1, lengths[:, None] - 1)[:, 0]
     for place in range(uniform.shape[1]):
         if place:
-            logits = model.step(chosen[-1], cache)
-        chosen.append(allowed[choose(logits[:, allowed], uniform[:, place], sampling)])
+            logits = model.step(last, cache)
+        candidates = logits[:, allowed]
+        if follows is not None:
+            candidates = candidates.masked_fill(~follows(last), -torch.inf)
+        last = allowed[choose(candidates, uniform[:, place], sampling)]
+        chosen.append(last)
         if on_step is not None:
             on_step(len(prompts))
     return torch.stack(chosen, 1).cpu()
@@ -147,12 +155,42 @@ def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     return ids.gather(-1, place)[:, 0]
 
 
+class Overlaps:
+    """Which of the allowed tokens may stand behind a token where k-mers overlap: those that begin as it ends.
+
+    Args:
+        tokenizer: of overlapping k-mers.
+        allowed: (K,) the tokens that may be emitted.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, allowed: Tensor):
+        longest, shared = max(tokenizer.letter_counts), tokenizer.overlap
+        written = [letters if len(letters) == longest else "" for letters in tokenizer.token_letters]
+        groups = {letters: i for i, letters in enumerate(sorted({letters[:shared] for letters in written}))}
+        begin = torch.tensor([groups[letters[:shared]] for letters in written], device=allowed.device)
+        self.begin = begin[allowed]
+        self.end = torch.tensor([groups[letters[-shared:]] for letters in written], device=allowed.device)
+
+    def __call__(self, last: Tensor) -> Tensor:
+        """(B, K) bool, for the (B,) tokens in front; all but k-mers are of group 0, which goes with every other."""
+        end = self.end[last][:, None]
+        return (self.begin == end) | (self.begin == 0) | (end == 0)
+
+
 def allowed_ids(tokenizer: Tokenizer, nucleotides_only: bool) -> Tensor:
-    """(K,) int64, the ids that may be emitted: those written in A, C, G and T alone, or all."""
-    ids = range(tokenizer.vocab_size)
-    if nucleotides_only:
-        ids = [i for i in ids if (letters := tokenizer.decode([i])) and set(letters) <= set("ACGT")]
-    return torch.tensor(ids)
+    """(K,) int64, the ids that may be emitted: those written in the alphabet's letters alone, or all."""
+    if not nucleotides_only:
+        return torch.arange(tokenizer.vocab_size)
+    letters = set(tokenizer.alphabet)
+    return torch.tensor(
+        [i for i, text in enumerate(tokenizer.token_letters) if text and set(text) <= letters]
+    )
+
+
+def added_letters(tokenizer: Tokenizer, prompt: Tensor, added: Tensor) -> str:
+    """What tokens that were added to a prompt are written as; without the letters that they share with its last."""
+    read = tokenizer.decode
+    return read([*prompt.tolist(), *added.tolist()])[len(read(prompt.tolist())) :]
 
 
 def prompt_ids(model: "GenomicLM", prompt: Tensor | str, place: int = 0) -> Tensor:

@@ -21,7 +21,6 @@ from genotok.models.prediction_heads import PredictionHead, checked_labels, pred
 from genotok.models.saved import LoadReport, model_hash, read_model, save_model
 from genotok.models.stage import Stage
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
-from genotok.tokenizers.certain import certain_tokens
 
 
 @dataclass
@@ -269,7 +268,7 @@ class GenomicLM(nn.Module):
 
     def _predictions(self, states: Tensor, ragged: Ragged, ids: Tensor, length: int) -> dict[str, Tensor]:
         """What the heads give, by name; packed states in, padded predictions out."""
-        table = torch.from_numpy(certain_tokens(self.tokenizer)).to(ids.device)
+        table = torch.from_numpy(self.tokenizer.is_nucleotide).to(ids.device)
         certain = table[ids.clamp(max=len(table) - 1)] & (ids < len(table))
         predictions = {name: head(states, ragged, certain) for name, head in self.heads.items()}
         for name, head in self.config.heads.items():

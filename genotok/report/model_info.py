@@ -12,6 +12,7 @@ from genotok.genomes.fasta import read_fasta
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.cost import Flops, ModelCost, measure_chunks, model_cost
 from genotok.models.saved import CONFIG_NAME
+from genotok.tokenizers import load_tokenizer
 from genotok.tokenizers.base import checked_letters
 
 ASSUMED_COMPRESSION = 3.0  # as training steers to by default
@@ -61,7 +62,7 @@ def describe_model(
         "model": model,
         "layout": config.layout,
         "d_model": config.d_model,
-        "tokenizer": config.tokenizer,
+        "tokenizer": load_tokenizer(config.tokenizer).name,
         "length": length,
         "compression": cost.compression,
         "compression_is": origin if cost.compression else "none",

@@ -51,6 +51,8 @@ def _training_section(folder: Path, summary: Summary) -> list[str]:
 def _training_provenance(folder: Path, summary: Summary) -> Lines:
     model = summary["model"]
     shown = {"Layout": "layout", "Widths": "d_model", "Tokenizer": "tokenizer"}
+    if isinstance(model.get("tokenizer"), dict):
+        model = model | {"tokenizer": model["tokenizer"].get("type")}
     rows = [(name, json.dumps(model[key]).strip('"')) for name, key in shown.items() if key in model]
     return [*rows, ("Training steps", f"{summary['steps']:,}")]
 

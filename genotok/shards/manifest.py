@@ -8,6 +8,7 @@ from typing import Any
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
+from genotok.tokenizers import LetterTokenizer, Tokenizer, load_tokenizer
 
 FORMAT = "genotok-shards"
 VERSION = 1
@@ -45,20 +46,54 @@ class Manifest:
     """The parameters that made a folder of shards, its contigs and its files.
 
     Attributes:
-        tokenizer: name of the tokenizer.
+        tokenizer: the tokenizer that the shards are meant for, a name or a JSON object. The shards hold one id a
+            letter whatever it is: its own ids where it has one a letter, and those of `nucleotide` elsewhere.
         window, stride: in letters.
         sources: the FASTA files: genome name, file name, SHA-256 of the file.
         entropies: where the shards have a column of entropies, the hash of the `model` that gave them and their
             `dtype`; see `genotok.shards.entropies`.
     """
 
-    tokenizer: str
+    tokenizer: str | dict[str, Any]
     window: int
     stride: int
     sources: list[dict[str, str]] = field(default_factory=list)
     contigs: list[Contig] = field(default_factory=list)
     files: list[ShardFile] = field(default_factory=list)
     entropies: dict[str, str] | None = None
+
+    @property
+    def letter_tokenizer(self) -> LetterTokenizer:
+        """The tokenizer of the ids that the files hold.
+
+        Raises:
+            InputError: the shards are meant for a tokenizer of proteins.
+        """
+        tokenizer = load_tokenizer(self.tokenizer)
+        if isinstance(tokenizer, LetterTokenizer):
+            return tokenizer
+        if len(tokenizer.alphabet) != 4:
+            raise InputError(f"tokenizer {tokenizer.name!r} reads proteins, and shards hold nucleotides")
+        return load_tokenizer("nucleotide")
+
+    def check_serves(self, tokenizer: Tokenizer, said: str) -> None:
+        """Refuse a model's tokenizer that these shards are not for.
+
+        Shards of `nucleotide` serve every tokenizer with tokens of several letters as well, so that all of them can
+        be compared on the same windows; others serve the tokenizer that they were made for.
+
+        Args:
+            tokenizer: the model's.
+            said: how the sentence begins, up to the tokenizer's name.
+
+        Raises:
+            InputError: they are for another tokenizer.
+        """
+        own = load_tokenizer(self.tokenizer)
+        several = not isinstance(tokenizer, LetterTokenizer) and len(tokenizer.alphabet) == 4
+        if own.description != tokenizer.description and not (own.name == "nucleotide" and several):
+            other = " with other settings" if own.name == tokenizer.name else ""
+            raise InputError(f"{said} {tokenizer.name!r}, and the shards were made with {own.name!r}{other}")
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Contigs, windows and letters of each split."""
@@ -139,9 +174,9 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
     for folder, manifest in read:
         for key in ("tokenizer", "window", "stride", "entropies"):
             if getattr(manifest, key) != getattr(merged, key):
+                mine, theirs = (_shown(getattr(one, key)) for one in (manifest, merged))
                 raise InputError(
-                    f"{folder}: {key} is {getattr(manifest, key)!r} and that of {read[0][0]} is "
-                    f"{getattr(merged, key)!r}; shards of one run must agree"
+                    f"{folder}: {key} is {mine} and that of {read[0][0]} is {theirs}; shards of one run must agree"
                 )
         known = {source["genome"] for source in merged.sources}
         for source in manifest.sources:
@@ -155,3 +190,9 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
     target.mkdir(parents=True, exist_ok=True)
     merged.save(target)
     return merged
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence; of a tokenizer's description the beginning."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -8,7 +8,6 @@ import torch
 from genotok.errors import InputError
 from genotok.shards.sampler import Batch
 from genotok.tokenizers import IGNORED_LABEL, Tokenizer
-from genotok.tokenizers.certain import certain_tokens
 
 HIDDEN, REPLACED = 0.8, 0.1  # of the chosen tokens; the rest stays as it is
 # Streams of random numbers; the order of the windows uses other ones of the same seed.
@@ -50,7 +49,7 @@ class Masking:
     ):
         if tokenizer.mask_id is None:
             raise InputError(f"tokenizer {tokenizer.name!r} has no mask token, and the task 'mlm' needs one")
-        self.mask_id, self.may_be_chosen = tokenizer.mask_id, certain_tokens(tokenizer)
+        self.mask_id, self.may_be_chosen = tokenizer.mask_id, tokenizer.is_nucleotide
         self.replacements = np.flatnonzero(self.may_be_chosen)
         self.probability, self.span, self.seed, self.stream = probability, span, seed, stream
 
@@ -99,7 +98,7 @@ class Masking:
         )
         for row, (length, key) in enumerate(zip(batch.lengths.tolist(), keys, strict=True)):
             input_ids[row, :length], labels[row, :length] = self.mask_ids(input_ids[row, :length], key)
-        return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), batch.lengths)
+        return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), batch.lengths, batch.letters)
 
 
 def _cut(total: int, parts: int, random: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opp
 
 @dataclass
 class Window:
-    """One window: where it lies (`start` 0-based), its token ids (L,) uint8, and which are ambiguous (L,) bool."""
+    """One window: where it lies (`start` 0-based), an id a letter (L,) uint8, and which are ambiguous (L,) bool."""
 
     genome: str
     contig: str

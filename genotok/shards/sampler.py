@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genotok.shards.order import Place, ShuffledOrder
+from genotok.shards.order import ShuffledOrder
 from genotok.shards.reader import ShardDataset, Window
-from genotok.tokenizers import IGNORED_LABEL, Tokenizer, load_tokenizer
-from genotok.tokenizers.certain import certain_tokens
+from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer
 
 if TYPE_CHECKING:
     from genotok.shards.masking import Masking
@@ -25,23 +24,59 @@ class Batch:
         input_ids: (B, L) int64, padded behind the end with the tokenizer's pad id.
         labels: (B, L) int64, the ids again, with -100 at ambiguous letters, the start token and the padding.
         lengths: (B,) int64.
+        letters: (B, L) int64, how many letters of the window each token adds to those of the tokens in front; 0 for
+            the start token and the padding.
         boundary_inputs: (B, L) float32, entropies that the shards hold; None to have the model work them out.
     """
 
     input_ids: Tensor
     labels: Tensor
     lengths: Tensor
+    letters: Tensor
     boundary_inputs: Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are predicted."""
+        return int((self.labels[:, 1:] >= 0).sum())
 
     @property
     def nucleotides(self) -> int:
         """How many certain nucleotides are predicted."""
-        return int((self.labels[:, 1:] >= 0).sum())
+        return int(self.letters[:, 1:][self.labels[:, 1:] >= 0].sum())
+
+    @property
+    def bases(self) -> int:
+        """How many letters the windows have."""
+        return int(self.letters.sum())
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        parts = (self.input_ids, self.labels, self.lengths, self.boundary_inputs)
+        parts = (self.input_ids, self.labels, self.lengths, self.letters, self.boundary_inputs)
         return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in parts))
+
+
+class WindowEncoder:
+    """Makes a model's tokens of the ids, one a letter, that shards hold.
+
+    Where both are of one tokenizer the ids stay as they are. The opposite strand is taken on the letters, so that
+    it is exact for every tokenizer.
+
+    Args:
+        stored: the tokenizer of the shards' ids.
+        tokenizer: the model's.
+    """
+
+    def __init__(self, stored: LetterTokenizer, tokenizer: Tokenizer):
+        self.stored, self.tokenizer = stored, tokenizer
+        written = [letter if len(letter) == 1 and ord(letter) < 256 else "?" for letter in stored.letters]
+        self._written = np.array([ord(letter) for letter in written], np.uint8)
+
+    def __call__(self, ids: np.ndarray, reverse: bool = False) -> np.ndarray:
+        """(tokens,) ids of the model, of (L,) ids of the shards; of the opposite strand on request."""
+        if reverse:
+            ids = self.stored.reverse_complement(ids)
+        return ids if self.stored is self.tokenizer else self.tokenizer.encode_letters(self._written[ids])
 
 
 def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
@@ -50,12 +85,14 @@ def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
     lengths = np.array([len(start) + len(sequence) for sequence in ids])
     input_ids = np.full((len(ids), lengths.max()), tokenizer.pad_id, np.int64)
     labels = np.full(input_ids.shape, IGNORED_LABEL, np.int64)
+    letters = np.zeros(input_ids.shape, np.int64)
     for row, sequence in enumerate(ids):
         input_ids[row, : len(start)] = start
         input_ids[row, len(start) : lengths[row]] = sequence
-        certain = certain_tokens(tokenizer)[sequence]
+        certain = tokenizer.is_nucleotide[sequence]
         labels[row, len(start) : lengths[row]] = np.where(certain, sequence.astype(np.int64), IGNORED_LABEL)
-    return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), torch.from_numpy(lengths))
+        letters[row, len(start) : lengths[row]] = tokenizer.letters_added(sequence)
+    return Batch(*map(torch.from_numpy, (input_ids, labels, lengths, letters)))
 
 
 class TrainingBatches:
@@ -68,6 +105,7 @@ class TrainingBatches:
         both_strands: whether each window is read from the opposite strand in every second epoch, chosen by
             chance window by window.
         masking: hides tokens, anew in every epoch; None for batches as they are.
+        tokenizer: the model's; None for that of the shards' ids.
 
     Attributes:
         with_entropies: whether the entropies that the shards hold go into the batches; at first they do not.
@@ -80,10 +118,12 @@ class TrainingBatches:
         seed: int,
         both_strands: bool,
         masking: "Masking | None" = None,
+        tokenizer: Tokenizer | None = None,
     ):
         self.dataset, self.batch_size, self.masking = dataset, batch_size, masking
         self.with_entropies = False
-        self.tokenizer = load_tokenizer(dataset.manifest.tokenizer)
+        stored = dataset.manifest.letter_tokenizer
+        self.encode = WindowEncoder(stored, tokenizer or stored)
         self.order = ShuffledOrder(dataset, seed, both_strands)
         self.state, self.restore = self.order.state, self.order.restore
 
@@ -92,7 +132,8 @@ class TrainingBatches:
 
     def __next__(self) -> Batch:
         places = [self.order.next_place() for _ in range(self.batch_size)]
-        batch = collate([self._ids(place) for place in places], self.tokenizer)
+        ids = [self.encode(self.dataset[place.index].ids, place.reverse) for place in places]
+        batch = collate(ids, self.encode.tokenizer)
         if self.with_entropies:
             rows = [torch.from_numpy(self.dataset.entropies(place.index, place.reverse)) for place in places]
             batch.boundary_inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -100,14 +141,16 @@ class TrainingBatches:
             return batch
         return self.masking.mask_batch(batch, [(place.epoch, place.index) for place in places])
 
-    def _ids(self, place: Place) -> np.ndarray:
-        ids = self.dataset[place.index].ids
-        return self.tokenizer.reverse_complement(ids) if place.reverse else ids
 
+def batches_in_order(
+    dataset: ShardDataset, batch_size: int, tokenizer: Tokenizer | None = None
+) -> Iterator[tuple[list[Window], Batch]]:
+    """All windows once, in order, in the tokens of a tokenizer (None for that of the shards' ids).
 
-def batches_in_order(dataset: ShardDataset, batch_size: int) -> Iterator[tuple[list[Window], Batch]]:
-    """All windows once, in order; the last batch may be smaller."""
-    tokenizer = load_tokenizer(dataset.manifest.tokenizer)
+    The last batch may be smaller.
+    """
+    stored = dataset.manifest.letter_tokenizer
+    encode = WindowEncoder(stored, tokenizer or stored)
     for begin in range(0, len(dataset), batch_size):
         windows = [dataset[i] for i in range(begin, min(begin + batch_size, len(dataset)))]
-        yield windows, collate([window.ids for window in windows], tokenizer)
+        yield windows, collate([encode(window.ids) for window in windows], encode.tokenizer)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from genotok.genomes.fasta import read_fasta
 from genotok.progress import Progress, progress
 from genotok.shards.manifest import SPLITS, Contig, Manifest, ShardFile
 from genotok.shards.windows import Windows, cut_windows
-from genotok.tokenizers import LetterTokenizer, load_letter_tokenizer
+from genotok.tokenizers import LetterTokenizer, load_tokenizer
 
 # One row a window. `start` is 0-based; the lists of a row have equal lengths.
 SCHEMA = pa.schema(
@@ -34,7 +35,7 @@ def tokenize_genomes(
     fastas: list[Path],
     target: Path,
     *,
-    tokenizer: str = "nucleotide",
+    tokenizer: str | dict[str, Any] = "nucleotide",
     window: int = 8192,
     stride: int | None = None,
     valid: Iterable[str] = (),
@@ -44,12 +45,15 @@ def tokenize_genomes(
 ) -> Manifest:
     """Cut genomes into windows and write them as Arrow IPC files with a manifest.
 
+    The files hold one id a letter, whatever the tokenizer: a model with tokens of several letters encodes a window
+    when it is read, on either strand, so that the same shards serve every such tokenizer.
+
     Memory does not depend on the size of the genomes.
 
     Args:
         fastas: FASTA files, plain, gzip or BGZF.
         target: the folder to make; it takes its place only when everything is written.
-        tokenizer: name of the tokenizer.
+        tokenizer: the tokenizer that they are meant for, as `load_tokenizer` takes it.
         window: letters a window.
         stride: letters from one window to the next; None for `window`.
         valid, test: contigs of those splits, as `CONTIG` or `GENOME:CONTIG`.
@@ -66,7 +70,7 @@ def tokenize_genomes(
     wanted = _wanted_splits(valid, test)
     stride = window if stride is None else stride
     _check(fastas, names, window, stride, rest)
-    manifest = Manifest(tokenizer, window, stride)
+    manifest = Manifest(load_tokenizer(tokenizer).description, window, stride)
     with atomic_directory(target) as folder:
         writers = {split: SplitWriter(folder, split) for split in SPLITS}
         with ExitStack() as stack, progress("tokenize", None, "bases") as bar:
@@ -132,7 +136,7 @@ def _write_genome(
     split_of: Callable[[str, str], str],
     bar: Progress,
 ) -> None:
-    tokenizer = load_letter_tokenizer(manifest.tokenizer)
+    tokenizer = manifest.letter_tokenizer
     for name, blocks in read_fasta(path):
         contig = Contig(genome, name, split_of(genome, name))
         manifest.contigs.append(contig)

@@ -1,7 +1,9 @@
 """What every tokenizer offers."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,31 +47,72 @@ def nucleotide_table(nucleotides: str, ids: Sequence[int], ambiguous: int, unkno
     return table
 
 
+def as_letters(letters: bytes | bytearray | np.ndarray) -> bytes:
+    """Letters as `bytes`, whatever they were given as."""
+    return letters.tobytes() if isinstance(letters, np.ndarray) else bytes(letters)
+
+
 class Tokenizer(ABC):
     """What every tokenizer offers.
 
     Attributes:
-        name: how `load_tokenizer` finds it.
+        name: its kind.
+        description: what `load_tokenizer` makes the same tokenizer of: a name, or a JSON object.
+        alphabet: the certain letters.
         vocab_size: number of ids.
         pad_id: fills a batch behind the end of a sequence.
         mask_id: stands for a hidden token; None where the vocabulary has none.
         start_id: the token that the caller puts in front of a sequence, so that its first nucleotide is
             predicted as well; None where the vocabulary has none in use.
+        token_letters: what each id is written as; empty for special tokens.
+        letter_counts: (vocab_size,) int64, how many letters of a sequence each id stands for; 0 for special tokens.
+        is_nucleotide: (vocab_size,) bool, the ids of which every letter is a certain one. Only these count in
+            likelihoods; ambiguity codes do not.
+        overlap: how many of its letters a token shares with the one in front where both are k-mers; 0 as a rule.
     """
 
     name: str
+    description: str | dict[str, Any]
+    alphabet: str = "ACGT"
     vocab_size: int
     pad_id: int
     mask_id: int | None = None
     start_id: int | None = None
+    token_letters: list[str]
+    letter_counts: np.ndarray
+    is_nucleotide: np.ndarray
+    overlap: int = 0
 
     @abstractmethod
+    def encode_letters(self, letters: bytes | bytearray | np.ndarray) -> np.ndarray:
+        """Ids (tokens,), unsigned, without a start token, of letters given as bytes or as an array of uint8."""
+
     def encode(self, text: str) -> list[int]:
-        """Ids of a sequence."""
+        """Ids of a sequence, without a start token."""
+        return self.encode_letters(text.encode("utf-8")).tolist()
 
-    @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The sequence that ids stand for; special tokens leave no letter."""
+        return "".join(self.token_letters[i] for i in ids)
+
+    def letters_added(self, ids: np.ndarray) -> np.ndarray:
+        """(tokens,) int64: how many letters each of a sequence's tokens stands for that no token in front does."""
+        return self.letter_counts[ids]
+
+    def reverse_complement(self, ids: np.ndarray) -> np.ndarray:
+        """Ids of the opposite strand, 5' to 3'; reverses the last axis.
+
+        Raises:
+            InputError: the ids do not tell how the opposite strand is cut into tokens; its letters do.
+        """
+        raise InputError(
+            f"tokenizer {self.name!r}: the opposite strand is cut into other tokens; take that of the letters"
+        )
+
+    def to_json(self) -> str:
+        """What `load_tokenizer` reads back from a file, the same bytes every time."""
+        kind = self.description
+        return json.dumps({"type": kind} if isinstance(kind, str) else kind, indent=1) + "\n"
 
 
 class LetterTokenizer(Tokenizer):
@@ -78,18 +121,18 @@ class LetterTokenizer(Tokenizer):
     Attributes:
         table: (256,) uint8, the id of each byte.
         letters: what each id is written as.
-        is_nucleotide: (vocab_size,) bool, the ids that stand for one certain nucleotide. Only these count
-            in likelihoods; ambiguity codes do not.
         nucleotide_code: (vocab_size,) uint8, A C G T as 0 1 2 3 and everything else as 4, whatever the ids.
         complement: (vocab_size,) uint8, the id of the complementary letter; ids of no letter map to themselves.
     """
 
     def __init__(self, name: str, table: np.ndarray, letters: list[str], start_id: int | None):
-        self.name = name
+        self.name = self.description = name
         self.table = table
-        self.letters = letters
+        self.letters = self.token_letters = letters
         self.vocab_size = len(letters)
         self.start_id = start_id
+        self.letter_counts = np.ones(self.vocab_size, np.int64)
+        self.letter_counts[np.setdiff1d(np.arange(self.vocab_size), table)] = 0
         self.is_nucleotide = np.isin(np.arange(self.vocab_size), table[np.frombuffer(b"ACGTU", np.uint8)])
         self.nucleotide_code = np.full(self.vocab_size, 4, np.uint8)
         for code, letters in enumerate((b"A", b"C", b"G", b"TU")):
@@ -108,14 +151,6 @@ class LetterTokenizer(Tokenizer):
         if isinstance(letters, (bytes, bytearray)):
             letters = np.frombuffer(letters, np.uint8)
         return self.table[letters]
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a sequence, without a start token."""
-        return self.encode_letters(text.encode("utf-8")).tolist()
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The sequence that ids stand for; special tokens leave no letter."""
-        return "".join(self.letters[i] for i in ids)
 
     def reverse_complement(self, ids: np.ndarray) -> np.ndarray:
         """Ids of the opposite strand, 5' to 3'; reverses the last axis."""

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from genotok.atomic import sha256_of
-from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.shards.manifest import read_manifest
 from genotok.shards.masking import TRAINING, VALIDATION, Masking
 from genotok.shards.reader import ShardDataset
 from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order
-from genotok.tokenizers import load_tokenizer
+from genotok.tokenizers import Tokenizer, load_tokenizer
 from genotok.training.config import TrainConfig
 from genotok.training.labelled import LabelledBatch, LabelledBatches, LabelledTable
 
@@ -45,14 +44,13 @@ def training_data(config: TrainConfig, model: ModelConfig, task: str) -> Trainin
 def shard_data(config: TrainConfig, model: ModelConfig, task: str) -> TrainingData:
     """The windows of shards, with tokens hidden where the task is `mlm`."""
     dataset = ShardDataset(config.shards, "train")
-    if model.tokenizer != dataset.manifest.tokenizer:
-        raise InputError(
-            f"model.tokenizer: is {model.tokenizer!r}, and the shards were made with "
-            f"{dataset.manifest.tokenizer!r}"
-        )
+    tokenizer = load_tokenizer(model.tokenizer)
+    dataset.manifest.check_serves(tokenizer, "model.tokenizer: is")
     training = masking_of(config, model, TRAINING) if task == "mlm" else None
-    batches = TrainingBatches(dataset, config.batch_size, config.seed, config.both_strands, training)
-    validation = validation_batches(config)
+    batches = TrainingBatches(
+        dataset, config.batch_size, config.seed, config.both_strands, training, tokenizer
+    )
+    validation = validation_batches(config, tokenizer)
     if task == "mlm":
         validation = masked_in_order(validation, masking_of(config, model, VALIDATION))
     files = [[file.split, file.sha256] for file in dataset.manifest.files]
@@ -74,14 +72,14 @@ def masked_in_order(batches: list[Batch], masking: Masking) -> list[Batch]:
     return masked
 
 
-def validation_batches(config: TrainConfig) -> list[Batch]:
-    """The first windows of the split `valid`; none when the shards have no such split."""
+def validation_batches(config: TrainConfig, tokenizer: Tokenizer) -> list[Batch]:
+    """The first windows of the split `valid` in a model's tokens; none when the shards have no such split."""
     batches: list[Batch] = []
     _, manifest = read_manifest(config.shards)
     if not any(file.split == "valid" for file in manifest.files):
         return batches
     dataset = ShardDataset(config.shards, "valid")
-    for windows, batch in batches_in_order(dataset, config.batch_size):
+    for windows, batch in batches_in_order(dataset, config.batch_size, tokenizer):
         batches.append(batch)
         if len(batches) * len(windows) >= config.validation_windows:
             break

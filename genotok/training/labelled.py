@@ -88,7 +88,7 @@ class LabelledTable:
         for k, place in enumerate(places):
             if place.reverse:
                 letters[k] = letters[k].translate(LETTER_COMPLEMENT)[::-1]
-        ids = [np.array(self.tokenizer.encode(text.decode())) for text in letters]
+        ids = [self.tokenizer.encode_letters(text) for text in letters]
         batch = collate(ids, self.tokenizer)
         labels = {name: self._batch_labels(name, places, batch.input_ids.shape[1]) for name in self.heads}
         return LabelledBatch(batch.input_ids, labels, batch.lengths)

@@ -151,7 +151,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         measure, unit = MEASURES[self.task], self.data.unit
-        done = batch.input_ids.numel() if unit == "bases" else len(batch.lengths)
+        done = batch.bases if unit == "bases" else len(batch.lengths)
         bar.advance(done, f"step {self.step}, {losses.nats.item() * measure.per_nat:.4f} {measure.unit}")
         if self.step % config.log_every == 0 or self.step == config.steps:
             record = train_record(losses, norm, factor * config.learning_rate, self.task)

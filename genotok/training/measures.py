@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genotok.models import GenomicLM
 from genotok.models.language_model import token_loss
-from genotok.models.likelihood import next_token_log_likelihood
+from genotok.models.likelihood import token_log_likelihood
 from genotok.models.prediction_heads import HeadConfig, prediction_loss
 from genotok.shards.sampler import Batch
 from genotok.tokenizers import IGNORED_LABEL
@@ -54,7 +54,7 @@ def validation_record(
         batch = batch.to(model.device)
         with autocast(model.device, precision):
             if task == "lm":
-                likelihood, _ = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
+                likelihood, _ = token_log_likelihood(model, batch, "lm")
                 nats -= likelihood.double().sum().item()
                 count += batch.nucleotides
             else:

@@ -17,8 +17,9 @@ class Objective:
 
     Attributes:
         total: what is minimised.
-        nats: the loss of the task alone and without label smoothing: mean nats a predicted token in `lm` and
-            `mlm`, in `prediction` the weighted sum over the heads.
+        nats: the loss of the task alone and without label smoothing: mean nats a nucleotide in `lm` (where k-mers
+            overlap with the letters that are known already, hence more than the likelihood counts), a masked token in
+            `mlm`, and in `prediction` the weighted sum over the heads.
         ratio: the ratio loss summed over learned stages.
         output: what the model gave.
     """
@@ -74,4 +75,6 @@ def objective(
     if label_smoothing and task != "prediction":
         loss = next_token_loss if task == "lm" else token_loss
         nats = loss(output.logits.detach(), batch.labels, batch.lengths)
+    if task == "lm":
+        nats = nats * (max(batch.tokens, 1) / max(batch.nucleotides, 1))
     return Objective(output.loss + weight * ratio, nats, ratio, output)

@@ -5,9 +5,8 @@ import torch
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.models.likelihood import next_token_log_likelihood
+from genotok.models.likelihood import token_log_likelihood
 from genotok.shards.sampler import Batch, collate
-from genotok.tokenizers import load_letter_tokenizer
 from genotok.training.precision import autocast
 
 _BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
@@ -22,13 +21,12 @@ class WindowPool:
     """Windows that wait for their likelihood.
 
     Args:
-        model: a causal model, on its device.
+        model: the model, on its device.
         precision: `fp32` or `bf16`.
         batch_size: windows a batch, and fewer from when the device's memory does not hold so many.
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int):
-        self.tokenizer = load_letter_tokenizer(model.config.tokenizer)
         self.model, self.precision, self.batch_size = model, precision, batch_size
         self._rows: dict[bytes, int] = {}
         self._ids: list[np.ndarray] = []
@@ -39,7 +37,7 @@ class WindowPool:
 
     def add(self, letters: bytes) -> int:
         """Add a window; returns its place in what `log_likelihoods` gives."""
-        ids = self.tokenizer.encode_letters(letters)
+        ids = self.model.tokenizer.encode_letters(letters)
         row = self._rows.setdefault(ids.tobytes(), len(self._ids))
         if row == len(self._ids):
             self._ids.append(ids)
@@ -77,7 +75,5 @@ class WindowPool:
 
     def _sums(self, batch: Batch) -> torch.Tensor:
         with torch.inference_mode(), autocast(self.model.device, self.precision):
-            likelihood, _ = next_token_log_likelihood(
-                self.model, batch.input_ids, batch.labels, batch.lengths
-            )
+            likelihood, _ = token_log_likelihood(self.model, batch)
         return likelihood.double().sum(1)

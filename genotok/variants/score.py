@@ -78,12 +78,14 @@ def score_vcf(
     """Score all ALT alleles of a VCF.
 
     LLR = ln p(ALT window) - ln p(REF window), summed over the certain nucleotides of the windows that
-    `genotok.variants.windows` describes. `GENOTOK_LLR` is the mean of both strands.
+    `genotok.variants.windows` describes. `GENOTOK_LLR` is the mean of both strands. Tokens of several letters may
+    differ along the whole window; the sums are over its letters nevertheless. For a model of masked tokens ln p is
+    the pseudo-log-likelihood of `genotok.models.likelihood`, one run of the model a token.
 
     Args:
         vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input.
         reference: the FASTA that the variants were called against.
-        model_folder: a causal model.
+        model_folder: the model, causal or of masked tokens.
         output: `*.vcf.gz` (with an index), `*.vcf`, `*.bcf` (with an index), or `-` for text to standard output.
         window: letters a window.
         strands: `both` or `forward`.

@@ -1,5 +1,7 @@
 """Generation with a cache, held against the whole model run anew for every token."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import STEPPED, tiny_model
 
 from genotok.errors import InputError
-from genotok.models.generation import Sampling, allowed_ids, choose, generate, prompt_ids
+from genotok.models.generation import Sampling, added_letters, allowed_ids, choose, generate, prompt_ids
 from genotok.tokenizers import load_tokenizer
 
 RAGGED = ["A", "AC", "GATTACAGATTACA", "ttt", "ACGNNRY", ""]
@@ -220,3 +222,42 @@ def test_what_is_chosen_is_possible(logits, number, top_k, top_p):
     assert logits.double().softmax(-1)[0, taken] > 0
     if top_k is not None:
         assert (logits > logits[0, taken]).sum() < top_k
+
+
+BPE = {"type": "bpe", "merges": ["A C", "G T", "AC GT", "T A", "C C"]}
+
+
+@pytest.mark.parametrize("tokenizer", ["codon", BPE], ids=["codon", "bpe"])
+def test_tokens_of_several_letters(tokenizer):
+    model = tiny_model("one stage", tokenizer=tokenizer, vocab_size=0)
+    prompts = ["ACGTTA", "GATTACAGAT", ""]
+    found = generate(model, prompts, 12, seed=2)
+    assert torch.equal(found, recomputed(model, prompts, 12, seed=2))
+    for prompt, ids in zip(prompts, found, strict=True):
+        letters = added_letters(model.tokenizer, prompt_ids(model, prompt), ids)
+        assert letters == "".join(model.tokenizer.token_letters[i] for i in ids)
+        assert set(letters) <= set("ACGT")
+        assert len(letters) > 12
+
+
+@pytest.mark.parametrize(("k", "stride"), [(3, 1), (4, 3)])
+def test_overlapping_k_mers_agree_in_what_they_share(k, stride):
+    model = tiny_model("mamba", tokenizer={"type": "kmer", "k": k, "stride": stride}, vocab_size=0)
+    tokenizer, prompt = model.tokenizer, "ACGTACGTAC"
+    begun = prompt_ids(model, prompt)
+    for seed in range(3):
+        (ids,) = generate(model, [prompt], 30, seed=seed)
+        kmers = [tokenizer.token_letters[i] for i in [*begun.tolist(), *ids.tolist()]]
+        pairs = [(a, b) for a, b in pairwise(kmers) if len(a) == len(b) == k]
+        assert len(pairs) > 10
+        assert all(a[stride:] == b[: k - stride] for a, b in pairs)
+        assert tokenizer.decode(begun.tolist()) + added_letters(tokenizer, begun, ids) == tokenizer.decode(
+            [*begun.tolist(), *ids.tolist()]
+        )
+
+
+def test_rna_is_written_in_its_own_letters():
+    tokenizer = load_tokenizer({"type": "kmer", "k": 2, "alphabet": "rna"})
+    written = {tokenizer.token_letters[i] for i in allowed_ids(tokenizer, True).tolist()}
+    assert len(written) == 20
+    assert "UU" in written

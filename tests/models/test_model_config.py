@@ -76,14 +76,18 @@ REFUSED = [
     (
         "tokenizer",
         "wordpiece",
-        "tokenizer 'wordpiece' is unknown; there are byte, hyenadna, ntv2, nucleotide",
+        "tokenizer 'wordpiece' is unknown; there are byte, codon, hyenadna, kmer, ntv2, nucleotide",
     ),
     ("hyena", 2, "hyena: 2 should be an object"),
     ("hyena.order", 1, "hyena.order: 1 should be a whole number, at least 2"),
     ("hyena.max_length", 9.5, "hyena.max_length: 9.5 should be a whole number"),
     ("hyena.d_position", 4, "hyena.d_position: 4 should be odd"),
     ("hyena.shift", -0.1, "hyena.shift: -0.1 should be a number, at least 0"),
-    ("tokenizer", ["nucleotide"], "tokenizer: ['nucleotide'] should be the name of a tokenizer"),
+    (
+        "tokenizer",
+        ["nucleotide"],
+        "tokenizer: ['nucleotide'] should be the name of a tokenizer, or an object",
+    ),
     ("vocab_size", 11, "vocab_size: 11 is less than the 12 tokens of the tokenizer"),
     ("vocab_size", "16", "vocab_size: '16' should be a whole number"),
     ("tie_embeddings", "no", "tie_embeddings: 'no' should be true or false"),
@@ -279,3 +283,24 @@ def test_an_unknown_preset_is_said():
         InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, .*hnet_2stage_dna"
     ):
         ModelConfig.preset("hnet_9stage")
+
+
+BPE = {"type": "bpe", "merges": ["A C", "G T", "AC GT"]}
+
+
+@pytest.mark.parametrize(
+    "tokenizer", ["kmer", "codon", {"type": "kmer", "k": 2, "stride": 1, "alphabet": "dna"}, BPE], ids=str
+)
+def test_a_tokenizer_is_a_name_or_an_object(tokenizer):
+    config = tiny_config("transformer", tokenizer=tokenizer, vocab_size=0)
+    assert config.to_dict()["tokenizer"] == tokenizer
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+
+
+def test_a_tokenizers_file_is_taken_into_the_configuration(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(BPE))
+    config = tiny_config("transformer", tokenizer=str(path), vocab_size=0)
+    path.unlink()
+    assert config.tokenizer == BPE
+    assert (GenomicLM(config).tokenizer.vocab_size, config.vocab_size) == (15, 16)

@@ -11,8 +11,6 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.cost import model_cost
 from genotok.models.prediction_heads import HeadConfig, prediction_loss
-from genotok.tokenizers import TOKENIZERS, LetterTokenizer, load_tokenizer
-from genotok.tokenizers.certain import certain_tokens
 
 START, PAD, N = 10, 5, 4
 HEADS = {
@@ -52,19 +50,6 @@ def some_labels(ids):
     labels["exon"][0, 3] = -100
     labels["depth"][2, 5, 1] = NAN
     return labels
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_certain_tokens(name):
-    """Against the table of letters, and for tokens of several letters by what they are written as."""
-    tokenizer = load_tokenizer(name)
-    found = certain_tokens(tokenizer)
-    if isinstance(tokenizer, LetterTokenizer):
-        assert found.tolist() == tokenizer.is_nucleotide.tolist()
-    else:
-        assert found.sum() == 4**6 + 4
-        assert not found[tokenizer.encode("N")].any()
-        assert found[tokenizer.encode("ACGTACG")[1:]].all()
 
 
 def test_losses_by_hand():

@@ -146,6 +146,7 @@ def test_a_batch_is_reversed_row_by_row():
 
 def test_an_unknown_name_is_said():
     with pytest.raises(
-        InputError, match="tokenizer 'words' is unknown; there are byte, hyenadna, ntv2, nucleotide"
+        InputError,
+        match="'words' is unknown; there are byte, codon, hyenadna, kmer, ntv2, nucleotide, and JSON",
     ):
         load_tokenizer("words")

@@ -7,6 +7,7 @@ from toy_runs import TOY_MODEL
 from genotok.kernels.ragged import Ragged
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.chunkers.routing import Boundaries
+from genotok.models.likelihood import next_token_log_likelihood
 from genotok.shards.sampler import collate
 from genotok.training.objective import objective, ratio_loss
 
@@ -88,3 +89,20 @@ def test_an_isotropic_model_has_no_ratio_loss():
     losses = objective(model, batch, [], 0.5)
     assert losses.ratio == 0
     assert losses.total == losses.nats
+
+
+@pytest.mark.parametrize(
+    "tokenizer", ["codon", {"type": "bpe", "merges": ["A C", "G T", "AC GT"]}, "nucleotide"], ids=str
+)
+def test_nats_are_a_nucleotides_and_the_loss_is_a_tokens(tokenizer):
+    torch.manual_seed(0)
+    model = GenomicLM(ModelConfig.from_dict({**TOY_MODEL, "tokenizer": tokenizer}))
+    windows = [b"ACGTACGTTNAC", b"GGACGTAC"]
+    batch = collate([model.tokenizer.encode_letters(window) for window in windows], model.tokenizer)
+    losses = objective(model, batch, [3.0], 0.0)
+    tokens = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)[0]
+    assert losses.nats.item() == pytest.approx(-tokens.sum().item() / 19, rel=1e-5)
+    counted = sum(
+        model.tokenizer.is_nucleotide[model.tokenizer.encode(window.decode())].sum() for window in windows
+    )
+    assert losses.total.item() == pytest.approx(-tokens.sum().item() / counted, rel=1e-5)

@@ -28,16 +28,24 @@ def leftmost_difference(a: str, b: str) -> tuple[int, str, str]:
 
 
 def log_likelihood(model, sequence: str) -> float:
-    """ln p of the A, C, G and T of a sequence, letter by letter, summed in float64."""
-    tokenizer = model.tokenizer
-    ids = [] if tokenizer.start_id is None else [tokenizer.start_id]
-    ids += tokenizer.encode(sequence)
+    """ln p of the tokens of A, C, G and T alone of a sequence, one by one, summed in float64.
+
+    A model of masked tokens is run once for each of them, with it masked.
+    """
+    tokenizer, start = model.tokenizer, model.tokenizer.start_id
+    ids = [*([] if start is None else [start]), *tokenizer.encode_letters(sequence.encode()).tolist()]
+    masked, total = model.config.tasks[0] == "mlm", 0.0
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0].double()
-    total, shift = 0.0, len(ids) - len(sequence)
-    for i, letter in enumerate(sequence):
-        if letter in "ACGT" and i + shift > 0:
-            total += logits[i + shift - 1].log_softmax(-1)[ids[i + shift]].item()
+        log_p = None if masked else model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+        for i in range(1, len(ids)):
+            letters = tokenizer.token_letters[ids[i]]
+            if not letters or set(letters) - set("ACGT"):
+                continue
+            if masked:
+                hidden = torch.tensor([[*ids[:i], tokenizer.mask_id, *ids[i + 1 :]]])
+                total += model(hidden).logits[0, i].double().log_softmax(-1)[ids[i]].item()
+            else:
+                total += log_p[i - 1, ids[i]].item()
     return total
 
 

@@ -23,6 +23,7 @@ ROOMS = [
     "variants",
     "interpret",
     "report",
+    "hf",
     "cli",
 ]
 # The package itself resolves names of rooms on first use, and `python -m genotok` runs the command line.
@@ -78,6 +79,11 @@ def test_the_check_sees_imports():
     assert {("training", "models"), ("models", "kernels"), ("shards", "genomes")} <= seen
 
 
+def test_nothing_imports_the_adapter_for_transformers():
+    """So that the package works without transformers."""
+    assert not [name_of(path) for path in FILES for _, parts in imported(path) if parts[:1] == ["hf"]]
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_is_unpickled(path):
     tree = ast.parse(path.read_text())
@@ -125,6 +131,8 @@ HEAVY = {
     "rich",
     "pydantic",
     "yaml",
+    "huggingface_hub",
+    "transformers",
 }
 
 

@@ -19,8 +19,12 @@ from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
 from genotok.models.positions import PERIODS
 from genotok.models.prediction_heads import HeadConfig, check_head_name
+from genotok.models.reasonable import reasonable_values
 from genotok.tokenizers import load_tokenizer
 
+MODEL_TYPE = "genotok"
+# Keys of a saved `config.json` that describe no architecture; transformers finds its classes by the first two.
+_NOT_ARCHITECTURE = {"model_type", "architectures", "transformers_version", "dtype", "torch_dtype"}
 _CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
 STAGE_DEFAULTS = {"chunkers": ROUTING, "chunk_states": "select", "upsamplers": "ema", "positions": None}
 TASKS = ("lm", "mlm", "prediction")
@@ -343,7 +347,7 @@ class ModelConfig:
         """
         if "arch_layout" in values:
             values = from_hnet_json(values)
-        return _section("", cls, values)
+        return _section("", cls, _architecture(values))
 
     @classmethod
     def from_json(cls, path: str | Path) -> "ModelConfig":
@@ -366,6 +370,15 @@ class ModelConfig:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @classmethod
+    def reasonable(cls, d_model: list[int] | int, layout: list, **given: Any) -> "ModelConfig":
+        """A configuration of widths and a layout such as `["m4", "T9"]`; see `genotok.models.reasonable`.
+
+        Raises:
+            InputError: a key that does not fit; names it.
+        """
+        return cls.from_dict(reasonable_values(d_model, layout, given))
+
+    @classmethod
     def preset(cls, name: str) -> "ModelConfig":
         """A published or tried architecture by name; see `genotok/models/presets`."""
         folder = files("genotok.models") / "presets"
@@ -373,6 +386,17 @@ class ModelConfig:
         if name not in known:
             raise InputError(f"model preset {name!r} is unknown; there are {', '.join(known)}")
         return cls.from_dict(json.loads((folder / f"{name}.json").read_text()))
+
+
+def _architecture(values: Any) -> Any:
+    """Values without the keys that a saved `config.json` has for transformers."""
+    if not isinstance(values, dict):
+        return values
+    if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
+        raise InputError(
+            f"model_type: {values['model_type']!r} is not {MODEL_TYPE}; import the checkpoint first"
+        )
+    return {key: value for key, value in values.items() if key not in _NOT_ARCHITECTURE}
 
 
 def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:

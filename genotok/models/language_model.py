@@ -1,7 +1,7 @@
 """The model as users meet it: padded ids in, logits, loss and boundaries out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from genotok.models.entropies import entropy_cache, next_token_entropies, next_t
 from genotok.models.generation import generate
 from genotok.models.heads import HEADS
 from genotok.models.prediction_heads import PredictionHead, checked_labels, prediction_loss
-from genotok.models.saved import model_hash, read_model, save_model
+from genotok.models.saved import LoadReport, model_hash, read_model, save_model
 from genotok.models.stage import Stage
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
 from genotok.tokenizers.certain import certain_tokens
@@ -63,6 +63,23 @@ class ModelOutput:
     predictions: dict[str, Tensor] = field(default_factory=dict)
     losses: dict[str, Tensor] = field(default_factory=dict)
 
+    def with_empty_sequences(self, kept: Tensor) -> "ModelOutput":
+        """The output with zeros for the sequences that are not `kept` (B,) bool; the cache stays as it is."""
+
+        def spread(part: Tensor | None) -> Tensor | None:
+            if part is None:
+                return None
+            rows = kept.nonzero()[:, 0]
+            return part.new_zeros(len(kept), *part.shape[1:]).index_copy(0, rows, part)
+
+        return replace(
+            self,
+            logits=spread(self.logits),
+            predictions={name: spread(part) for name, part in self.predictions.items()},
+            boundaries=[StageBoundaries(spread(stage.prob), spread(stage.mask)) for stage in self.boundaries],
+            hidden_states=None if self.hidden_states is None else [spread(x) for x in self.hidden_states],
+        )
+
 
 class GenomicLM(nn.Module):
     """A language model over nucleotides, bytes or other tokens, with any number of learned stages.
@@ -75,11 +92,15 @@ class GenomicLM(nn.Module):
 
     Args:
         config: the architecture.
+
+    Attributes:
+        load_report: how the weights that it was read from fitted; None in a new model.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.load_report: LoadReport | None = None
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.embedding = nn.Embedding(config.vocab_size, config.d_model[0])
         self.backbone = Stage(config.stage_layout, config)
@@ -131,12 +152,23 @@ class GenomicLM(nn.Module):
             self.heads[name].initialise()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> "GenomicLM":
-        """Read a model from a folder with `config.json` and `model.safetensors`; see `genotok.models.saved`."""
-        return read_model(cls, folder).to(device)
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: torch.device | str = "cpu",
+        *,
+        revision: str | None = None,
+        strict: bool = True,
+    ) -> "GenomicLM":
+        """Read a model from a folder, or from the Hugging Face Hub by `owner/name` or `owner/name@revision`.
+
+        With `strict=False` weights that do not fit are left out, and `load_report` says which; see
+        `genotok.models.saved.read_model`.
+        """
+        return read_model(cls, source, revision, strict).to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a folder; the same model gives the same bytes."""
+        """Write `config.json`, `model.safetensors` and a card into a folder; the same model gives the same bytes."""
         save_model(self, folder)
 
     def content_hash(self) -> str:
@@ -170,7 +202,8 @@ class GenomicLM(nn.Module):
                 held against the label at t + 1. In `mlm` the token that a mask hides, at its own place. Labels
                 of -100, and those behind the end of a sequence, do not count. With heads, labels by name:
                 those of `lm` or `mlm`, and of each head as `prediction_loss` takes them; a name may be left out.
-            lengths: (B,) how many of the L tokens are real, at least 1; None when all are.
+            lengths: (B,) how many of the L tokens are real; None when all are. A sequence of none gets zeros, and
+                its labels do not count; not all may be so.
             output_hidden_states: whether to return the states as well.
             boundary_inputs: (B, L), needed when the chunker of the outermost stage is `given` (bool, true where a
                 chunk begins) or `entropy` (nats, at t of the prediction of token t + 1). A model with an entropy
@@ -183,6 +216,16 @@ class GenomicLM(nn.Module):
             InputError: the shapes, the labels or the task do not fit.
         """
         tasks = self._tasks(task)
+        if (
+            lengths is not None
+            and lengths.shape == input_ids.shape[:1]
+            and 0 < (lengths == 0).sum() < len(lengths)
+        ):
+            kept = (lengths > 0).to(input_ids.device)
+            parts = (_rows_of(part, kept) for part in (labels, lengths, boundary_inputs))
+            labels, lengths, boundary_inputs = parts
+            settings = (labels, lengths, output_hidden_states, boundary_inputs, use_cache, label_smoothing)
+            return self(input_ids[kept], task, *settings).with_empty_sequences(kept)
         ragged = self._layout(input_ids, lengths)
         packed_ids = ragged.to_packed(input_ids)
         embedded = self.embedding(packed_ids)
@@ -350,6 +393,12 @@ class GenomicLM(nn.Module):
         if not fits:
             raise InputError(f"lengths must hold {batch} values from 1 to {longest}, not {lengths.tolist()}")
         return ragged
+
+
+def _rows_of(part: Tensor | Mapping[str, Tensor] | None, kept: Tensor) -> Tensor | dict[str, Tensor] | None:
+    if isinstance(part, Mapping):
+        return {name: _rows_of(value, kept) for name, value in part.items()}
+    return None if part is None else part[kept.to(part.device)]
 
 
 def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:

@@ -1,6 +1,9 @@
-"""Models on disk: `config.json` and `model.safetensors` in one folder."""
+"""Models on disk: `config.json`, `model.safetensors` and a card, `README.md`, in one folder."""
 
 import hashlib
+import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,23 +14,46 @@ from torch import Tensor
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.models.config import ModelConfig
+from genotok.models.card import CARD_NAME, may_write_card, model_card
+from genotok.models.config import MODEL_TYPE, ModelConfig
+from genotok.models.hub import download_model, hub_name
 
 if TYPE_CHECKING:
     from genotok.models.language_model import GenomicLM
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+# What transformers calls a model, by its first task.
+ARCHITECTURES = {"lm": "GenotokForCausalLM", "mlm": "GenotokForMaskedLM"}
 TORCH_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt"}
 
 
 def save_model(model: "GenomicLM", folder: str | Path) -> None:
-    """Write a model's configuration and weights; the same model gives the same bytes."""
+    """Write a model's weights, configuration and card; the same model gives the same bytes.
+
+    `config.json` has two keys more than `ModelConfig.to_dict`, by which transformers knows the model, see
+    `genotok.hf`. A README.md that a person wrote stays, see `genotok.models.card`.
+    """
     folder = Path(folder)
+    weights = save(_unshared(model), metadata={"format": "pt"})
     with atomic_path(folder / WEIGHTS_NAME) as path:
-        path.write_bytes(save(_unshared(model), metadata={"format": "pt"}))
+        path.write_bytes(weights)
     with atomic_path(folder / CONFIG_NAME) as path:
-        path.write_text(model.config.to_json())
+        path.write_text(config_text(model.config))
+    if may_write_card(folder / CARD_NAME):
+        count = sum(parameter.numel() for parameter in model.parameters())
+        card = model_card(model.config, count, _hash(model.config, weights))
+        with atomic_path(folder / CARD_NAME) as path:
+            path.write_text(card)
+
+
+def config_text(config: ModelConfig) -> str:
+    """What stands in `config.json`: the configuration, and the names by which transformers finds its classes."""
+    found_by = {
+        "architectures": [ARCHITECTURES.get(config.tasks[0], "GenotokModel")],
+        "model_type": MODEL_TYPE,
+    }
+    return json.dumps(found_by | config.to_dict(), indent=2) + "\n"
 
 
 def _unshared(model: "GenomicLM") -> dict[str, Tensor]:
@@ -43,13 +69,35 @@ def _tied_parts(config: ModelConfig) -> list[str]:
     return [part for part, of_part in parts.items() if of_part is not None and of_part.tie_embeddings]
 
 
-def read_model(cls: type["GenomicLM"], folder: str | Path) -> "GenomicLM":
-    """Read a model from a folder that `save_model` wrote.
+def read_model(
+    cls: type["GenomicLM"], source: str | Path, revision: str | None = None, strict: bool = True
+) -> "GenomicLM":
+    """Read a model that `save_model` wrote.
+
+    Args:
+        cls: `GenomicLM`.
+        source: a folder, or a name on the Hugging Face Hub: `owner/name` or `owner/name@revision`. What exists as a
+            path is a path.
+        revision: branch, tag or commit of the Hub.
+        strict: whether every weight must fit; without it those that fit are taken, the others are as a new model's,
+            and the model's `load_report` says which.
 
     Raises:
-        InputError: a file is missing or damaged, or the weights are not those of the configuration.
+        InputError: a file is missing or damaged, the weights are not those of the configuration, or the Hub does
+            not give the model.
     """
-    folder = Path(folder)
+    on_hub = hub_name(source)
+    if on_hub is None:
+        if revision is not None:
+            raise InputError(
+                f"{source}: is a folder, and only a name on the Hub has a revision ({revision!r})"
+            )
+        folder = Path(source)
+    else:
+        repository, named = on_hub
+        if named and revision and named != revision:
+            raise InputError(f"{source}: names another revision than {revision!r}, which was given with it")
+        folder = download_model(repository, revision or named, (CONFIG_NAME, WEIGHTS_NAME))
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: no {name} here, so this is no model; give the folder that holds one")
@@ -58,7 +106,8 @@ def read_model(cls: type["GenomicLM"], folder: str | Path) -> "GenomicLM":
     for part in _tied_parts(config):
         if f"{part}embedding.weight" in state:
             state[f"{part}head.weight"] = state[f"{part}embedding.weight"]
-    return build_model(cls, config, state, str(folder / WEIGHTS_NAME))
+    build = build_model if strict else fit_model
+    return build(cls, config, state, str(folder / WEIGHTS_NAME))
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -123,7 +172,69 @@ def build_model(
     for part in _tied_parts(config):
         tied = model.get_submodule(part.removesuffix("."))
         tied.head.weight = tied.embedding.weight
+    model.load_report = LoadReport([], [], [])
     return model.requires_grad_().eval()
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How weights fit a model.
+
+    Attributes:
+        missing: keys of the model that were not among the weights.
+        unknown: keys of the weights that the model does not have.
+        reshaped: keys of both, with the shape of the weights and the shape of the model.
+    """
+
+    missing: list[str]
+    unknown: list[str]
+    reshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
+
+    def lines(self) -> list[str]:
+        """What a person should know: one line a kind of difference, with every key."""
+        shapes = [f"{key} {found} for {wanted}" for key, found, wanted in self.reshaped]
+        kinds = {
+            "missing and drawn anew": self.missing,
+            "unknown and left out": self.unknown,
+            "of another shape and drawn anew": shapes,
+        }
+        return [f"{len(keys)} {kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+
+
+def fit_model(
+    cls: type["GenomicLM"], config: ModelConfig, state: dict[str, Tensor], source: str
+) -> "GenomicLM":
+    """`build_model` with weights that need not fit: a new model, with those of them that do.
+
+    The model's `load_report` says what did not, and so does standard error.
+
+    Raises:
+        InputError: none of them fits.
+    """
+    model = cls(config)
+    expected, state = model.state_dict(), dict(state)
+    for part in _tied_parts(config):
+        for tensors in (expected, state):
+            tensors.pop(f"{part}head.weight", None)
+    both = sorted(expected.keys() & state.keys())
+    fitting = [key for key in both if state[key].shape == expected[key].shape]
+    if not fitting:
+        raise InputError(f"{source}: none of the weights fits; is this the right configuration for it?")
+    with torch.no_grad():
+        for key in fitting:
+            expected[key].copy_(state[key])
+    model.load_report = LoadReport(
+        sorted(expected.keys() - state.keys()),
+        sorted(state.keys() - expected.keys()),
+        [
+            (key, tuple(state[key].shape), tuple(expected[key].shape))
+            for key in both
+            if state[key].shape != expected[key].shape
+        ],
+    )
+    for line in model.load_report.lines():
+        print(f"{source}: {line}", file=sys.stderr)
+    return model.eval()
 
 
 def _key_difference(missing: list[str], extra: list[str]) -> str:
@@ -137,6 +248,10 @@ def _key_difference(missing: list[str], extra: list[str]) -> str:
 
 def model_hash(model: "GenomicLM") -> str:
     """SHA-256 over the configuration and the weights, in hexadecimal: the same for the same model."""
-    digest = hashlib.sha256(model.config.to_json().encode())
-    digest.update(save(_unshared(model), metadata={"format": "pt"}))
+    return _hash(model.config, save(_unshared(model), metadata={"format": "pt"}))
+
+
+def _hash(config: ModelConfig, weights: bytes) -> str:
+    digest = hashlib.sha256(config.to_json().encode())
+    digest.update(weights)
     return digest.hexdigest()

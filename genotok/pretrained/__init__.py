@@ -1,5 +1,6 @@
 """Importing published checkpoints."""
 
+import torch
 from torch import Tensor
 
 from genotok.errors import InputError
@@ -7,6 +8,7 @@ from genotok.models import GenomicLM
 from genotok.models.saved import build_model
 from genotok.pretrained.hnet import convert_hnet
 from genotok.pretrained.hyenadna import convert_hyenadna
+from genotok.pretrained.main_network import load_ntv2_weights
 from genotok.pretrained.ntv2 import convert_ntv2
 
 CONVERTERS = {"hnet": convert_hnet, "ntv2": convert_ntv2, "hyenadna": convert_hyenadna}
@@ -31,7 +33,9 @@ def import_checkpoint(
     if not isinstance(config, dict):
         raise InputError(f"the configuration of {source} is a JSON object, not a {type(config).__name__}")
     converted_config, converted_state = CONVERTERS[family](config, state_dict)
-    return build_model(GenomicLM, converted_config, converted_state, source)
+    # Copies, so that training the model does not change what the caller holds.
+    own = {key: value.to(torch.float32, copy=True) for key, value in converted_state.items()}
+    return build_model(GenomicLM, converted_config, own, source)
 
 
-__all__ = ["CONVERTERS", "import_checkpoint"]
+__all__ = ["CONVERTERS", "import_checkpoint", "load_ntv2_weights"]

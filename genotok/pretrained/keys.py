@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from genotok.errors import InputError
@@ -45,3 +46,10 @@ def share_embedding(state: dict[str, Tensor]) -> None:
     for here, there in (("head.weight", "embedding.weight"), ("embedding.weight", "head.weight")):
         if there in state:
             state.setdefault(here, state[there])
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal; on the meta device, where there are no numbers, whether their shapes are."""
+    if one.is_meta or other.is_meta:
+        return one.shape == other.shape
+    return torch.equal(one, other)

@@ -10,6 +10,7 @@ from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.pretrained.keys import needed_values, rename, share_embedding
 
+_FAMILY = "Nucleotide Transformer v2"
 # What the architecture has beside its sizes; the first version of the Nucleotide Transformer differs here.
 _FIXED = {
     "position_embedding_type": "rotary",
@@ -53,11 +54,10 @@ def convert_ntv2(config: dict[str, Any], state: dict[str, Tensor]) -> tuple[Mode
     Raises:
         InputError: a size is missing, the architecture is another, or a key is none of the family's.
     """
-    family = "Nucleotide Transformer v2"
-    width, layers, heads, intermediate, vocabulary = needed_values(family, config, _SIZES)
+    width, layers, heads, intermediate, vocabulary = needed_values(_FAMILY, config, _SIZES)
     for key, wanted in _FIXED.items():
         if config.get(key, wanted) != wanted:
-            raise InputError(f"{key}: {config[key]!r} is not {family}'s, which has {wanted!r}")
+            raise InputError(f"{key}: {config[key]!r} is not {_FAMILY}'s, which has {wanted!r}")
     tied = config.get("tie_word_embeddings", False)
     rotary = width // max(heads, 1)
     converted = {
@@ -73,11 +73,20 @@ def convert_ntv2(config: dict[str, Any], state: dict[str, Tensor]) -> tuple[Mode
         "head": "roberta",
         "tasks": ["mlm"],
     }
-    used = {key: value for key, value in state.items() if not _UNUSED.match(key)}
-    renamed = rename(family, used, _RULES)
+    renamed = convert_ntv2_state(state)
     if tied:
         share_embedding(renamed)
-    return ModelConfig.from_dict(converted), _in_our_order(renamed)
+    return ModelConfig.from_dict(converted), renamed
+
+
+def convert_ntv2_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of an `EsmForMaskedLM` under genotok's names.
+
+    Raises:
+        InputError: a key is none of the family's, or a layer is not complete.
+    """
+    used = {key: value for key, value in state.items() if not _UNUSED.match(key)}
+    return _in_our_order(rename(_FAMILY, used, _RULES))
 
 
 def _in_our_order(state: dict[str, Tensor]) -> dict[str, Tensor]:

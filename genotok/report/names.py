@@ -6,6 +6,12 @@ Nothing heavy is imported here, so that the page is made at once.
 from typing import Any
 
 TRAINING_FIGURE, TRAINING_SUMMARY = "training", "training.json"
+# The main number of a run, by its task, and what it is called.
+TRAINING_CURVES = {
+    "bits_per_base": "Bits per base",
+    "nats_per_masked_token": "Nats per masked token",
+    "loss": "Loss",
+}
 BITS_FIGURE, LENGTHS_FIGURE, EVALUATION_SUMMARY = "bits_per_base", "chunk_lengths", "evaluation.json"
 CHUNKS_FIGURE, CHUNKS_SUMMARY = "chunks", "chunks.json"
 DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (

@@ -42,8 +42,9 @@ class Kind:
 
 
 def _training_section(folder: Path, summary: Summary) -> list[str]:
-    rows = [(name, summary[split]["bits_per_base"]) for split, name in SPLITS.items() if split in summary]
-    columns = {f"After {summary['steps']:,} steps": None, "Bits per base": ".4f"}
+    rows = [(name, *summary[split].values()) for split, name in SPLITS.items() if split in summary]
+    (key,) = next(summary[split] for split in SPLITS if split in summary)
+    columns = {f"After {summary['steps']:,} steps": None, names.TRAINING_CURVES[key]: ".4f"}
     return [figure(folder, names.TRAINING_FIGURE), table(columns, rows)]
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from genotok.errors import InputError
 from genotok.report.json_files import read_json, write_json
-from genotok.report.names import TRAINING_FIGURE, TRAINING_SUMMARY
+from genotok.report.names import TRAINING_CURVES, TRAINING_FIGURE, TRAINING_SUMMARY
 from genotok.report.style import BLACK, GREY, MODEL, SERIES, SKY, WIDTH, save_figure, styled
 from genotok.training.monitor import METRICS_NAME, read_metrics
 
@@ -37,7 +37,7 @@ def report_training(run_folder: Path, out_folder: Path) -> None:
 
 
 def training_table(metrics_jsonl: Path) -> pd.DataFrame:
-    """The records of a run: `step`, `split`, `bits_per_base` and the rest; lists become a column a stage.
+    """The records of a run: `step`, `split`, one of `TRAINING_CURVES` and the rest; lists become a column a stage.
 
     Raises:
         InputError: the file is missing, empty or no `metrics.jsonl`.
@@ -49,10 +49,14 @@ def training_table(metrics_jsonl: Path) -> pd.DataFrame:
     except (ValueError, AttributeError) as error:
         raise InputError(f"{metrics_jsonl}: holds a line that is no JSON object: {error}") from error
     table = pd.DataFrame(records)
-    missing = {"step", "split", "bits_per_base"} - set(table.columns)
+    missing = {"step", "split", _curve_key(table)} - set(table.columns)
     if missing:
         raise InputError(f"{metrics_jsonl}: no record of it has {min(missing)!r}; has the run taken a step?")
     return table
+
+
+def _curve_key(data: pd.DataFrame) -> str:
+    return next((key for key in TRAINING_CURVES if key in data), "bits_per_base")
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -66,21 +70,25 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 def _last_values(data: pd.DataFrame) -> dict[str, Any]:
     summary: dict[str, Any] = {"steps": int(data["step"].max())}
+    key = _curve_key(data)
     for split, records in data.groupby("split"):
-        summary[split] = {"bits_per_base": float(records["bits_per_base"].iloc[-1])}
+        summary[split] = {key: float(records[key].iloc[-1])}
     return summary
 
 
 @styled
 def training_curves(metrics_jsonl: Path) -> tuple[Figure, pd.DataFrame]:
-    """Bits per base over the steps; beside it the chunk fraction of each stage, ratio loss and learning rate."""
+    """Bits per base, or the main number of another task, over the steps.
+
+    Beside it are the chunk fraction of each stage, the ratio loss and the learning rate.
+    """
     data = training_table(metrics_jsonl)
     train, valid = data[data["split"] == "train"], data[data["split"] == "valid"]
     side = [panel for panel in _SIDE_PANELS if any(_columns(train, panel))]
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     grid = figure.add_gridspec(max(len(side), 1), 2, width_ratios=[1.5, 1])
     bits = figure.add_subplot(grid[:, 0])
-    _draw_bits(bits, train, valid)
+    _draw_curve(bits, train, valid, _curve_key(data))
     for row, panel in enumerate(side):
         axes = figure.add_subplot(grid[row, 1], sharex=bits)
         _draw_side_panel(axes, train, panel)
@@ -90,24 +98,29 @@ def training_curves(metrics_jsonl: Path) -> tuple[Figure, pd.DataFrame]:
     return figure, data
 
 
-def _draw_bits(axes: Axes, train: pd.DataFrame, valid: pd.DataFrame) -> None:
-    over = len(train) // MEAN_OVER
-    axes.plot(train["step"], train["bits_per_base"], color=SKY, linewidth=1, label="training batches")
+def _draw_curve(axes: Axes, train: pd.DataFrame, valid: pd.DataFrame, key: str) -> None:
+    over, in_bits = len(train) // MEAN_OVER, key == "bits_per_base"
+    axes.plot(train["step"], train[key], color=SKY, linewidth=1, label="training batches")
     if over > 1:
-        mean = train["bits_per_base"].rolling(over, center=True, min_periods=1).mean()
+        mean = train[key].rolling(over, center=True, min_periods=1).mean()
         axes.plot(train["step"], mean, color=SERIES[0], linewidth=1.6, label=f"mean of {over} records")
     if len(valid):
         marks = {"color": MODEL, "marker": "o", "markersize": 4, "linewidth": 1.2}
-        axes.plot(valid["step"], valid["bits_per_base"], label="validation contigs", zorder=3, **marks)
-    axes.axhline(2, color=GREY, linestyle="--", linewidth=0.9, label="four equally likely bases")
-    highest = max(records["bits_per_base"].max() for records in (train, valid) if len(records))
+        label = "validation contigs" if in_bits else "validation"
+        axes.plot(valid["step"], valid[key], label=label, zorder=3, **marks)
+    if in_bits:
+        axes.axhline(2, color=GREY, linestyle="--", linewidth=0.9, label="four equally likely bases")
+        _cut_off(axes, max(records[key].max() for records in (train, valid) if len(records)))
+    axes.set_title(TRAINING_CURVES[key])
+    axes.grid(axis="y")
+    axes.legend()
+
+
+def _cut_off(axes: Axes, highest: float) -> None:
     if highest > HIGHEST_BITS:
         axes.set_ylim(top=HIGHEST_BITS)
         note = {"size": 8, "weight": "normal", "color": GREY, "loc": "right"}
         axes.set_title(f"up to {highest:.2f}, cut off", **note)
-    axes.set_title("Bits per base")
-    axes.grid(axis="y")
-    axes.legend()
 
 
 _SIDE_PANELS = {

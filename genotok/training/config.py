@@ -33,6 +33,23 @@ class TableConfig:
             raise InputError("table.labels: must name the column of at least one head")
 
 
+@dataclass
+class MainNetwork:
+    """Published layers that the model's innermost stage begins with; see `genotok.pretrained.load_ntv2_weights`.
+
+    Attributes:
+        ntv2: folder or file with weights of Nucleotide Transformer v2.
+        freeze: whether training leaves them as they are.
+        layers: the checkpoint's layer for each block; None spreads them evenly.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    ntv2: str
+    freeze: bool = False
+    layers: list[int] | None = None
+
+
 @dataclass(kw_only=True)
 class TrainConfig:
     """Settings of `genotok train`; every one can stand in CONFIG.yaml.
@@ -44,6 +61,7 @@ class TrainConfig:
             the keys of its configuration that change, if any.
         init: folder of a model to start from. Heads whose configuration is the same are taken over, other heads
             are new; all other weights must fit.
+        main_network: published layers for the model's innermost stage; None leaves its weights as they are.
         freeze_backbone: whether only the heads learn.
         task: `lm`, `mlm` or `prediction`; None for `prediction` with a table, and with shards for that of `lm`
             and `mlm` which the model names first.
@@ -107,6 +125,7 @@ class TrainConfig:
     checkpoint_every: int = 0
     validation_windows: int = 64
     keep_checkpoints: int = 2
+    main_network: MainNetwork | None = None
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, naming the key."""
@@ -158,4 +177,7 @@ class TrainConfig:
             values.pop(key)
         if values["table"] is not None:
             values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}
+        main_network = values.pop("main_network")
+        if main_network:  # the weights themselves count, not where they lie
+            values["main_network"] = {key: main_network[key] for key in ("freeze", "layers")}
         return values

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from genotok.atomic import sole_writer
+from genotok.atomic import sha256_of, sole_writer
 from genotok.errors import InputError
 from genotok.models import GenomicLM
+from genotok.pretrained.main_network import weights_file
 from genotok.progress import Progress, progress
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.config import TrainConfig
@@ -40,8 +41,8 @@ class Trainer:
 
     Args:
         config: settings of the run.
-        folder: where the run is written: `config.json` and `model.safetensors` at the end, `metrics.jsonl`,
-            `tensorboard/`, and `checkpoints/`.
+        folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
+            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`.
     """
 
     def __init__(self, config: TrainConfig, folder: Path):
@@ -219,6 +220,8 @@ def run_identity(config: TrainConfig, model: GenomicLM, data: TrainingData) -> s
         values["init"] = model.content_hash()
     if model.entropy_model is not None:
         values["entropy_model"] = model.entropy_model.content_hash()
+    if config.main_network is not None:
+        values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

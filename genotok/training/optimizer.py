@@ -11,9 +11,12 @@ from genotok.training.config import TrainConfig
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are left out.
+    """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are in none.
 
     Each group carries `base_lr`, the learning rate at the plateau.
+
+    Raises:
+        InputError: every parameter is frozen.
     """
     factors = stage_factors(model, config)
     decaying = {
@@ -31,6 +34,11 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
         rate = config.learning_rate * factors[stage]
         decay = config.weight_decay if decays else 0.0
         settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+    if not settings:
+        raise InputError(
+            "every parameter of the model is frozen, and nothing is left to train; see main_network.freeze and "
+            "freeze_backbone"
+        )
     fused = model.device.type == "cuda"
     return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2), fused=fused)
 

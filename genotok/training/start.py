@@ -1,11 +1,13 @@
 """The model that a run starts with: a fresh one, or one that was trained before."""
 
+import sys
 from typing import Any
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.saved import CONFIG_NAME, build_model
-from genotok.training.config import TrainConfig
+from genotok.pretrained.main_network import load_ntv2_weights
+from genotok.training.config import MainNetwork, TrainConfig
 
 
 def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
@@ -35,11 +37,26 @@ def starting_config(config: TrainConfig) -> ModelConfig:
 
 
 def starting_model(config: TrainConfig, model_config: ModelConfig) -> GenomicLM:
-    """A model of fresh weights, drawn from torch's generator, or with those of `init`.
+    """A model of fresh weights, drawn from torch's generator, or with those of `init` and of `main_network`.
 
     Raises:
-        InputError: the weights of `init` do not fit.
+        InputError: these do not fit.
     """
+    model = _with_init(config, model_config)
+    if config.main_network is not None:
+        _put_into_main_network(model, config.main_network)
+    return model
+
+
+def _put_into_main_network(model: GenomicLM, published: MainNetwork) -> None:
+    try:
+        report = load_ntv2_weights(model, published.ntv2, freeze=published.freeze, layers=published.layers)
+    except InputError as error:
+        raise InputError(f"main_network: {error}") from error
+    print(f"{published.ntv2}: {report}", file=sys.stderr)
+
+
+def _with_init(config: TrainConfig, model_config: ModelConfig) -> GenomicLM:
     model = GenomicLM(model_config)
     if config.init is None:
         return model

@@ -103,6 +103,16 @@ def test_a_saved_import_gives_the_same_numbers(model, official, tmp_path):
     assert again.tokenizer.encode("ACGT") == [65, 67, 71, 84]
 
 
+def test_an_import_shares_no_memory_with_what_it_was_given():
+    state = load_file(DATA / "hnet_1stage_tiny.safetensors")
+    before = {key: value.clone() for key, value in state.items()}
+    model = import_checkpoint("hnet", CONFIG, state)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7.0)
+    assert all(torch.equal(state[key], value) for key, value in before.items())
+
+
 MIXER_KEYS = {
     "m": [
         "in_proj.weight",

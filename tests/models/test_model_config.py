@@ -276,6 +276,6 @@ def test_presets():
 
 def test_an_unknown_preset_is_said():
     with pytest.raises(
-        InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, hnet_2stage_dna"
+        InputError, match=r"'hnet_9stage' is unknown; there are .*hnet_1stage_dna, .*hnet_2stage_dna"
     ):
         ModelConfig.preset("hnet_9stage")

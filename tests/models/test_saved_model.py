@@ -1,19 +1,22 @@
 """Models on disk."""
 
+import hashlib
 import json
+import re
 
 import pytest
 import torch
+import yaml
 from full_disk import files_at_most
 from safetensors.torch import load_file, save_file
 from tiny_models import TINY, tiny_model
 
 from genotok.errors import InputError
-from genotok.models import GenomicLM
+from genotok.models import GenomicLM, ModelConfig
 from genotok.models.saved import read_weights
 
 every_kind = pytest.mark.parametrize("kind", TINY)
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 def contents(folder):
@@ -31,7 +34,7 @@ def test_round_trip(kind, tmp_path):
     assert {p.dtype for p in again.parameters()} == {torch.float32}
     again.save_pretrained(tmp_path / "second")
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
-    assert set(contents(tmp_path / "first")) == {WEIGHTS, CONFIG}
+    assert set(contents(tmp_path / "first")) == {WEIGHTS, CONFIG, CARD}
 
 
 def test_tied_embeddings_stay_tied(tmp_path):
@@ -187,3 +190,139 @@ def test_a_save_that_fails_leaves_the_old_model(tmp_path):
     with pytest.raises(InputError, match=f"{WEIGHTS}: cannot be written"), files_at_most(1 << 14):
         tiny_model("mamba").save_pretrained(tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_what_transformers_looks_for_is_no_part_of_the_hash(tmp_path):
+    model = tiny_model("one stage")
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / CONFIG).read_text())
+    assert saved.pop("architectures") == ["GenotokForCausalLM"]
+    assert saved.pop("model_type") == "genotok"
+    assert saved == model.config.to_dict()
+    digest = hashlib.sha256((json.dumps(saved, indent=2) + "\n").encode() + (tmp_path / WEIGHTS).read_bytes())
+    assert model.content_hash() == digest.hexdigest()
+    (tmp_path / CONFIG).write_text(json.dumps(saved))  # as models were saved before
+    assert GenomicLM.from_pretrained(tmp_path).content_hash() == digest.hexdigest()
+
+
+def test_the_configuration_of_another_kind_of_model():
+    with pytest.raises(InputError, match="model_type: 'llama' is not genotok"):
+        ModelConfig.from_dict({"model_type": "llama", "layout": ["T1"]})
+
+
+def front_matter(card):
+    _, head, _ = card.split("---\n", 2)
+    return yaml.safe_load(head)
+
+
+def test_the_card_says_what_the_model_is(tmp_path):
+    model = tiny_model("merged and static chunks")
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / CARD).read_text()
+    assert front_matter(card) == {
+        "library_name": "genotok",
+        "pipeline_tag": "text-generation",
+        "tags": ["genomics", "dna", "attention", "mamba2", "merge-chunks", "static-chunks"],
+    }
+    rows = dict(re.findall(r"^\| (\S.*?) \| (.*) \|$", card, re.MULTILINE))
+    assert rows["d_model"] == "`[16, 24, 32]`"
+    assert rows["mamba2.d_conv"] == "`3`"
+    assert rows["upsamplers"] == '`["ema", "repeat"]`'
+    assert "hyena.order" not in rows
+    assert int(rows["parameters"].replace(",", "")) == sum(p.numel() for p in model.parameters())
+    assert rows["model hash"] == f"`{model.content_hash()}`"
+    assert "genotok score" in card
+
+
+def test_cards_of_learned_chunks_and_of_masked_tokens(tmp_path):
+    tiny_model("one stage").save_pretrained(tmp_path)
+    assert '| chunkers | `[{"kind": "routing"}]` |' in (tmp_path / CARD).read_text()
+    tiny_model("transformer with biases", tasks=["mlm"]).save_pretrained(tmp_path)
+    card = (tmp_path / CARD).read_text()
+    assert front_matter(card)["pipeline_tag"] == "fill-mask"
+    assert "chunkers" not in card
+    assert "genotok score" not in card  # which needs the next token
+
+
+def test_a_card_that_a_person_wrote_stays(tmp_path):
+    tiny_model("mamba").save_pretrained(tmp_path)
+    first = (tmp_path / CARD).read_text()
+    tiny_model("mamba", seed=1).save_pretrained(tmp_path)
+    assert (tmp_path / CARD).read_text() != first  # genotok's own is brought up to date
+    mine = re.sub("<!-- Written by genotok.*-->\n", "", first) + "Trained by me.\n"
+    for text in (mine, "", "caf\xe9"):
+        (tmp_path / CARD).write_text(text, encoding="latin-1")
+        tiny_model("mamba", seed=2).save_pretrained(tmp_path)
+        assert (tmp_path / CARD).read_text(encoding="latin-1") == text
+
+
+def changed_weights(tmp_path, change, kind="one stage"):
+    """A saved model with other weights in its file; the model, and what is read of it without strictness."""
+    model = tiny_model(kind)
+    model.save_pretrained(tmp_path)
+    change_weights(change)(tmp_path)
+    torch.manual_seed(7)
+    return model, GenomicLM.from_pretrained(tmp_path, strict=False)
+
+
+def test_loading_what_fits(tmp_path, capsys):
+    def change(state):
+        state.pop("backbone.encoder.blocks.0.mixer.dt_bias")
+        state.pop("backbone.skip.weight")
+        state["classifier.weight"] = torch.zeros(2)
+        state["head.weight"] = torch.zeros(16, 8)
+
+    model, loaded = changed_weights(tmp_path, change)
+    report = loaded.load_report
+    assert report.missing == ["backbone.encoder.blocks.0.mixer.dt_bias", "backbone.skip.weight"]
+    assert report.unknown == ["classifier.weight"]
+    assert report.reshaped == [("head.weight", (16, 8), (16, 16))]
+    said = capsys.readouterr().err.splitlines()
+    assert all(line.startswith(str(tmp_path)) for line in said)
+    assert [line.split(": ", 1)[1] for line in said] == report.lines()
+    for words in (*report.missing, *report.unknown, "head.weight (16, 8) for (16, 16)"):
+        assert sum(words in line for line in said) == 1
+    torch.manual_seed(7)
+    new = GenomicLM(model.config)
+    changed = {*report.missing, "head.weight"}
+    for name, parameter in loaded.named_parameters():
+        source = new if name in changed else model
+        assert torch.equal(parameter, source.get_parameter(name)), name
+    assert not loaded.training
+
+
+def test_nothing_is_said_where_everything_fits(tmp_path, capsys):
+    model, loaded = changed_weights(tmp_path, lambda state: None, "tied embeddings")
+    assert capsys.readouterr().err == ""
+    assert (loaded.load_report.missing, loaded.load_report.unknown, loaded.load_report.reshaped) == (
+        [],
+        [],
+        [],
+    )
+    assert loaded.head.weight is loaded.embedding.weight
+    assert loaded.content_hash() == model.content_hash()
+    assert GenomicLM.from_pretrained(tmp_path).load_report == loaded.load_report
+    assert model.load_report is None
+
+
+def test_a_tied_embedding_of_another_size_is_reported_once(tmp_path):
+    _, loaded = changed_weights(
+        tmp_path, lambda state: state.update({"embedding.weight": torch.zeros(24, 16)}), "tied embeddings"
+    )
+    assert loaded.load_report.reshaped == [("embedding.weight", (24, 16), (16, 16))]
+    assert loaded.load_report.missing == loaded.load_report.unknown == []
+    assert loaded.head.weight is loaded.embedding.weight
+
+
+def test_weights_of_which_none_fits(tmp_path):
+    tiny_model("mamba").save_pretrained(tmp_path)
+    save_file({"a": torch.zeros(2)}, tmp_path / WEIGHTS)
+    with pytest.raises(InputError, match="none of the weights fits"):
+        GenomicLM.from_pretrained(tmp_path, strict=False)
+
+
+def test_damage_is_damage_without_strictness_too(tmp_path):
+    tiny_model("one stage").save_pretrained(tmp_path)
+    truncate(0.5)(tmp_path)
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        GenomicLM.from_pretrained(tmp_path, strict=False)

@@ -52,7 +52,8 @@ def results(tmp_path_factory) -> Results:
     tokenize_genomes([fasta], folder / "shards", window=128, valid=["valid1"], test=["c&1$x$", "test2"])
     settings = {"steps": 4, "batch_size": 2, "log_every": 1, "validate_every": 2, "device": "cpu"}
     settings |= {"target_chunk_length": [2.0, 2.0]}
-    Trainer(TrainConfig(str(folder / "shards"), MODEL, **settings), folder / "run").run(False, False)
+    config = TrainConfig(shards=str(folder / "shards"), model=MODEL, **settings)
+    Trainer(config, folder / "run").run(False, False)
     metrics = evaluate(folder / "run", folder / "shards", device="cpu", orders=(1, 2))
     write_metrics(metrics, folder / "metrics.json")
     _write_variants(folder / "in.vcf", Reference(fasta))

@@ -111,3 +111,23 @@ def test_missing_configuration(results, tmp_path):
     with pytest.raises(InputError, match=r"config\.json: cannot be read"):
         report_training(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "title"), [("nats_per_masked_token", "Nats per masked token"), ("loss", "Loss")]
+)
+def test_runs_of_other_tasks(key, title, tmp_path):
+    records = [
+        {"split": "train", key: 3.0 / step, "step": step, "learning_rate": 1e-3, "loss_site": 1.0}
+        for step in (1, 2)
+    ]
+    records.append({"split": "valid", key: 1.25, "step": 2})
+    write_records(tmp_path / "metrics.jsonl", records)
+    (tmp_path / "config.json").write_text("{}")
+    (line, validation, *others) = panels(tmp_path / "metrics.jsonl")[title].lines
+    assert line.get_ydata().tolist() == [3.0, 1.5]
+    assert validation.get_ydata().tolist() == [1.25]
+    assert not others
+    report_training(tmp_path, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert summary["valid"] == {key: 1.25}

@@ -136,3 +136,11 @@ def test_what_does_not_fit_is_said(changes, sentence, toy_shards, tmp_path):
         train(toy_shards, tmp_path / "run", **changes)
     assert str(error.value).startswith(sentence)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_with_chunks_finds_masked_tokens(toy_shards, tmp_path):
+    """Router and moving average read both directions; the ratio loss steers as ever."""
+    train(toy_shards, tmp_path, model={**TOY_MODEL, "tasks": ["mlm"]}, steps=3)
+    record = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert record["ratio_loss"] > 0
+    assert 0 < record["chunk_fraction"][0] < 1

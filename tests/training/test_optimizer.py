@@ -6,6 +6,7 @@ import pytest
 import torch
 from toy_runs import TOY_MODEL, toy_config
 
+from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.training.optimizer import make_optimizer, stage_factors
 from genotok.training.schedule import warmup_stable_decay
@@ -92,6 +93,17 @@ def test_decay_pulls_matrices_alone():
         torch.testing.assert_close(model.get_parameter(name), before[name] * (1 - 0.01 * 0.1))
     assert "backbone.encoder.blocks.0.mixer.in_proj.weight" in decayed
     assert not any("norm" in name or "bias" in name or "a_log" in name for name in decayed)
+
+
+def test_frozen_parameters_are_left_out():
+    model, config = make(weight_decay=0.1)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("inner.inner." not in name)
+    trained = {p for group in make_optimizer(model, config).param_groups for p in group["params"]}
+    assert trained == {p for name, p in model.named_parameters() if "inner.inner." not in name}
+    model.requires_grad_(False)
+    with pytest.raises(InputError, match="every parameter of the model is frozen"):
+        make_optimizer(model, config)
 
 
 def test_schedule():

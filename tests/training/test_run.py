@@ -38,6 +38,7 @@ def test_another_seed_gives_another_run(finished, toy_shards, tmp_path):
 
 def test_what_is_left(finished):
     assert sorted(path.name for path in finished.iterdir()) == [
+        "README.md",
         "checkpoints",
         "config.json",
         "metrics.jsonl",

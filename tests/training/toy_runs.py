@@ -21,7 +21,7 @@ TOY_SETTINGS = {
     "validation_windows": 6,
     "checkpoint_every": 5,
 }
-RESULTS = ("model.safetensors", "config.json", "metrics.jsonl")
+RESULTS = ("model.safetensors", "config.json", "README.md", "metrics.jsonl")
 
 
 def toy_config(shards, **changes):

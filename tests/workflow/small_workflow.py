@@ -100,7 +100,8 @@ class Workflow:
         folder = self.folder / "results"
         parts = ("shards", "evaluation", "scores", "figures")
         files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
-        files += [folder / "model" / name for name in ("config.json", "model.safetensors", "metrics.jsonl")]
+        files += [folder / "model" / name for name in ("config.json", "model.safetensors", "README.md")]
+        files.append(folder / "model" / "metrics.jsonl")
         return {
             str(path.relative_to(folder)): path.read_bytes()
             for path in sorted([*files, folder / "index.html"])

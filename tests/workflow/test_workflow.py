@@ -153,6 +153,7 @@ def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_serve
     ("section", "values", "complaint"),
     [
         ("train", {"stepz": 3}, "stepz"),
+        ("train", {"main_network": {"freeze": True}}, "ntv2"),
         ("score", {"strands": "three"}, "strands"),
         ("tokenize", {"window": 0}, "window"),
     ],

@@ -153,13 +153,21 @@ def tokenize_options():
 
 def train_settings():
     """The settings of `genotok train` as JSON."""
-    model = config["model"]
+    model, settings = config["model"], dict(config["train"])
     if isinstance(model, str) and model.endswith(".json"):
         model = find(model)
+    for path in published_weights():
+        settings["main_network"] = {**settings["main_network"], "ntv2": path}
     return json.dumps(
-        {"shards": f"{RESULTS}/shards", "model": model, **config["train"]},
+        {"shards": f"{RESULTS}/shards", "model": model, **settings},
         sort_keys=True,
     )
+
+
+def published_weights():
+    """The weights that the main network begins with, where the configuration names some."""
+    published = config["train"].get("main_network")
+    return [find(published["ntv2"])] if published else []
 
 
 def train_gpus(wildcards=None):

@@ -1,8 +1,10 @@
 """The model.
 
-REQUIRED INPUTS: <results>/shards/manifest.json and the shards that it names.
+REQUIRED INPUTS: <results>/shards/manifest.json and the shards that it names; published weights where the
+configuration has train.main_network.
 OUTPUTS: <results>/model/ with config.json, model.safetensors and metrics.jsonl. Its checkpoints/ and
-tensorboard/ are no outputs of the rule, so that a run that was killed goes on where it was.
+tensorboard/ are no outputs of the rule, so that a run that was killed goes on where it was; nor is README.md, the
+model's card, which Snakemake would remove before a new run although a person may have written in it.
 """
 
 
@@ -10,6 +12,7 @@ rule train:
     input:
         manifest=f"{RESULTS}/shards/manifest.json",
         shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
+        published=published_weights(),
     output:
         config=f"{RESULTS}/model/config.json",
         weights=ensure(f"{RESULTS}/model/model.safetensors", non_empty=True),

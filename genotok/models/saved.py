@@ -213,9 +213,9 @@ def fit_model(
     """
     model = cls(config)
     expected, state = model.state_dict(), dict(state)
-    if config.tie_embeddings:
+    for part in _tied_parts(config):
         for tensors in (expected, state):
-            tensors.pop("head.weight", None)
+            tensors.pop(f"{part}head.weight", None)
     both = sorted(expected.keys() & state.keys())
     fitting = [key for key in both if state[key].shape == expected[key].shape]
     if not fitting:

@@ -1,4 +1,4 @@
-"""Log-likelihoods of many windows: equal ones once, in batches of similar length."""
+"""Scores of many pairs of windows: equal windows once, in batches of similar length."""
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from genotok.models import GenomicLM
 from genotok.models.likelihood import token_log_likelihood
 from genotok.shards.sampler import Batch, collate
 from genotok.training.precision import autocast
+from genotok.variants.windows import WindowPair
 
 _BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
 
@@ -17,8 +18,8 @@ def default_batch_size(device: torch.device, window: int) -> int:
     return max(1, _BATCH_LETTERS.get(device.type, _BATCH_LETTERS["cpu"]) // window)
 
 
-class WindowPool:
-    """Windows that wait for their likelihood.
+class PairPool:
+    """Pairs of windows that wait for their scores.
 
     Args:
         model: the model, on its device.
@@ -30,32 +31,43 @@ class WindowPool:
         self.model, self.precision, self.batch_size = model, precision, batch_size
         self._rows: dict[bytes, int] = {}
         self._ids: list[np.ndarray] = []
+        self._pairs: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         """How many different windows wait."""
         return len(self._ids)
 
-    def add(self, letters: bytes) -> int:
-        """Add a window; returns its place in what `log_likelihoods` gives."""
+    def add(self, pair: WindowPair) -> int:
+        """Add a pair; returns its place in what `scores` gives."""
+        self._pairs.append((self._row(pair.ref), self._row(pair.alt)))
+        return len(self._pairs) - 1
+
+    def scores(self) -> np.ndarray:
+        """(pairs,) float64: ln p(ALT window) - ln p(REF window) of each pair; empties the pool.
+
+        Raises:
+            InputError: the device's memory does not hold one window.
+        """
+        ref, alt = np.array(self._pairs, int).reshape(-1, 2).T
+        sums = self._log_likelihoods()
+        self._rows, self._ids, self._pairs = {}, [], []
+        return sums[alt] - sums[ref]
+
+    def _row(self, letters: bytes) -> int:
         ids = self.model.tokenizer.encode_letters(letters)
         row = self._rows.setdefault(ids.tobytes(), len(self._ids))
         if row == len(self._ids):
             self._ids.append(ids)
         return row
 
-    def log_likelihoods(self) -> np.ndarray:
-        """(windows,) float64: ln p of each window's certain nucleotides, summed; empties the pool.
-
-        Raises:
-            InputError: the device's memory does not hold one window.
-        """
+    def _log_likelihoods(self) -> np.ndarray:
+        """(windows,) float64: ln p of each window's certain nucleotides, summed."""
         sums = np.zeros(len(self._ids))
         # The longest first, so that too large a batch fails at once.
         order = sorted(range(len(self._ids)), key=lambda row: -len(self._ids[row]))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         for rows, found in [(rows, self._run(rows)) for rows in batches]:
             sums[rows] = found.cpu().numpy()
-        self._rows, self._ids = {}, []
         return sums
 
     def _run(self, rows: list[int]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
-from genotok.variants.pool import WindowPool, default_batch_size
+from genotok.variants.pool import PairPool, default_batch_size
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -44,10 +44,10 @@ T = TypeVar("T")
 
 @dataclass
 class Allele:
-    """One ALT allele: its status, the pool's rows of its (REF, ALT) windows, and the ratio on each strand."""
+    """One ALT allele: its status, the places of its pairs of windows in the pool, and the ratio on each strand."""
 
     status: str
-    rows: list[tuple[int, int]] = field(default_factory=list)
+    pairs: list[int] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
 
     def numbers(self) -> tuple[float | None, float | None, float | None]:
@@ -134,7 +134,7 @@ def score_vcf(
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
-        pool = WindowPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
+        pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
         counts = _score_records(source, judge, pool, sink, table, bar)
         if output != "-":
             describe()
@@ -198,18 +198,18 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
 def _score_records(
     source: Iterable[Record],
     judge: Judge,
-    pool: WindowPool,
+    pool: PairPool,
     sink: VcfBody,
     table: ScoreTable | None,
     bar: Progress,
 ) -> dict[str, int]:
     counts = Counter(dict.fromkeys(STATUSES, 0))
     for portion in _portions(source, judge, pool):
-        likelihoods = pool.log_likelihoods()
+        scores = pool.scores()
         rows: list[Row] = []
         for record, alleles in portion:
             for allele in alleles:
-                allele.ratios = [_ratio(likelihoods, pair, record) for pair in allele.rows]
+                allele.ratios = [_ratio(scores[pair], record) for pair in allele.pairs]
             record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
             rows += _table_rows(record, alleles)
             counts.update(allele.status for allele in alleles)
@@ -222,14 +222,13 @@ def _score_records(
 
 
 def _portions(
-    source: Iterable[Record], judge: Judge, pool: WindowPool
+    source: Iterable[Record], judge: Judge, pool: PairPool
 ) -> Iterator[list[tuple[Record, list[Allele]]]]:
     """Cut the records into portions, whose windows wait in the pool when a portion is given."""
     portion, size = [], 0
     for record in source:
         alleles = [
-            Allele(status, [(pool.add(ref), pool.add(alt)) for ref, alt in pairs])
-            for status, pairs in judge.judge(record)
+            Allele(status, [pool.add(pair) for pair in pairs]) for status, pairs in judge.judge(record)
         ]
         portion.append((record, alleles))
         size += sum(map(len, record.columns))
@@ -240,14 +239,13 @@ def _portions(
         yield portion
 
 
-def _ratio(likelihoods: np.ndarray, rows: tuple[int, int], record: Record) -> float:
-    ref, alt = likelihoods[list(rows)]
-    if not np.isfinite(alt - ref):
+def _ratio(score: np.float64, record: Record) -> float:
+    if not np.isfinite(score):
         raise InputError(
             f"{record.contig}:{record.position}: the model's likelihood there is no number; try precision fp32, "
             "or another checkpoint of the model"
         )
-    return float(alt - ref)
+    return float(score)
 
 
 def _six_digits(value: float | None) -> float | None:

@@ -7,14 +7,22 @@ strand's sense. A variant's score on the reverse strand is hence its score on th
 reverse-complemented contig.
 """
 
+from typing import NamedTuple
+
 from genotok.variants.alleles import Edit, left_align, reverse_edit
 from genotok.variants.letters import ContigLetters, ReverseStrand
 
-WindowPair = tuple[bytes, bytes]
+
+class WindowPair(NamedTuple):
+    """Both windows, and how many letters in front of the variant they share."""
+
+    ref: bytes
+    alt: bytes
+    shared: int
 
 
 def window_pairs(edit: Edit, contig: ContigLetters, window: int, both_strands: bool) -> list[WindowPair]:
-    """(REF window, ALT window) for the forward strand, and for the reverse strand where asked for.
+    """The windows of the forward strand, and those of the reverse strand where asked for.
 
     Args:
         edit: the variant's leftmost writing; neither allele may be longer than half a window.
@@ -37,4 +45,5 @@ def haplotypes(edit: Edit, contig: ContigLetters, window: int) -> WindowPair:
     before = contig.fetch(edit.start - window // 2, edit.start)
     behind = edit.start + len(edit.ref)
     after = contig.fetch(behind, behind + window - len(before) - min(len(edit.ref), len(edit.alt)))
-    return (before + edit.ref + after)[:window], (before + edit.alt + after)[:window]
+    ref, alt = (before + edit.ref + after)[:window], (before + edit.alt + after)[:window]
+    return WindowPair(ref, alt, len(before))

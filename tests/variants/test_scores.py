@@ -13,8 +13,9 @@ from variant_files import read_scores, write_fasta, write_vcf
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.variants.pool import WindowPool, default_batch_size
+from genotok.variants.pool import PairPool, default_batch_size
 from genotok.variants.score import score_vcf
+from genotok.variants.windows import WindowPair
 
 CLOSE = {"rel": 1e-4, "abs": 2e-4}
 LETTERS = "".join("ACGT"[(7 * i * i + i // 3) % 4] for i in range(200))
@@ -188,23 +189,25 @@ def test_scores_do_not_depend_on_batch_size_and_neighbours(score):
 
 
 def test_equal_windows_are_computed_once(model):
-    pool = WindowPool(model, "fp32", 2)
-    rows = [pool.add(letters) for letters in (b"ACGT", b"ACGTA", b"ACGT", b"ACGTR", b"ACGTN")]
-    assert rows == [0, 1, 0, 2, 2]
-    assert len(pool) == 3
-    sums = pool.log_likelihoods()
-    assert (sums.dtype, sums.shape) == (np.float64, (3,))
-    assert sums[2] == pytest.approx(sums[0], abs=1e-5)
+    pool = PairPool(model, "fp32", 2)
+    pairs = [(b"ACGT", b"ACGTA"), (b"ACGTA", b"ACGT"), (b"ACGT", b"ACGTR"), (b"ACGTN", b"ACGTA")]
+    assert [pool.add(WindowPair(ref, alt, 4)) for ref, alt in pairs] == [0, 1, 2, 3]
+    assert len(pool) == 3  # R is read as N
+    scores = pool.scores()
+    assert (scores.dtype, scores.shape) == (np.float64, (4,))
+    assert scores[0] == -scores[1] != 0
+    assert scores[2] == pytest.approx(0, abs=1e-5)  # an ambiguous letter does not count
+    assert scores[3] == pytest.approx(scores[0], abs=1e-5)
     assert len(pool) == 0
-    assert pool.add(b"ACGTA") == 0
-    assert pool.log_likelihoods()[0] == pytest.approx(sums[1], abs=1e-5)
+    assert pool.add(WindowPair(b"ACGT", b"ACGTA", 4)) == 0
+    assert pool.scores()[0] == pytest.approx(scores[0], abs=1e-5)
 
 
 def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
     windows = [LETTERS[i : i + 20 + i % 3].encode() for i in range(11)]
 
     def sums(limit):
-        pool = WindowPool(model, "fp32", 11)
+        pool = PairPool(model, "fp32", 11)
         run, sizes = pool._sums, []
 
         def limited(batch):
@@ -214,9 +217,9 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
             return run(batch)
 
         monkeypatch.setattr(pool, "_sums", limited)
-        for window in windows:
-            pool.add(window)
-        return pool.log_likelihoods(), sizes, pool.batch_size
+        for ref, alt in zip(windows, windows[1:] + windows[:1], strict=True):
+            pool.add(WindowPair(ref, alt, 0))
+        return pool.scores(), sizes, pool.batch_size
 
     whole, cut = sums(11), sums(3)
     assert whole[1:] == ([11], 11)
@@ -229,8 +232,8 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
 def test_bf16_has_to_be_asked_for(score, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "genotok.variants.score.WindowPool",
-        lambda model, precision, size: asked.append(precision) or WindowPool(model, precision, size),
+        "genotok.variants.score.PairPool",
+        lambda model, precision, size: asked.append(precision) or PairPool(model, precision, size),
     )
     record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")
     scores = [score({"c": LETTERS}, [record], precision=name)[0].llr for name in ("auto", "fp32", "bf16")]

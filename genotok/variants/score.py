@@ -25,6 +25,7 @@ from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
 from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.prefix_pool import make_pool
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -134,7 +135,7 @@ def score_vcf(
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
-        pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
+        pool = make_pool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
         counts = _score_records(source, judge, pool, sink, table, bar)
         if output != "-":
             describe()

@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, silu
 
+from genotok.kernels.backend import uses_triton
 from genotok.kernels.ragged import Ragged
 
 
@@ -19,6 +20,8 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) -> Tens
     Returns:
         (T, C).
     """
+    if uses_triton(x):
+        return _triton(x, weight, bias, ragged, False)
     gap = weight.shape[1] - 1
     if ragged.is_uniform:
         spaced = pad(x.view(ragged.batch, ragged.max_seqlen, -1), (0, 0, gap, 0)).flatten(0, 1)
@@ -29,6 +32,19 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) -> Tens
     if ragged.is_uniform:
         return pad(out, (0, 0, gap, 0)).view(ragged.batch, -1, x.shape[1])[:, gap:].reshape(x.shape)
     return out.index_select(0, rows - gap)
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) -> Tensor:
+    """silu(causal_conv(x, weight, bias, ragged)), of the same shapes."""
+    if uses_triton(x):
+        return _triton(x, weight, bias, ragged, True)
+    return silu(causal_conv(x, weight, bias, ragged))
+
+
+def _triton(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, with_silu: bool) -> Tensor:
+    from genotok.kernels.triton_causal_conv import CausalConv  # Triton exists on Linux only
+
+    return CausalConv.apply(x, weight, bias, ragged, with_silu)
 
 
 def last_inputs(x: Tensor, taps: int, ragged: Ragged) -> Tensor:

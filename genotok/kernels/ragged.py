@@ -85,6 +85,26 @@ class Ragged:
         rows = torch.arange(self.total, device=self.cu_seqlens.device)
         return (self.first_rows + self.last_rows)[self.sequence_ids] - rows
 
+    def pieces(self, rows: int) -> Tensor:
+        """(T // rows + B, 3) int32: the sequences cut into pieces of `rows` rows, the last of each maybe shorter.
+
+        A line holds a piece's first row, the row behind its last, and its sequence. Piece k of sequence b stands
+        in line cu_seqlens[b] // rows + b + k; lines between that hold no piece have no rows.
+        """
+        if rows not in self._pieces:
+            first_line = self.first_rows // rows + torch.arange(self.batch, device=self.cu_seqlens.device)
+            lines = torch.arange(self.total // rows + self.batch, device=self.cu_seqlens.device)
+            sequence = torch.searchsorted(first_line, lines, right=True) - 1
+            end = self.last_rows[sequence] + 1
+            first = torch.minimum(self.first_rows[sequence] + (lines - first_line[sequence]) * rows, end)
+            cut = torch.stack([first, torch.minimum(first + rows, end), sequence], 1)
+            self._pieces[rows] = cut.int()
+        return self._pieces[rows]
+
+    @cached_property
+    def _pieces(self) -> dict[int, Tensor]:
+        return {}
+
     def of_sequences(self, chosen: list[int]) -> tuple[Tensor, "Ragged"]:
         """The rows (T',) int64 of some sequences in the packed tensor, and the layout of these sequences alone."""
         lengths = [self.host_lengths[b] for b in chosen]

@@ -4,13 +4,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from genotok.kernels.backend import uses_triton
 from genotok.kernels.linear_scan import carried_states, reaches_from_before, segment_decay
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.without_autocast import without_autocast
 
 
 @without_autocast
-def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged, chunk: int = 64) -> Tensor:
+def ssd(
+    x: Tensor,
+    dt: Tensor,
+    a: Tensor,
+    b: Tensor,
+    c: Tensor,
+    ragged: Ragged,
+    chunk: int = 64,
+    skip: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """y_t = C_t h_t with h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t, states reset at each sequence.
 
     Args:
@@ -19,15 +30,19 @@ def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, ragged: Ragged, 
         a: (H,) negative decay rates.
         b, c: (T, G, N) input and output projections of the state; H is a multiple of G.
         ragged: the layout of the T rows.
-        chunk: rows a block; changes speed and rounding only.
+        chunk: rows a block of the reference; changes speed and rounding only.
+        skip: (H,); if given, skip * x is added to y.
+        dtype: of the result.
 
     Returns:
-        (T, H, P) float32. Decays and states are float32 whatever the caller's precision.
+        (T, H, P). Decays and states are float32 whatever the caller's precision. On a CUDA device, matrix products
+        round their operands to the dtype of x, b and c.
     """
-    x, dt = x.float(), dt.float()
-    return _Blocks(
-        x * dt[..., None], dt * a.float(), b.float(), c.float(), ragged.sequence_ids, chunk
-    ).outputs()
+    if _uses_triton(x, b):
+        return _triton(x, dt, a, b, c, skip, None, ragged, dtype, False)[0]
+    value, dt = x.float(), dt.float()
+    blocks = _Blocks(value * dt[..., None], dt * a.float(), b.float(), c.float(), ragged.sequence_ids, chunk)
+    return _with_skip(blocks.outputs(), x, skip, dtype)
 
 
 @without_autocast
@@ -40,26 +55,51 @@ def ssd_with_states(
     ragged: Ragged,
     initial_states: Tensor | None = None,
     chunk: int = 64,
+    skip: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """As `ssd`, from given states in front of the sequences to the states behind them.
 
     Args:
-        x, dt, a, b, c, ragged, chunk: as in `ssd`.
+        x, dt, a, b, c, ragged, chunk, skip, dtype: as in `ssd`.
         initial_states: (B, H, N, P), the state that enters each sequence's first row; None for zeros.
 
     Returns:
-        y (T, H, P) and the state that each sequence's last row leaves, (B, H, N, P), both float32.
+        y (T, H, P) and the state that each sequence's last row leaves, (B, H, N, P) float32.
     """
-    x, dt, c = x.float(), dt.float(), c.float()
+    if _uses_triton(x, b):
+        return _triton(x, dt, a, b, c, skip, initial_states, ragged, dtype, True)
+    value, dt, c = x.float(), dt.float(), c.float()
     log_decay = dt * a.float()
-    blocks = _Blocks(x * dt[..., None], log_decay, b.float(), c, ragged.sequence_ids, chunk)
+    blocks = _Blocks(value * dt[..., None], log_decay, b.float(), c, ragged.sequence_ids, chunk)
     y, states = blocks.outputs(), blocks.states_after(ragged.last_rows)
     if initial_states is None:
-        return y, states
+        return _with_skip(y, x, skip, dtype), states
     initial = initial_states.float()
     reach = _decay_since_start(log_decay, ragged)[..., None]
     y = torch.addcmul(y, _read_states(c, initial, ragged), reach)
+    y = _with_skip(y, x, skip, dtype)
     return y, torch.addcmul(states, initial, reach[ragged.last_rows][..., None])
+
+
+def _with_skip(y: Tensor, x: Tensor, skip: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return (y if skip is None else y + skip[:, None] * x).to(dtype)
+
+
+def _uses_triton(x: Tensor, b: Tensor) -> bool:
+    if not uses_triton(x, b):
+        return False
+    from genotok.kernels.triton_ssd import state_fits  # Triton exists on Linux only
+
+    return state_fits(x.shape[2], b.shape[2])
+
+
+def _triton(x, dt, a, b, c, skip, initial, ragged, dtype, ends) -> tuple[Tensor, Tensor | None]:
+    from genotok.kernels.triton_ssd import SSD
+
+    if not x.dtype == b.dtype == c.dtype:
+        x, b, c = x.float(), b.float(), c.float()
+    return SSD.apply(x, dt, a, b, c, skip, initial, ragged, dtype, ends)
 
 
 def _decay_since_start(log_decay: Tensor, ragged: Ragged) -> Tensor:

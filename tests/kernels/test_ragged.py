@@ -58,3 +58,18 @@ def test_gradients_reach_every_row_once():
     values = torch.randn(7, 3, requires_grad=True)
     ragged.to_packed(ragged.to_padded(values)).sum().backward()
     assert torch.equal(values.grad, torch.ones(7, 3))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.sampled_from([1, 4, 16, 64]))
+def test_pieces(lengths, rows):
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    pieces = ragged.pieces(rows)
+    assert pieces.shape == (ragged.total // rows + len(lengths), 3)
+    starts, wanted = ragged.cu_seqlens.tolist(), []
+    for b, length in enumerate(lengths):
+        for k, first in enumerate(range(0, length, rows)):
+            piece = [starts[b] + first, starts[b] + min(first + rows, length), b]
+            assert pieces[starts[b] // rows + b + k].tolist() == piece
+            wanted.append(piece)
+    assert [piece for piece in pieces.tolist() if piece[0] < piece[1]] == wanted
+    assert ragged.pieces(rows) is pieces

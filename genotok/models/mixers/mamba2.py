@@ -4,11 +4,13 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import silu
 
-from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
+from genotok.kernels.causal_conv import causal_conv_silu, causal_conv_step, last_inputs
+from genotok.kernels.gated_norm import gated_rms_norm
+from genotok.kernels.mamba2 import mamba2_inner, scan_inputs
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd, ssd_step, ssd_with_states
+from genotok.kernels.ssd import ssd_step, ssd_with_states
 from genotok.models.cache import Mamba2Cache
 from genotok.models.config import Mamba2Config
 from genotok.models.norms import RMSNorm
@@ -53,9 +55,20 @@ class Mamba2(nn.Module):
 
     def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
         """(T, D) to (T, D), causal."""
-        z, mixed, dt = self._project(x)
-        scan = self._scan_inputs(causal_conv(mixed, self.conv_weight, self.conv_bias, ragged), dt)
-        return self._gated(ssd(*scan, ragged, self.chunk), scan[0], z, x.dtype)
+        inner = mamba2_inner(
+            self.in_proj(x),
+            self.conv_weight,
+            self.conv_bias,
+            self.dt_bias,
+            self.a_log,
+            self.skip,
+            self.norm.weight,
+            self.norm.eps,
+            self.states,
+            ragged,
+            self.chunk,
+        )
+        return self.out(inner)
 
     def prefill(
         self, x: Tensor, ragged: Ragged, before: Mamba2Cache | None = None
@@ -72,8 +85,9 @@ class Mamba2(nn.Module):
             convolved, conv = self._convolved(rows, longer)
             convolved = convolved[kept]
         scan = self._scan_inputs(convolved, dt)
-        y, state = ssd_with_states(*scan, ragged, None if before is None else before.state, self.chunk)
-        return self._gated(y, scan[0], z, x.dtype), Mamba2Cache(conv.detach(), state.detach())
+        state = None if before is None else before.state
+        y, state = ssd_with_states(*scan, ragged, state, self.chunk, self.skip, z.dtype)
+        return self._gated(y, z), Mamba2Cache(conv.detach(), state.detach())
 
     def extend(self, x: Tensor, ragged: Ragged, cache: Mamba2Cache) -> Tensor:
         """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
@@ -83,13 +97,13 @@ class Mamba2(nn.Module):
         """One further row (B, D) of each sequence."""
         z, mixed, dt = self._project(x)
         mixed, cache.conv = causal_conv_step(mixed, self.conv_weight, self.conv_bias, cache.conv)
-        scan = self._scan_inputs(mixed, dt)
+        scan = self._scan_inputs(silu(mixed), dt)
         y, cache.state = ssd_step(*scan, cache.state)
-        return self._gated(y, scan[0], z, x.dtype)
+        return self._gated(y + self.skip[:, None] * scan[0], z)
 
     def _convolved(self, mixed: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
-        """The convolution of the rows, and those of its inputs that the next row will need."""
-        convolved = causal_conv(mixed, self.conv_weight, self.conv_bias, ragged)
+        """The convolution of the rows and SiLU, and those of its inputs that the next row will need."""
+        convolved = causal_conv_silu(mixed, self.conv_weight, self.conv_bias, ragged)
         return convolved, last_inputs(mixed, self.conv_weight.shape[1], ragged)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,15 +111,10 @@ class Mamba2(nn.Module):
         return self.in_proj(x).split([self.inner, self.inner + 2 * self.states, self.heads], -1)
 
     def _scan_inputs(self, convolved: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """x (T, H, P), dt (T, H), a (H,), b and c (T, 1, N)."""
-        value, b, c = silu(convolved).split([self.inner, self.states, self.states], -1)
-        dt = softplus(dt.float() + self.dt_bias)
-        value = value.view(len(value), self.heads, -1)
-        return value, dt, -self.a_log.float().exp(), b[:, None], c[:, None]
+        return scan_inputs(convolved, dt, self.dt_bias, self.a_log, self.states)
 
-    def _gated(self, y: Tensor, value: Tensor, z: Tensor, dtype: torch.dtype) -> Tensor:
-        y = y + self.skip[:, None] * value
-        return self.out(self.norm(y.flatten(1) * silu(z.float())).to(dtype))
+    def _gated(self, y: Tensor, z: Tensor) -> Tensor:
+        return self.out(gated_rms_norm(y.flatten(1), z, self.norm.weight, self.norm.eps, z.dtype))
 
 
 def _behind(before: Tensor, rows: Tensor, ragged: Ragged) -> tuple[Tensor, Ragged, Tensor]:

@@ -1,0 +1,72 @@
+"""Mamba-2 between its two projections (arXiv 2405.21060, section 7)."""
+
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from genotok.kernels.backend import uses_triton
+from genotok.kernels.causal_conv import causal_conv_silu
+from genotok.kernels.gated_norm import gated_rms_norm
+from genotok.kernels.ragged import Ragged
+from genotok.kernels.ssd import ssd
+
+
+def mamba2_inner(
+    projected: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    dt_bias: Tensor,
+    a_log: Tensor,
+    skip: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    states: int,
+    ragged: Ragged,
+    chunk: int = 64,
+) -> Tensor:
+    """Convolution and SiLU, state space with its skip, gated norm; one group of B and C.
+
+    On a CUDA device this is one operation, whose backward pass writes all parts of the gradient of `projected` into
+    one tensor.
+
+    Args:
+        projected: (T, 2 C + 2 N + H): gate z, input x, B, C, raw step sizes, side by side.
+        conv_weight, conv_bias: (C + 2 N, K) and (C + 2 N,).
+        dt_bias, a_log, skip: (H,); step sizes are softplus(dt + dt_bias), decay rates -exp(a_log).
+        norm_weight: (C,).
+        eps: of the norm.
+        states: N.
+        ragged: the layout of the T rows.
+        chunk: as in `ssd`.
+
+    Returns:
+        (T, C) in the dtype of `projected`.
+    """
+    inner, heads = len(norm_weight), len(skip)
+    if uses_triton(projected):
+        from genotok.kernels.triton_gated_norm import WIDEST  # Triton exists on Linux only
+        from genotok.kernels.triton_mamba2 import Mamba2Inner
+        from genotok.kernels.triton_ssd import state_fits
+
+        if inner <= WIDEST and state_fits(inner // heads, states):
+            parameters = (conv_weight, conv_bias, dt_bias, a_log, skip, norm_weight)
+            return Mamba2Inner.apply(projected, *parameters, eps, states, ragged)
+    z, mixed, dt = projected.split([inner, inner + 2 * states, heads], -1)
+    convolved = causal_conv_silu(mixed, conv_weight, conv_bias, ragged)
+    scan = scan_inputs(convolved, dt, dt_bias, a_log, states)
+    y = ssd(*scan, ragged, chunk, skip, projected.dtype)
+    return gated_rms_norm(y.flatten(1), z, norm_weight, eps, projected.dtype)
+
+
+def scan_inputs(
+    convolved: Tensor, dt: Tensor, dt_bias: Tensor, a_log: Tensor, states: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What `ssd` takes: x (T, H, P), dt (T, H) float32, a (H,), b and c (T, 1, N).
+
+    Args:
+        convolved: (T, C + 2 N): x, B and C side by side.
+        dt: (T, H), raw.
+        dt_bias, a_log, states: as in `mamba2_inner`.
+    """
+    value, b, c = convolved.split([convolved.shape[-1] - 2 * states, states, states], -1)
+    value = value.unflatten(-1, (len(dt_bias), -1))
+    return value, softplus(dt.float() + dt_bias), -a_log.float().exp(), b[:, None], c[:, None]

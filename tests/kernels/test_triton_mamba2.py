@@ -1,0 +1,214 @@
+"""Mamba-2's Triton kernels against the torch reference in float64: on a GPU, or in Triton's interpreter.
+
+Without a GPU, `test_in_interpreter.py` runs this file in a process of its own.
+"""
+# ruff: noqa: E402 -- Triton may be imported only where it can run
+
+import os
+
+import pytest
+import torch
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if not torch.cuda.is_available() and not INTERPRETED:
+    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+
+from genotok.kernels.causal_conv import causal_conv, causal_conv_silu
+from genotok.kernels.gated_norm import gated_rms_norm
+from genotok.kernels.mamba2 import mamba2_inner
+from genotok.kernels.ragged import Ragged
+from genotok.kernels.ssd import ssd_recurrent, ssd_recurrent_with_states, ssd_with_states
+from genotok.kernels.triton_causal_conv import CausalConv
+from genotok.kernels.triton_gated_norm import GatedNorm
+from genotok.kernels.triton_mamba2 import Mamba2Inner
+from genotok.kernels.triton_ssd import SSD
+
+DEVICE = "cpu" if INTERPRETED else "cuda"
+HALVES = [torch.float16] if INTERPRETED else [torch.float16, torch.bfloat16]  # numpy knows no bfloat16
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory():
+    """Every tensor that is not yet written holds NaN."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def layout(*lengths):
+    return Ragged.from_lengths(torch.tensor(lengths, device=DEVICE))
+
+
+def relative_error(found, wanted):
+    return ((found.double() - wanted.double()).norm() / wanted.double().norm()).item()
+
+
+def compare(operation, reference, inputs, limit):
+    """Hold the outputs of `operation`, and the gradients of all inputs, against `reference` in float64."""
+    inputs = [part.to(DEVICE).requires_grad_() for part in inputs]
+    exact = [part.detach().double().requires_grad_() for part in inputs]
+    found, wanted = operation(*inputs), reference(*exact)
+    seen = [torch.randn(part.shape, device=DEVICE, dtype=torch.double) for part in wanted]
+    loss = sum((part.double() * weight).sum() for part, weight in zip(found, seen, strict=True))
+    gradients = torch.autograd.grad(loss, inputs)
+    expected = torch.autograd.grad(
+        sum((part * weight).sum() for part, weight in zip(wanted, seen, strict=True)), exact
+    )
+    errors = [relative_error(*pair) for pair in zip((*found, *gradients), (*wanted, *expected), strict=True)]
+    assert max(errors) < limit, errors
+
+
+def scan_arguments(rows, heads, p, groups, n, dtype=torch.float32, step=0.1):
+    """x, dt, a, b, c and skip."""
+    b, c = torch.randn(2, rows, groups, n).to(dtype)
+    return (
+        torch.randn(rows, heads, p).to(dtype),
+        torch.rand(rows, heads) * step,
+        -8 * torch.rand(heads),
+        b,
+        c,
+        torch.randn(heads),
+    )
+
+
+def recurrent(ragged, x, dt, a, b, c, skip, initial=None):
+    y, states = ssd_recurrent_with_states(x, dt, a, b, c, ragged, initial)
+    return y + skip[:, None] * x, states
+
+
+@pytest.mark.parametrize(
+    ("lengths", "heads", "p", "groups", "n", "span"),
+    [
+        ((70, 1, 200), 2, 16, 1, 16, 1),
+        ((64, 130, 2), 2, 16, 2, 32, 2),
+        ((90,), 4, 8, 2, 5, None),  # sizes that fill no tile
+        ((1, 1, 1), 1, 16, 1, 16, None),
+    ],
+)
+@pytest.mark.parametrize("entering", [True, False])
+def test_scan(lengths, heads, p, groups, n, span, entering):
+    ragged = layout(*lengths)
+    inputs = scan_arguments(ragged.total, heads, p, groups, n)
+    if entering:
+        inputs = (*inputs, torch.randn(ragged.batch, heads, n, p))
+
+    def operation(x, dt, a, b, c, skip, initial=None):
+        return SSD.apply(x, dt, a, b, c, skip, initial, ragged, torch.float32, True, span)
+
+    compare(operation, lambda *exact: recurrent(ragged, *exact), inputs, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_scan_of_rounded_inputs(dtype):
+    ragged = layout(70, 1, 130)
+    inputs = scan_arguments(ragged.total, 2, 16, 1, 16, dtype)
+
+    def operation(x, dt, a, b, c, skip):
+        return SSD.apply(x, dt, a, b, c, skip, None, ragged, torch.float32, True, 1)
+
+    compare(
+        operation, lambda *exact: recurrent(ragged, *exact), inputs, 2e-2 if dtype == torch.bfloat16 else 2e-3
+    )
+
+
+def test_outputs_alone():
+    """Without states asked for, a sequence of one span passes none."""
+    ragged = layout(100, 30)
+    x, dt, a, b, c, _ = inputs = [part.to(DEVICE) for part in scan_arguments(130, 2, 16, 1, 16)]
+    y, states = SSD.apply(x, dt, a, b, c, None, None, ragged, torch.float32, False)
+    assert states is None
+    assert relative_error(y, ssd_recurrent(*(part.double() for part in inputs[:5]), ragged)) < 1e-5
+
+
+def test_inputs_that_lie_apart():
+    """x, b and c may be columns of one wider tensor."""
+    ragged = layout(80, 20)
+    x, dt, a, b, c, skip = scan_arguments(100, 2, 16, 1, 16)
+    wide = torch.cat([torch.randn(100, 3), x.flatten(1), b[:, 0], c[:, 0]], 1)
+
+    def split(wide):
+        return wide[:, 3:35].unflatten(1, (2, 16)), wide[:, None, 35:51], wide[:, None, 51:]
+
+    def operation(wide, dt, a, skip):
+        x, b, c = split(wide)
+        return SSD.apply(x, dt, a, b, c, skip, None, ragged, torch.float32, True)
+
+    def reference(wide, dt, a, skip):
+        x, b, c = split(wide)
+        return recurrent(ragged, x, dt, a, b, c, skip)
+
+    compare(operation, reference, (wide, dt, a, skip), 1e-5)
+
+
+def test_weak_decay_behind_strong_decay():
+    """Large steps empty the state; the small steps behind them must keep their precision."""
+    x, dt, a, b, c, _ = (part.to(DEVICE) for part in scan_arguments(128, 2, 16, 1, 16))
+    weak = torch.arange(128, device=DEVICE)[:, None] % 64 >= 50
+    dt = torch.where(weak, 1e-3, 20.0).expand(-1, 2)
+    y, _ = SSD.apply(x, dt, 2 * a, b, c, None, None, layout(128), torch.float32, False)
+    wanted = ssd_recurrent(*(part.double() for part in (x, dt, 2 * a, b, c)), layout(128))
+    weak = weak[:, 0]
+    assert relative_error(y[weak], wanted[weak]) < 1e-6
+
+
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize(("lengths", "taps"), [((50, 1, 2, 90), 4), ((7, 5), 1), ((200,), 2)])
+def test_convolution(silu, lengths, taps):
+    ragged, channels = layout(*lengths), 20
+    reference = causal_conv_silu if silu else causal_conv
+    inputs = (torch.randn(ragged.total, channels), torch.randn(channels, taps), torch.randn(channels))
+    compare(
+        lambda *parts: [CausalConv.apply(*parts, ragged, silu)],
+        lambda *parts: [_on_cpu(reference, parts, ragged)],
+        inputs,
+        1e-6,
+    )
+
+
+def _on_cpu(reference, parts, ragged):
+    """The torch reference in float64."""
+    ragged = Ragged(ragged.cu_seqlens.cpu(), ragged.total, ragged.max_seqlen)
+    return reference(*(part.cpu() for part in parts), ragged).to(DEVICE)
+
+
+def test_gated_norm():
+    def reference(y, z, weight):
+        gated = y * z * torch.sigmoid(z)
+        return [gated / (gated.square().mean(1, keepdim=True) + 1e-3).sqrt() * weight]
+
+    inputs = (torch.randn(37, 40), torch.randn(37, 40), torch.randn(40))
+    compare(lambda *parts: [GatedNorm.apply(*parts, 1e-3, torch.float32)], reference, inputs, 1e-6)
+
+
+def test_all_between_the_projections():
+    ragged, heads, p, states = layout(70, 1, 100), 2, 16, 16
+    inner = heads * p
+    inputs = (
+        torch.randn(ragged.total, 2 * inner + 2 * states + heads),
+        torch.randn(inner + 2 * states, 4) / 2,
+        torch.randn(inner + 2 * states),
+        torch.linspace(-6, 1, heads),
+        2 * torch.rand(heads),
+        torch.randn(heads),
+        torch.randn(inner),
+    )
+    compare(
+        lambda *parts: [Mamba2Inner.apply(*parts, 1e-5, states, ragged)],
+        # The reference computes in float32, float64 inputs or not.
+        lambda *parts: [mamba2_inner(*parts, 1e-5, states, ragged)],
+        inputs,
+        1e-4,
+    )
+
+
+@pytest.mark.skipif(INTERPRETED, reason="CPU tensors take the reference")
+def test_public_functions_on_a_gpu():
+    """On CUDA the public functions are these kernels; float64 takes the reference."""
+    ragged = layout(300, 5)
+    x, dt, a, b, c, skip = (part.cuda() for part in scan_arguments(305, 2, 16, 1, 16))
+    found = ssd_with_states(x, dt, a, b, c, ragged, skip=skip)
+    direct = SSD.apply(x, dt, a, b, c, skip, None, ragged, torch.float32, True)
+    assert all(torch.equal(*pair) for pair in zip(found, direct, strict=True))
+    y, z, weight = torch.randn(3, 305, 305, device="cuda").double()
+    assert gated_rms_norm(y, z, weight[0], 1e-5, torch.double).dtype == torch.double

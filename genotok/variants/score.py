@@ -25,6 +25,7 @@ from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
 from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.saturation import Saturation
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -59,7 +60,7 @@ class Allele:
 
 
 def score_vcf(
-    vcf: str,
+    vcf: str | Saturation,
     reference: Path,
     model_folder: Path,
     output: str,
@@ -83,7 +84,7 @@ def score_vcf(
     the pseudo-log-likelihood of `genotok.models.likelihood`, one run of the model a token.
 
     Args:
-        vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input.
+        vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input; or regions whose every variant is scored.
         reference: the FASTA that the variants were called against.
         model_folder: the model, causal or of masked tokens.
         output: `*.vcf.gz` (with an index), `*.vcf`, `*.bcf` (with an index), or `-` for text to standard output.
@@ -115,8 +116,8 @@ def score_vcf(
     _check_outputs(vcf, output, parquet)
     torch.set_num_threads(threads)
     with ExitStack() as stack:
-        source = stack.enter_context(open_vcf(vcf))
         fasta = stack.enter_context(Reference(reference))
+        source = vcf.open(fasta) if isinstance(vcf, Saturation) else stack.enter_context(open_vcf(vcf))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
         _warn_of_other_lengths(source, judge)
@@ -132,7 +133,7 @@ def score_vcf(
             describe()
         table = stack.enter_context(open_table(Path(parquet))) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
-        bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
+        bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
         pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
         counts = _score_records(source, judge, pool, sink, table, bar)
@@ -150,9 +151,10 @@ def _check_choices(window: int, **chosen: str) -> None:
         raise InputError(f"window: is {window} and must be at least 2")
 
 
-def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
+def _check_outputs(vcf: str | Saturation, output: str, parquet: Path | None) -> None:
     output_kind(output)
-    files = [Path(path).resolve() for path in (vcf, output, parquet) if path and str(path) != "-"]
+    named = (None if isinstance(vcf, Saturation) else vcf, output, parquet)
+    files = [Path(path).resolve() for path in named if path and str(path) != "-"]
     for i, path in enumerate(files):
         if path in files[:i]:
             raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
@@ -171,8 +173,10 @@ def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
             return
 
 
-def _record_count(vcf: str) -> int | None:
+def _record_count(vcf: str | Saturation, reference: Reference) -> int | None:
     """How many records an indexed file holds, for the time left; None where no index tells."""
+    if isinstance(vcf, Saturation):
+        return vcf.count(reference)
     if vcf == "-" or not any(Path(f"{vcf}{suffix}").exists() for suffix in (".tbi", ".csi")):
         return None
     try:

@@ -420,6 +420,16 @@ def score(
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
     ] = None,
+    haplotypes: Annotated[
+        str | None,
+        typer.Option(metavar="SAMPLE", help="Also score on this sample's phased haplotypes (sorted VCF)."),
+    ] = None,
+    unphased: Annotated[
+        str,
+        typer.Option(
+            help="Where that sample's phase is unknown: `skip` gives a status, `error` ends the run."
+        ),
+    ] = "skip",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")
     ] = None,
@@ -437,7 +447,9 @@ def score(
     """
     from genotok.variants.score import score_vcf
 
-    saturation = _saturation(vcf, reference, output, region or [], bed, bigwig, logo, contig_aliases)
+    saturation = _saturation(
+        vcf, reference, output, region or [], bed, bigwig, logo, contig_aliases, haplotypes
+    )
     score_vcf(
         saturation or vcf,
         reference,
@@ -448,6 +460,8 @@ def score(
         ref_mismatch=ref_mismatch,
         parquet=parquet,
         contig_aliases=contig_aliases,
+        haplotypes=haplotypes,
+        unphased=unphased,
         batch_size=batch_size,
         device=device,
         precision=precision,
@@ -473,6 +487,7 @@ def _saturation(
     bigwig: Path | None,
     logo: Path | None,
     contig_aliases: Path | None,
+    haplotypes: str | None,
 ) -> Any:
     """What `--region` and `--bed` ask for, or None where a VCF is given."""
     wanted = bool(region) or bed is not None
@@ -484,6 +499,8 @@ def _saturation(
                 "score: --bigwig and --logo show whole regions; give --region or --bed, and no VCF"
             )
         return None
+    if haplotypes is not None:
+        raise InputError("score: --haplotypes needs the genotypes of a VCF, and regions have none")
     if contig_aliases:
         raise InputError("score: --contig-aliases is for a VCF; name the regions as the FASTA does")
     if output == "-" and (bigwig or logo):

@@ -23,6 +23,7 @@ from genotok.progress import Progress, progress
 from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
+from genotok.variants.haplotypes import Phaser, haplotype_info
 from genotok.variants.judge import Judge
 from genotok.variants.pool import PairPool, default_batch_size
 from genotok.variants.saturation import Saturation
@@ -50,6 +51,8 @@ class Allele:
     status: str
     pairs: list[int] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    haplotype_status: str = ""
+    haplotype_pairs: list[list[int]] = field(default_factory=list)
 
     def numbers(self) -> tuple[float | None, float | None, float | None]:
         """The mean, the forward and the reverse ratio, to 6 significant digits; None for what is not there."""
@@ -70,6 +73,8 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
+    haplotypes: str | None = None,
+    unphased: str = "skip",
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -96,6 +101,9 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
+        haplotypes: a sample on whose haplotypes alleles are scored as well, see `genotok.variants.haplotypes`; the
+            VCF must be sorted.
+        unphased: what an unphased heterozygous genotype of that sample does: `skip` gives a status, `error` raises.
         batch_size: windows a batch; None for a default by device. Scores do not depend on it.
         device: `auto`, `cpu`, `cuda` or a device of torch.
         precision: `fp32`, which `auto` means on every device here, or `bf16`. With bf16 learned boundaries
@@ -121,13 +129,16 @@ def score_vcf(
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
         _warn_of_other_lengths(source, judge)
+        phaser = (
+            Phaser(judge, haplotypes, source.header.samples, unphased) if haplotypes is not None else None
+        )
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
-            source.header.describe_scores(model.content_hash(), name, window, command)
+            source.header.describe_scores(model.content_hash(), name, window, command, haplotypes)
 
         if output == "-":
             describe()
@@ -136,7 +147,7 @@ def score_vcf(
         bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
         pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
-        counts = _score_records(source, judge, pool, sink, table, bar)
+        counts = _score_records(source, judge, phaser, pool, sink, table, bar)
         if output != "-":
             describe()
     _report(counts, judge, time.monotonic() - began)
@@ -202,19 +213,23 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
 def _score_records(
     source: Iterable[Record],
     judge: Judge,
+    phaser: Phaser | None,
     pool: PairPool,
     sink: VcfBody,
     table: ScoreTable | None,
     bar: Progress,
 ) -> dict[str, int]:
     counts = Counter(dict.fromkeys(STATUSES, 0))
-    for portion in _portions(source, judge, pool):
+    for portion in _portions(phaser.phased(source) if phaser else source, judge, phaser, pool):
         scores = pool.scores()
         rows: list[Row] = []
         for record, alleles in portion:
             for allele in alleles:
                 allele.ratios = [_ratio(scores[pair], record) for pair in allele.pairs]
             record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
+            if phaser:
+                added = haplotype_info([_on_haplotypes(allele, scores, record) for allele in alleles])
+                record.columns[INFO] += b";" * bool(added) + added
             rows += _table_rows(record, alleles)
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
@@ -226,7 +241,7 @@ def _score_records(
 
 
 def _portions(
-    source: Iterable[Record], judge: Judge, pool: PairPool
+    source: Iterable[Record], judge: Judge, phaser: Phaser | None, pool: PairPool
 ) -> Iterator[list[tuple[Record, list[Allele]]]]:
     """Cut the records into portions, whose windows wait in the pool when a portion is given."""
     portion, size = [], 0
@@ -234,6 +249,11 @@ def _portions(
         alleles = [
             Allele(status, [pool.add(pair) for pair in pairs]) for status, pairs in judge.judge(record)
         ]
+        if phaser:
+            found = phaser.judge_alleles(record, [allele.status for allele in alleles])
+            for allele, carried in zip(alleles, found, strict=True):
+                allele.haplotype_status = carried.status
+                allele.haplotype_pairs = [[pool.add(pair) for pair in pairs] for pairs in carried.haplotypes]
         portion.append((record, alleles))
         size += sum(map(len, record.columns))
         if len(pool) >= PORTION_BATCHES * pool.batch_size or size >= PORTION_BYTES:
@@ -241,6 +261,11 @@ def _portions(
             portion, size = [], 0
     if portion:
         yield portion
+
+
+def _on_haplotypes(allele: Allele, scores: np.ndarray, record: Record) -> tuple[str, list[list[float]]]:
+    ratios = [[_ratio(scores[pair], record) for pair in pairs] for pairs in allele.haplotype_pairs]
+    return allele.haplotype_status, ratios
 
 
 def _ratio(score: np.float64, record: Record) -> float:

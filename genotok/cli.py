@@ -430,6 +430,12 @@ def score(
             help="Where that sample's phase is unknown: `skip` gives a status, `error` ends the run."
         ),
     ] = "skip",
+    horizon: Annotated[
+        int | None, typer.Option(min=0, help="Letters behind a variant that count.  [default: all]")
+    ] = None,
+    share_prefixes: Annotated[
+        bool, typer.Option(help="Read what is in front of a variant once for all of its alleles.")
+    ] = True,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")
     ] = None,
@@ -462,6 +468,8 @@ def score(
         contig_aliases=contig_aliases,
         haplotypes=haplotypes,
         unphased=unphased,
+        horizon=horizon,
+        share_prefixes=share_prefixes,
         batch_size=batch_size,
         device=device,
         precision=precision,

@@ -235,12 +235,13 @@ class Phaser:
         strand = EditedStrand(contig, others)
         moved = sum(len(edit.alt) - len(edit.ref) for edit in others if _in_front(edit, scored))
         edit = left_align(scored._replace(start=scored.start + moved), strand)
-        window, both = self.judge.window, self.judge.both_strands
-        first, last = (strand.before_edits(place) for place in _span(edit, strand, window, both))
+        cut = (self.judge.window, self.judge.both_strands, self.judge.horizon)
+        first, last = (strand.before_edits(place) for place in _span(edit, strand, *cut))
+        pairs = window_pairs(edit, strand, *cut)
         for status, calls in (("unphased_neighbour", unphased), ("skipped_neighbour", skipped)):
             if any(call.start < last and call.end > first for call in calls):
-                return status, window_pairs(edit, strand, window, both)
-        return "ok", window_pairs(edit, strand, window, both)
+                return status, pairs
+        return "ok", pairs
 
 
 def haplotype_info(alleles: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> bytes:
@@ -361,13 +362,17 @@ def _in_front(a: Edit, b: Edit) -> bool:
     return (a.start, a.start + len(a.ref)) < (b.start, b.start + len(b.ref))
 
 
-def _span(edit: Edit, strand: EditedStrand, window: int, both_strands: bool) -> tuple[int, int]:
+def _span(
+    edit: Edit, strand: EditedStrand, window: int, both_strands: bool, horizon: int | None
+) -> tuple[int, int]:
     """The stretch of a haplotype without the allele that its windows are cut from."""
-    more = window + max(0, len(edit.ref) - len(edit.alt))
-    first, last = edit.start - window // 2, max(edit.start - window // 2, 0) + more
+    before, longer = window // 2, max(len(edit.ref), len(edit.alt))
+    size = window if horizon is None else min(window, before + longer + horizon)
+    size += max(0, len(edit.ref) - len(edit.alt))
+    first = max(edit.start - before, 0)
+    last = first + size
     if both_strands:
         mirrored = left_align(reverse_edit(edit, strand.length), ReverseStrand(strand))
-        begin = mirrored.start - window // 2
-        first = min(first, strand.length - max(begin, 0) - more)
-        last = max(last, strand.length - begin)
+        behind = strand.length - max(mirrored.start - before, 0)
+        first, last = min(first, behind - size), max(last, behind)
     return max(first, 0), min(last, strand.length)

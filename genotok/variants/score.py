@@ -26,6 +26,7 @@ from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.haplotypes import Phaser, haplotype_info
 from genotok.variants.judge import Judge
 from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.prefix_pool import make_pool
 from genotok.variants.saturation import Saturation
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
@@ -75,6 +76,8 @@ def score_vcf(
     contig_aliases: Path | None = None,
     haplotypes: str | None = None,
     unphased: str = "skip",
+    horizon: int | None = None,
+    share_prefixes: bool = True,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -104,6 +107,8 @@ def score_vcf(
         haplotypes: a sample on whose haplotypes alleles are scored as well, see `genotok.variants.haplotypes`; the
             VCF must be sorted.
         unphased: what an unphased heterozygous genotype of that sample does: `skip` gives a status, `error` raises.
+        horizon: letters behind each variant that count; None for all of the window.
+        share_prefixes: whether a causal model reads what is in front of a variant once for all of its alleles.
         batch_size: windows a batch; None for a default by device. Scores do not depend on it.
         device: `auto`, `cpu`, `cuda` or a device of torch.
         precision: `fp32`, which `auto` means on every device here, or `bf16`. With bf16 learned boundaries
@@ -127,7 +132,7 @@ def score_vcf(
         fasta = stack.enter_context(Reference(reference))
         source = vcf.open(fasta) if isinstance(vcf, Saturation) else stack.enter_context(open_vcf(vcf))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
-        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
+        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases, horizon)
         _warn_of_other_lengths(source, judge)
         phaser = (
             Phaser(judge, haplotypes, source.header.samples, unphased) if haplotypes is not None else None
@@ -146,7 +151,7 @@ def score_vcf(
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
-        pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
+        pool = make_pool(model, "bf16" if precision == "bf16" else "fp32", batch_size, share_prefixes)
         counts = _score_records(source, judge, phaser, pool, sink, table, bar)
         if output != "-":
             describe()

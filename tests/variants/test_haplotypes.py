@@ -97,14 +97,15 @@ def samples(draw, contigs, longest_deletion):
     return contig, sorted(accepted, key=lambda change: change.at)
 
 
-def judged(contig: str, lines: list[str], window: int, unphased: str = "skip"):
+def judged(contig: str, lines: list[str], window: int, unphased: str = "skip", **cut):
     """The carried alleles of each record."""
     with tempfile.TemporaryDirectory() as folder:
         fasta = write_fasta(Path(folder) / "g.fa", {"c": contig})
         vcf = Path(folder) / "in.vcf"
         vcf.write_text(COLUMNS + "".join(line + "\n" for line in lines))
         with Reference(fasta) as reference, open_vcf(vcf) as source:
-            judge = Judge(reference, window, True, "skip", {})
+            cut = {"both_strands": True} | cut
+            judge = Judge(reference, window, ref_mismatch="skip", aliases={}, **cut)
             phaser = Phaser(judge, "me", source.header.samples, unphased)
             return [
                 phaser.judge_alleles(record, [verdict.status for verdict in judge.judge(record)])
@@ -258,6 +259,23 @@ def test_neighbours_count_within_the_windows_alone():
     for distance, status in [(9, "unphased_neighbour"), (12, "ok")]:
         assert statuses((101 - distance, "C", "GT", "0/1"), own)[1] == status
         assert statuses(own, (101 + distance, "C", "GT", "0/1"))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("pos", "cut", "status"),
+    [
+        (104, {}, "unphased_neighbour"),
+        (106, {}, "unphased_neighbour"),
+        (104, {"horizon": 3}, "unphased_neighbour"),
+        (106, {"horizon": 3}, "ok"),
+    ],
+)
+def test_neighbours_behind_the_horizon_do_not_count(pos, cut, status):
+    lines = [
+        f"c\t{at}\t.\t{CONTIG[at - 1]}\tT\t.\t.\t.\tGT\t.\t{genotype}"
+        for at, genotype in [(101, "0|1"), (pos, "0/1")]
+    ]
+    assert judged(CONTIG, lines, 20, both_strands=False, **cut)[0][0].status == status
 
 
 @pytest.mark.parametrize(

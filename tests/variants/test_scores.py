@@ -232,7 +232,7 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
 def test_bf16_has_to_be_asked_for(score, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "genotok.variants.score.PairPool",
+        "genotok.variants.model_desk.PairPool",
         lambda model, precision, size: asked.append(precision) or PairPool(model, precision, size),
     )
     record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")

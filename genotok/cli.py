@@ -406,6 +406,15 @@ def score(
         str, typer.Option(help="`auto` (fp32, for scores that repeat), `fp32` or `bf16`.")
     ] = "auto",
     threads: Threads = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read and cut windows.  [default: 0 on the CPU, 2 for each GPU]"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was interrupted.")
+    ] = False,
 ) -> None:
     """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
 
@@ -427,7 +436,9 @@ def score(
         device=device,
         precision=precision,
         threads=threads,
-        command=shlex.join(["genotok", *sys.argv[1:]]),
+        workers=workers,
+        resume=resume,
+        command=shlex.join(["genotok", *(word for word in sys.argv[1:] if word != "--resume")]),
     )
 
 

@@ -5,6 +5,7 @@ and imports no more than its work needs. Its end of the socket closes when the p
 that reads from it then ends as well.
 """
 
+import gc
 import signal
 import socket
 import subprocess
@@ -155,6 +156,8 @@ class Child:
 
 def answer(line: Connection) -> None:
     """Answer requests until the parent closes the line or ends; what a child's process does."""
+    gc.freeze()  # what the modules made lives as long as the process
+    gc.set_threshold(50_000, 20, 100)
     with suppress(EOFError, OSError):
         worker = None
         while True:

@@ -119,7 +119,14 @@ def score_vcf(
         models = _models(stack, device.split(","), *settings)
         model: ModelTraits = models[0].submit("traits").result()
         task = Task(
-            source.label, source.columns, reference, window, both, ref_mismatch, aliases, parquet is not None
+            source.label,
+            source.columns,
+            reference,
+            window,
+            both,
+            ref_mismatch,
+            aliases,
+            parquet is not None,
         )
         desks = _desks(stack, task, workers if workers is not None else _default_workers(model, models))
         another_handle = Reference(reference)

@@ -18,7 +18,7 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -28,25 +28,34 @@ import torch
 
 import genotok
 from genotok.models import GenomicLM, ModelConfig
+from genotok.shards.sampler import collate
 from genotok.variants import score as scoring
-from genotok.variants.pool import PairPool
+from genotok.variants.prefix_pool import PrefixPool, make_pool
 
 RESULTS = Path(__file__).parent / "results"
 HEADER = "##fileformat=VCFv4.2\n##contig=<ID=c>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"
 
 
-class ConstantScores(PairPool):
+class ConstantScores(PrefixPool):
     """Encodes windows and finds equal ones; each scores 0."""
 
-    def _log_likelihoods(self) -> np.ndarray:
-        return np.zeros(len(self._ids))
+    def _batches(self) -> Iterator[list[int]]:
+        return iter(())
 
 
-class ConstantModel(PairPool):
+class ConstantModel(PrefixPool):
     """Makes batches as well."""
 
-    def _sums(self, batch) -> torch.Tensor:
-        return torch.zeros(len(batch.lengths), dtype=torch.float64)
+    def _sums(self, prefixes: list[int]) -> torch.Tensor:
+        collate([self._prefix_ids[prefix] for prefix in prefixes], self.tokenizer)
+        endings = [self._ending_ids[ending] for ending in self._endings_of(prefixes)]
+        self._padded(endings)
+        return torch.zeros(len(endings), dtype=torch.float64)
+
+
+def constant(kind: type[PrefixPool]) -> Callable[..., PrefixPool]:
+    """What makes such a pool in the place of `make_pool`."""
+    return lambda model, precision, batch_size, share_prefixes: kind(model, precision, batch_size)
 
 
 def write_genome(path: Path, letters: int, seed: int = 1) -> bytes:
@@ -110,12 +119,12 @@ def cpu_seconds() -> float:
 
 
 def measure(
-    folder: Path, vcf: Path, variants: int, pool: type, options: argparse.Namespace, batch: int
+    folder: Path, vcf: Path, variants: int, pool: Callable, options: argparse.Namespace, batch: int
 ) -> dict:
     """Score a VCF; returns the figures."""
     table = folder / "scores.parquet" if options.table else None
     before, used_before = time.perf_counter(), cpu_seconds()
-    with mock.patch("genotok.variants.model_desk.PairPool", pool), timed_line() as timed:
+    with mock.patch("genotok.variants.model_desk.make_pool", pool), timed_line() as timed:
         scoring.score_vcf(
             str(vcf), folder / "g.fa", folder / "model", str(folder / "out.vcf.gz"), device="cpu",
             window=options.window, workers=options.workers, batch_size=batch, threads=1, parquet=table,
@@ -137,14 +146,18 @@ def vcf(options: argparse.Namespace) -> dict:
         genome = write_genome(folder / "g.fa", options.letters)
         tiny_model().save_pretrained(folder / "model")
         figures = {}
-        pools = {"constant_scores": ConstantScores, "constant_model": ConstantModel, "tiny_model": PairPool}
+        pools = {
+            "constant_scores": constant(ConstantScores),
+            "constant_model": constant(ConstantModel),
+            "tiny_model": make_pool,
+        }
         for label, pool in pools.items():
-            number = options.tiny if pool is PairPool else options.variants
+            number = options.tiny if pool is make_pool else options.variants
             write_variants(folder / "in.vcf", genome, number)
-            batch = 16 if pool is PairPool else options.batch_size
+            batch = 16 if pool is make_pool else options.batch_size
             runs = [
                 measure(folder, folder / "in.vcf", number, pool, options, batch)
-                for _ in range(1 if pool is PairPool else options.repeats)
+                for _ in range(1 if pool is make_pool else options.repeats)
             ]
             figures[label] = max(runs, key=lambda run: run["variants_per_second"])
             figures[label]["all_runs"] = [run["variants_per_second"] for run in runs]

@@ -50,6 +50,7 @@ class Task(NamedTuple):
         both_strands: whether windows of the reverse strand are wanted.
         ref_mismatch: see `genotok.variants.judge.Judge`.
         aliases: see `genotok.variants.judge.Judge`.
+        horizon: see `genotok.variants.judge.Judge`.
         with_rows: whether rows of a table are wanted.
     """
 
@@ -60,14 +61,19 @@ class Task(NamedTuple):
     both_strands: bool
     ref_mismatch: str
     aliases: dict[str, str]
+    horizon: int | None
     with_rows: bool
+
+    def judge(self, reference: Reference) -> Judge:
+        """Who decides about alleles."""
+        return Judge(reference, self.window, self.both_strands, self.ref_mismatch, self.aliases, self.horizon)
 
 
 class BlockWindows(NamedTuple):
     """Pairs of windows of a block: first those of its plain single-nucleotide variants, then the others.
 
     Attributes:
-        letters: (n, 2, window) uint8: REF and ALT.
+        letters: (n, 2, window) uint8: REF and ALT, cut at the horizon.
         shared: how many letters each of these pairs shares in front of the variant.
         others: the other pairs.
     """
@@ -124,8 +130,7 @@ class Desk:
 
     def __init__(self, task: Task):
         self.task = task
-        reference = Reference(task.reference)
-        self._judge = Judge(reference, task.window, task.both_strands, task.ref_mismatch, task.aliases)
+        self._judge = task.judge(Reference(task.reference))
         self._waiting: dict[int, _Prepared] = {}
 
     def prepare(self, number: int, block: Block) -> BlockWindows:
@@ -138,8 +143,8 @@ class Desk:
         judge.patched, judge.unknown_contigs = 0, []
         records = list(block.records(self.task.columns, self.task.label))
         snvs = snv_windows(records, judge)
-        plain, window = set(snvs.chosen.tolist()), self.task.window
-        letters = snvs.letters.reshape(-1, 2, window)
+        plain = set(snvs.chosen.tolist())
+        letters = snvs.letters.reshape(-1, 2, snvs.letters.shape[3])
         others: list[WindowPair] = []
         alleles = {}
         for i, record in enumerate(records):

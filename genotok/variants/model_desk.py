@@ -9,7 +9,8 @@ import torch
 from genotok.models import GenomicLM
 from genotok.training.precision import choose_device
 from genotok.variants.blocks import BlockWindows
-from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.pool import default_batch_size
+from genotok.variants.prefix_pool import make_pool
 
 
 class ModelTraits(NamedTuple):
@@ -26,25 +27,34 @@ class ModelTraits(NamedTuple):
     batch_size: int
 
 
-class ModelDesk:
-    """A model on a device of its own.
+class ModelTask(NamedTuple):
+    """How windows are to be scored.
 
-    Args:
+    Attributes:
         folder: the model.
-        device: a name, see `genotok.training.precision.choose_device`.
         precision: `fp32` or `bf16`.
         window: letters a window.
         batch_size: windows a batch; None for a default by device.
+        share_prefixes: see `genotok.variants.prefix_pool.make_pool`.
         threads: on the CPU.
     """
 
-    def __init__(
-        self, folder: Path, device: str, precision: str, window: int, batch_size: int | None, threads: int
-    ):
-        torch.set_num_threads(threads)
-        self._model = GenomicLM.from_pretrained(folder, choose_device(device))
-        size = batch_size or default_batch_size(self._model.device, window)
-        self._pool = PairPool(self._model, precision, size)
+    folder: Path
+    precision: str
+    window: int
+    batch_size: int | None
+    share_prefixes: bool
+    threads: int
+
+
+class ModelDesk:
+    """A model on a device of its own; for the names see `genotok.training.precision.choose_device`."""
+
+    def __init__(self, task: ModelTask, device: str):
+        torch.set_num_threads(task.threads)
+        self._model = GenomicLM.from_pretrained(task.folder, choose_device(device))
+        size = task.batch_size or default_batch_size(self._model.device, task.window)
+        self._pool = make_pool(self._model, task.precision, size, task.share_prefixes)
 
     def traits(self) -> ModelTraits:
         """What is to be known of the model."""

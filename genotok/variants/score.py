@@ -23,7 +23,7 @@ from genotok.variants.alleles import STATUSES
 from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
-from genotok.variants.model_desk import ModelDesk, ModelTraits
+from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
 from genotok.variants.table import ScoreTable, open_table
 from genotok.variants.unfinished import Journal, open_journal
@@ -52,6 +52,8 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
+    horizon: int | None = None,
+    share_prefixes: bool = True,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -80,6 +82,8 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
+        horizon: letters behind each variant that count; None for all of the window.
+        share_prefixes: whether a causal model reads what is in front of a variant once for all of its alleles.
         batch_size: windows a batch; None for a default by device. Scores do not depend on it but for rounding.
         device: `auto`, `cpu`, `cuda` or a device of torch; several, separated by commas, each get a process and
             the model.
@@ -111,24 +115,17 @@ def score_vcf(
         source = stack.enter_context(open_vcf(vcf))
         fasta = stack.enter_context(Reference(reference))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
-        both = strands == "both"
-        judge = Judge(fasta, window, both, ref_mismatch, aliases)
+        task = Task(
+            source.label, source.columns, reference, window, strands == "both", ref_mismatch, aliases, horizon,
+            parquet is not None,
+        )  # fmt: skip
+        judge = task.judge(fasta)
         _warn_of_other_lengths(source, judge)
         precision = "bf16" if precision == "bf16" else "fp32"
-        settings = (model_folder, precision, window, batch_size, threads)
-        models = _models(stack, device.split(","), *settings)
+        model_task = ModelTask(model_folder, precision, window, batch_size, share_prefixes, threads)
+        models = _models(stack, device.split(","), model_task)
         model: ModelTraits = models[0].submit("traits").result()
-        task = Task(
-            source.label,
-            source.columns,
-            reference,
-            window,
-            both,
-            ref_mismatch,
-            aliases,
-            parquet is not None,
-        )
-        desks = _desks(stack, task, workers if workers is not None else _default_workers(model, models))
+        desks = _desks(stack, task, _default_workers(model, models) if workers is None else workers)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
@@ -138,7 +135,7 @@ def score_vcf(
 
         journal = None
         if "-" not in (vcf, output):
-            identity = _identity(vcf, source, fasta, model, task, precision)
+            identity = _identity(vcf, source, fasta, model, task, model_task)
             outputs = [Path(path) for path in (output, parquet) if path]
             journal = stack.enter_context(open_journal(outputs, identity, resume))
         if output == "-":
@@ -147,7 +144,7 @@ def score_vcf(
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
         line = _Line(desks, models, sink, table, bar, journal, model.batch_size)
-        line.run(source.blocks(_block_alleles(model, both), BLOCK_BYTES))
+        line.run(source.blocks(_block_alleles(model, task.both_strands), BLOCK_BYTES))
         if output != "-":
             describe()
     _report(line, judge.reference.path, time.monotonic() - began)
@@ -216,13 +213,13 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
     return future
 
 
-def _models(stack: ExitStack, devices: list[str], folder: Path, *settings: Any) -> list[Helper]:
+def _models(stack: ExitStack, devices: list[str], task: ModelTask) -> list[Helper]:
     """The model on each device: in this process where there is one device, else in processes of their own."""
     if len(devices) == 1:
-        return [Here(ModelDesk(folder, devices[0], *settings))]
+        return [Here(ModelDesk(task, devices[0]))]
     models = []
     for device in devices:
-        child = Child(f"the model's process on {device}", ModelDesk, folder, device, *settings)
+        child = Child(f"the model's process on {device}", ModelDesk, task, device)
         stack.callback(child.close)
         models.append(child)
     return models
@@ -249,7 +246,7 @@ def _block_alleles(model: ModelTraits, both_strands: bool) -> int:
 
 
 def _identity(
-    vcf: str, source: VcfInput, fasta: Reference, model: ModelTraits, task: Task, precision: str
+    vcf: str, source: VcfInput, fasta: Reference, model: ModelTraits, task: Task, model_task: ModelTask
 ) -> dict[str, Any]:
     """What scores, and the ends of blocks, depend on."""
     files = {}
@@ -257,17 +254,11 @@ def _identity(
         about = path.stat()
         files[key] = [about.st_size, about.st_mtime_ns]
     files["VCF"].append(hashlib.sha256(source.header.to_bytes()).hexdigest())
-    return files | {
-        "genotok version": genotok.__version__,
-        "model": model.content_hash,
-        "device": model.device,
-        "batch size": model.batch_size,
-        "precision": precision,
-        "window": task.window,
-        "strands": task.both_strands,
-        "ref-mismatch": task.ref_mismatch,
-        "contig aliases": dict(task.aliases),
-    }
+    options = task._asdict() | model_task._asdict() | {"model": model.content_hash, "device": model.device}
+    for about_files_or_speed in ("label", "columns", "reference", "with_rows", "folder", "threads"):
+        del options[about_files_or_speed]
+    options |= {"genotok": genotok.__version__, "batch_size": model.batch_size}
+    return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
 class _Line:

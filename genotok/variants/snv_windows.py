@@ -27,7 +27,7 @@ class SnvWindows(NamedTuple):
 
     Attributes:
         chosen: (n,) int64, ascending: which records they are.
-        letters: (n, strands, 2, window) uint8: the windows with REF and with ALT on each strand.
+        letters: (n, strands, 2, window) uint8: the windows, cut at the horizon, with REF and with ALT on each strand.
         shared: how many letters both windows have in front of the variant.
     """
 
@@ -50,7 +50,7 @@ def snv_windows(records: Sequence[Record], judge: Judge) -> SnvWindows:
     ]
     shared = judge.window // 2
     if not found:
-        empty = np.empty((0, 1 + judge.both_strands, 2, judge.window), np.uint8)
+        empty = np.empty((0, 1 + judge.both_strands, 2, _window(judge)), np.uint8)
         return SnvWindows(np.empty(0, np.int64), empty, shared)
     chosen = np.concatenate([indices for indices, _ in found])
     order = np.argsort(chosen)
@@ -65,7 +65,7 @@ def _on_contig(
     start = np.array([_small(row[1]) for row in columns]) - 1
     ref, alt = (_SPELLED[np.frombuffer(b"".join(row[i] for row in columns), np.uint8)] for i in (3, 4))
     left = judge.window // 2
-    right = judge.window - left
+    right = _window(judge) - left
     # The window of the reverse strand ends `left` letters behind the variant, and begins `right - 1` in front.
     first = np.minimum(start - left, start + 1 - right) if judge.both_strands else start - left
     last = np.maximum(start + right, start + 1 + left) if judge.both_strands else start + right
@@ -87,6 +87,13 @@ def _on_contig(
     return found
 
 
+def _window(judge: Judge) -> int:
+    """Letters of a window, up to the horizon."""
+    if judge.horizon is None:
+        return judge.window
+    return min(judge.window, judge.window // 2 + 1 + judge.horizon)
+
+
 def _small(position: bytes) -> int:
     """POS as a number that numpy holds; what is larger lies outside every contig."""
     return int(position) if len(position) < 16 else 0
@@ -94,7 +101,7 @@ def _small(position: bytes) -> int:
 
 def _cut(letters: bytes, place: np.ndarray, alt: np.ndarray, judge: Judge) -> np.ndarray:
     """(n, strands, 2, window): the windows around places in a stretch of letters."""
-    window, left = judge.window, judge.window // 2
+    window, left = _window(judge), judge.window // 2
     cut = np.empty((len(place), 1 + judge.both_strands, 2, window), np.uint8)
     strands = [(letters, place, alt)]
     if judge.both_strands:

@@ -74,7 +74,9 @@ def blocks_noted(path):
     return path.read_bytes().count(b"\0\0\0\x01\0\0\0") if path.exists() else 0
 
 
-@pytest.mark.parametrize(("workers", "ending"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("workers", "ending"), [(0, signal.SIGKILL), (1, signal.SIGKILL), (1, signal.SIGTERM)]
+)
 def test_a_killed_run_goes_on_and_writes_the_same_bytes(tmp_path, site, monkeypatch, workers, ending):
     positional, options = site("whole")
     score_vcf(*positional, **options, command="x")
@@ -189,8 +191,9 @@ def test_a_cut_and_a_damaged_journal_lose_their_last_block_only(tmp_path):
 def test_one_output_is_written_by_one_run_at_a_time(tmp_path):
     outputs = [tmp_path / "out.vcf"]
     with open_journal(outputs, {}, False):
-        with pytest.raises(InputError, match="another process is writing this output"), open_journal(
-            outputs, {}, True
+        with (
+            pytest.raises(InputError, match="another process is writing this output"),
+            open_journal(outputs, {}, True),
         ):
             pass
         assert (tmp_path / "out.vcf.unfinished").exists()

@@ -495,6 +495,29 @@ def gather_score_tables(
     gather_tables(pieces, output)
 
 
+@vcf_app.command("export")
+def export_scores(
+    vcf: Annotated[Path, typer.Argument(metavar="SCORED", help="VCF of `genotok score`.")],
+    traitgym: Annotated[
+        Path | None, typer.Option(help="Parquet: chrom, pos, ref, alt, score, minus_llr, abs_llr.")
+    ] = None,
+    cadd: Annotated[
+        Path | None, typer.Option(help="`.tsv.gz` with an index: Chrom, Pos, Ref, Alt, RawScore.")
+    ] = None,
+) -> None:
+    """Write the scores in the layouts of TraitGym and CADD; there, higher is more harmful (-LLR).
+
+    Example: `genotok vcf export scored.vcf.gz --traitgym features/model.parquet --cadd scores.tsv.gz`
+    """
+    from genotok.variants.exports import export_cadd, export_traitgym
+
+    if not (traitgym or cadd):
+        raise InputError("name at least one output: --traitgym FILE.parquet or --cadd FILE.tsv.gz")
+    for write, output in ((export_traitgym, traitgym), (export_cadd, cadd)):
+        if output:
+            print(f"{output}: {write(vcf, output):,} alleles", file=sys.stderr)
+
+
 Folder = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")
 ]

@@ -106,6 +106,10 @@ VARIANTS = (
 )
 
 for number, row in enumerate(VARIANTS.values(), 1):
+    if row["truth"] and row["label"]:
+        raise WorkflowError(
+            f"{config['variants']}: row {number}: columns 'truth' and 'label': give one of the two"
+        )
     if row["genome"] not in GENOMES:
         raise WorkflowError(
             f"{config['variants']}: row {number}: column 'genome': {row['genome']!r} is not in {config['genomes']}"
@@ -294,7 +298,10 @@ def sets_with(*keys):
 
 def exported_variants():
     """The exports of the scores of every set that the configuration asks for."""
-    endings = {"traitgym": "traitgym/{}/features/{}.parquet", "cadd": "cadd/{}/{}.tsv.gz"}
+    endings = {
+        "traitgym": "traitgym/{}/features/{}.parquet",
+        "cadd": "cadd/{}/{}.tsv.gz",
+    }
     return [
         f"{RESULTS}/{endings[kind].format(row['name'], model_label(row))}"
         for kind in config["score"]["exports"]

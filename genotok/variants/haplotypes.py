@@ -83,28 +83,58 @@ class CarriedAllele(NamedTuple):
     haplotypes: tuple[list[WindowPair], list[WindowPair]] = ([], [])
 
 
+class PhasedBlock(NamedTuple):
+    """Records in the place of a `genotok.variants.vcf_input.Block`."""
+
+    found: list[PhasedRecord]
+
+    def records(self, columns: int, label: str) -> list[PhasedRecord]:
+        """The records, which have been read before."""
+        return self.found
+
+
+def phased_blocks(records: Iterable[PhasedRecord], alleles: int, size: int) -> Iterator[PhasedBlock]:
+    """Records in their order, as blocks; see `genotok.variants.vcf_input.VcfInput.blocks`."""
+    block, found, length = [], 0, 0
+    for record in records:
+        block.append(record)
+        found += max(1, len(record.alts))
+        length += sum(map(len, record.columns))
+        if found >= alleles or length >= size:
+            yield PhasedBlock(block)
+            block, found, length = [], 0, 0
+    if block:
+        yield PhasedBlock(block)
+
+
+def sample_column(sample: str | None, samples: Sequence[str]) -> int:
+    """The column of a sample behind FORMAT's, which is 0; 0 where no sample is asked for.
+
+    Raises:
+        InputError: there is no such sample.
+    """
+    if sample is None:
+        return 0
+    if sample not in samples:
+        known = ", ".join(samples[:5]) + " ..." * (len(samples) > 5)
+        raise InputError(f"haplotypes: the VCF has no sample {sample}; it has {known or 'none'}")
+    return 1 + samples.index(sample)
+
+
 class Phaser:
     """Applies a sample's phased variants to each other's windows.
 
     Args:
         judge: judges the same records without haplotypes.
         sample: the sample's name.
-        samples: all names, in the order of the columns.
+        column: of the sample, as `sample_column` finds it.
         unphased: `skip` gives a status to an allele whose phase, or whose neighbour's phase, is unknown; `error`
             raises.
-
-    Raises:
-        InputError: there is no such sample.
     """
 
-    def __init__(self, judge: Judge, sample: str, samples: Sequence[str], unphased: str = "skip"):
-        if sample not in samples:
-            known = ", ".join(samples[:5]) + " ..." * (len(samples) > 5)
-            raise InputError(f"haplotypes: the VCF has no sample {sample}; it has {known or 'none'}")
-        if unphased not in UNPHASED:
-            raise InputError(f"unphased: is {unphased!r} and must be one of {', '.join(UNPHASED)}")
+    def __init__(self, judge: Judge, sample: str, column: int, unphased: str = "skip"):
         self.judge, self.sample, self.unphased = judge, sample, unphased
-        self._column = 1 + samples.index(sample)
+        self._column = column
 
     def phased(self, records: Iterable[Record]) -> Iterator[PhasedRecord]:
         """The records with those around, as far as two windows on either side; deleted letters do not count.

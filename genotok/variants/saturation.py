@@ -35,7 +35,7 @@ class Saturation:
 
     def open(self, reference: Reference) -> VcfInput:
         """The variants as records; no more than a block of the reference is in memory."""
-        return VcfInput("the regions", self._lines(ReferenceLetters(reference)))
+        return VcfInput("the regions", (line + b"\n" for line in self._lines(ReferenceLetters(reference))))
 
     def count(self, reference: Reference) -> int:
         """How many records there are."""

@@ -14,7 +14,7 @@ from variant_files import write_fasta
 
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
-from genotok.variants.haplotypes import HAPLOTYPE_STATUSES, Phaser
+from genotok.variants.haplotypes import HAPLOTYPE_STATUSES, Phaser, sample_column
 from genotok.variants.judge import Judge
 from genotok.variants.letters import EditedStrand
 from genotok.variants.score import score_vcf
@@ -106,7 +106,7 @@ def judged(contig: str, lines: list[str], window: int, unphased: str = "skip", *
         with Reference(fasta) as reference, open_vcf(vcf) as source:
             cut = {"both_strands": True} | cut
             judge = Judge(reference, window, ref_mismatch="skip", aliases={}, **cut)
-            phaser = Phaser(judge, "me", source.header.samples, unphased)
+            phaser = Phaser(judge, "me", sample_column("me", source.header.samples), unphased)
             return [
                 phaser.judge_alleles(record, [verdict.status for verdict in judge.judge(record)])
                 for record in phaser.phased(source)
@@ -417,6 +417,22 @@ def test_without_neighbours_the_score_is_the_plain_one(scored):
     assert both["GENOTOK_LLR_H1"] == both["GENOTOK_LLR_H2"] == both["GENOTOK_LLR"]
     assert one["GENOTOK_LLR_H1"] == one["GENOTOK_LLR"]
     assert one["GENOTOK_LLR_H2"] == (None,)
+
+
+def test_worker_processes_and_blocks_make_no_difference(scored, monkeypatch):
+    lines = [
+        f"c\t{pos}\t.\t{CONTIG[pos - 1]}\t{'G' if CONTIG[pos - 1] != 'G' else 'A'}\t.\t.\t.\tGT\t.\t{genotype}"
+        for pos, genotype in zip(range(40, 100, 5), ["0|1", "1|0", "1|1", "0/1"] * 3, strict=True)
+    ]
+    alone = scored(*lines)
+    monkeypatch.setattr("genotok.variants.score.BLOCK_BYTES", 1)
+    found = scored(*lines, workers=1)
+    assert len(found) == len(alone) == 12
+    for info, expected in zip(found, alone, strict=True):
+        assert info.keys() == expected.keys()
+        for name, values in expected.items():
+            for value, other in zip(info[name], values, strict=True):
+                assert value == (pytest.approx(other, **CLOSE) if isinstance(other, float) else other)
 
 
 def test_the_header_names_the_sample_and_scoring_again_replaces_the_fields(scored, tmp_path, model_folder):

@@ -10,6 +10,7 @@ from genotok.errors import InputError
 from genotok.shards.manifest import Manifest, read_manifest
 
 ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opposite strand
+BOUNDARY_COLUMN = "boundaries"
 
 
 @dataclass
@@ -60,6 +61,16 @@ class ShardDataset:
         """
         batch, row = self._locate(index)
         return batch.column(ENTROPY_COLUMNS[reverse])[row].values.to_numpy().astype(np.float32)
+
+    def boundaries(self, index: int, reverse: bool = False) -> np.ndarray:
+        """(L,) bool, the letters of a window that a chunk begins with, the first among them; or of its other strand.
+
+        Only shards with a column of boundaries have them; see `genotok.shards.boundaries`. What lies in front of
+        letter i lies in front of letter L - i on the other strand.
+        """
+        batch, row = self._locate(index)
+        mask = batch.column(BOUNDARY_COLUMN)[row].values.to_numpy(zero_copy_only=False)
+        return np.concatenate([mask[:1], mask[:0:-1]]) if reverse else mask
 
     def __getitem__(self, index: int) -> Window:
         batch, row = self._locate(index)

@@ -20,6 +20,7 @@ from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.models import GenomicLM
 from genotok.progress import Progress, progress
+from genotok.training.columns import cuts_by_given
 from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
@@ -121,6 +122,7 @@ def score_vcf(
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
+        _refuse_given_boundaries(model, model_folder)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
@@ -156,6 +158,15 @@ def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
     for i, path in enumerate(files):
         if path in files[:i]:
             raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
+
+
+def _refuse_given_boundaries(model: GenomicLM, folder: Path) -> None:
+    """Of an ALT nobody has said where its chunks begin."""
+    if cuts_by_given(model.config):
+        raise InputError(
+            f"{folder}: the model cuts by given boundaries, which an ALT allele does not have; score with a model "
+            "of another chunker"
+        )
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:

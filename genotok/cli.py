@@ -6,6 +6,7 @@ Each verb imports its room when it is called, so that `genotok --help` answers a
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,7 +161,13 @@ def tokenize(
 
 @app.command()
 def bpe(
-    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    fastas: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FASTA...",
+            help="FASTA files: plain, gzip or BGZF; or a folder of shards, of which the split `train` counts.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file of the tokenizer.")],
     vocab_size: Annotated[int, typer.Option(min=32, help="Tokens, the 12 of letters included.")] = 4096,
 ) -> None:
@@ -172,11 +179,15 @@ def bpe(
     """
     from genotok.atomic import atomic_path
     from genotok.genomes.fasta import read_fasta
+    from genotok.shards.reader import training_letters
     from genotok.tokenizers import train_bpe
 
-    tokenizer = train_bpe(
-        (block for path in fastas for _, blocks in read_fasta(path) for block in blocks), vocab_size
-    )
+    def blocks(path: Path) -> Iterator[bytes]:
+        return (
+            training_letters(path) if path.is_dir() else (part for _, all in read_fasta(path) for part in all)
+        )
+
+    tokenizer = train_bpe((block for path in fastas for block in blocks(path)), vocab_size)
     with atomic_path(output) as path:
         path.write_text(tokenizer.to_json())
 

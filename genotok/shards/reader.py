@@ -1,5 +1,6 @@
 """Reading shards back: windows by index, without copying what is not asked for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,4 +124,15 @@ def contig_sequences(shards: str | Path, split: str):
         yield first, np.concatenate(stretch)
 
 
-__all__ = ["Manifest", "ShardDataset", "Window", "contig_sequences"]
+def training_letters(shards: str | Path) -> Iterator[bytes]:
+    """The letters of each unbroken stretch of the split `train`.
+
+    Raises:
+        InputError: the shards cannot be read, or have no such split.
+    """
+    tokenizer = read_manifest(shards)[1].letter_tokenizer
+    for _, ids in contig_sequences(shards, "train"):
+        yield tokenizer.decode(ids).encode()
+
+
+__all__ = ["Manifest", "ShardDataset", "Window", "contig_sequences", "training_letters"]

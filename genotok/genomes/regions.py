@@ -5,6 +5,7 @@ Inside they are 0-based and half-open.
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -92,7 +93,7 @@ def _lines(path: str | Path) -> Iterator[str]:
             compressed = stream.peek(2).startswith(b"\x1f\x8b")
             for line in gzip.GzipFile(fileobj=stream) if compressed else stream:
                 yield line.decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as BED: {error}") from error
 
 

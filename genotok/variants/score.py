@@ -25,6 +25,7 @@ from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
 from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.preconditions import model_files, refuse_same_files, require_dna
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -112,7 +113,8 @@ def score_vcf(
     """
     began = time.monotonic()
     _check_choices(window, strands=strands, ref_mismatch=ref_mismatch, precision=precision)
-    _check_outputs(vcf, output, parquet)
+    output_kind(output)
+    refuse_same_files((vcf, reference, contig_aliases, *model_files(model_folder)), (output, parquet))
     torch.set_num_threads(threads)
     with ExitStack() as stack:
         source = stack.enter_context(open_vcf(vcf))
@@ -121,6 +123,7 @@ def score_vcf(
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
+        require_dna(model, model_folder)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
@@ -148,14 +151,6 @@ def _check_choices(window: int, **chosen: str) -> None:
             raise InputError(f"{name}: is {value!r} and must be one of {', '.join(CHOICES[name])}")
     if window < 2:
         raise InputError(f"window: is {window} and must be at least 2")
-
-
-def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
-    output_kind(output)
-    files = [Path(path).resolve() for path in (vcf, output, parquet) if path and str(path) != "-"]
-    for i, path in enumerate(files):
-        if path in files[:i]:
-            raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:

@@ -67,7 +67,9 @@ class VcfBody:
         except BrokenPipeError:
             raise
         except OSError as error:  # pysam's names no file
-            raise InputError(f"the output cannot be written ({error}); is the disk full?") from error
+            raise InputError(
+                f"the output cannot be written ({error.strerror or error}); is the disk full?"
+            ) from error
 
     def _note(self, contig: str, position: int) -> None:
         if contig != self._contig:
@@ -155,12 +157,14 @@ def _assemble(output: Path, whole: Path, records: Path, body: VcfBody, index: Pa
     try:
         body.sink.close()
         if kind == "bcf":
-            _write_bcf(body.header.to_bytes(), records, whole)
+            _write_bcf(output, body.header.to_bytes(), records, whole)
         else:
             _put_in_front(body.header.to_bytes(), records, whole, kind == "vcf.gz")
-        return _index(output, whole, body, index) if index and kind != "vcf" else ""
-    except (pysam.SamtoolsError, OSError, ValueError) as error:
-        raise InputError(f"{output}: cannot be written: {error}") from error
+    except OSError as error:
+        raise InputError(
+            f"{output}: cannot be written ({error.strerror or error}); is the disk full?"
+        ) from error
+    return _index(output, whole, body, index) if index and kind != "vcf" else ""
 
 
 def _put_in_front(header: bytes, records: Path, whole: Path, compressed: bool) -> None:
@@ -173,22 +177,31 @@ def _put_in_front(header: bytes, records: Path, whole: Path, compressed: bool) -
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _write_bcf(header: bytes, records: Path, whole: Path) -> None:
+def _write_bcf(output: Path, header: bytes, records: Path, whole: Path) -> None:
     """Convert to BCF. It holds only what its header declares; htslib declares the rest while it reads all once."""
-    text = records.with_name(records.name + ".vcf")
+    text, declared = (records.with_name(records.name + end) for end in (".vcf", ".header.vcf"))
     try:
         _put_in_front(header, records, text, compressed=False)
         with pysam.VariantFile(str(text)) as reader:
             for _ in reader:
                 pass
-            declared = str(reader.header).encode()
-        _put_in_front(declared, records, text, compressed=False)
+            pysam.VariantFile(str(declared), "w", header=reader.header).close()
+        _put_in_front(declared.read_bytes(), records, text, compressed=False)
         bcftools.view("--no-version", "-Ob", "-o", str(whole), str(text), catch_stdout=False)
+    except (pysam.SamtoolsError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise InputError(
+            f"{output}: cannot be written; BCF takes no POS over 2147483647 and only what htslib can read, and "
+            "room on the disk: try *.vcf.gz"
+        ) from error
     finally:
-        text.unlink(missing_ok=True)
+        for path in (text, declared):
+            path.unlink(missing_ok=True)
 
 
 def _index(output: Path, whole: Path, body: VcfBody, index: Path) -> str:
+    """Write the index; returns its suffix, empty when the records are not sorted."""
     if not body.sorted:
         print(
             f"{output}: the records are not sorted, so there is no index; their order is kept",
@@ -196,8 +209,23 @@ def _index(output: Path, whole: Path, body: VcfBody, index: Path) -> str:
         )
         return ""
     if output_kind(output) == "bcf":
-        bcftools.index("--csi", "-o", str(index), str(whole))
-        return ".csi"
-    far = body.farthest >= TABIX_LONGEST
-    pysam.tabix_index(str(whole), preset="vcf", csi=far, index=str(index), force=True, keep_original=True)
-    return ".csi" if far else ".tbi"
+        kinds = [".csi"]
+    else:
+        kinds = [".csi"] if body.farthest >= TABIX_LONGEST else [".tbi", ".csi"]  # END may reach farther
+    for kind in kinds:
+        try:
+            _write_index(whole, index, kind)
+            return kind
+        except (pysam.SamtoolsError, OSError, ValueError) as error:
+            failure = error
+    raise InputError(
+        f"{output}: its index cannot be written; is the disk full, or a POS or END beyond 4 Gb? (*.vcf needs none)"
+    ) from failure
+
+
+def _write_index(whole: Path, index: Path, kind: str) -> None:
+    if whole.suffix == ".bcf":
+        bcftools.index("--force", "--csi", "-o", str(index), str(whole))
+    else:
+        tabix = {"preset": "vcf", "force": True, "keep_original": True}
+        pysam.tabix_index(str(whole), csi=kind == ".csi", index=str(index), **tabix)

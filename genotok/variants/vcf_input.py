@@ -82,6 +82,8 @@ class VcfInput:
         self._lines = enumerate(lines, 1)
         self.header = VcfHeader(self._header_lines())
         self._columns = self.header.columns.count(b"\t")
+        if any("\ufffd" in name for name in self.header.contigs):
+            raise InputError(f"{label}: has a contig in its header whose name is not UTF-8 text; rename it")
 
     def _header_lines(self) -> Iterator[bytes]:
         for number, line in self._lines:

@@ -62,14 +62,8 @@ class VcfBody:
         if self._header_due:
             lines.insert(0, self.header.to_bytes())
             self._header_due = False
-        try:
+        with _full_disk_is_said():
             self.sink.write(b"".join(lines))
-        except BrokenPipeError:
-            raise
-        except OSError as error:  # pysam's names no file
-            raise InputError(
-                f"the output cannot be written ({error.strerror or error}); is the disk full?"
-            ) from error
 
     def _note(self, contig: str, position: int) -> None:
         if contig != self._contig:
@@ -82,6 +76,18 @@ class VcfBody:
         self.sorted = self.sorted and position >= self._position
         self.farthest = max(self.farthest, position)
         self._position = position
+
+
+@contextmanager
+def _full_disk_is_said() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # pysam's names no file
+        raise InputError(
+            f"the output cannot be written ({error.strerror or error}); is the disk full?"
+        ) from error
 
 
 def output_kind(output: str | Path) -> str:
@@ -123,7 +129,8 @@ def open_vcf_output(
         body = VcfBody(sys.stdout.buffer, header, length_of, header_first=True)
         yield body
         body.write([])
-        sys.stdout.buffer.flush()
+        with _full_disk_is_said():
+            sys.stdout.buffer.flush()
         return
     with quiet_htslib(), ExitStack() as leftovers:
         with atomic_path(output) as whole:

@@ -26,6 +26,7 @@ from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
 from genotok.variants.pool import PairPool, default_batch_size
 from genotok.variants.preconditions import model_files, refuse_same_files, require_dna
+from genotok.variants.prefix_pool import make_pool
 from genotok.variants.table import Row, ScoreTable, open_table
 from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -70,6 +71,8 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
+    horizon: int | None = None,
+    share_prefixes: bool = True,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -96,6 +99,8 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
+        horizon: letters behind each variant that count; None for all of the window.
+        share_prefixes: whether a causal model reads what is in front of a variant once for all of its alleles.
         batch_size: windows a batch; None for a default by device. Scores do not depend on it.
         device: `auto`, `cpu`, `cuda` or a device of torch.
         precision: `fp32`, which `auto` means on every device here, or `bf16`. With bf16 learned boundaries
@@ -120,7 +125,7 @@ def score_vcf(
         source = stack.enter_context(open_vcf(vcf))
         fasta = stack.enter_context(Reference(reference))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
-        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
+        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases, horizon)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
         require_dna(model, model_folder)
@@ -137,7 +142,7 @@ def score_vcf(
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
         batch_size = batch_size or default_batch_size(model.device, window)
-        pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
+        pool = make_pool(model, "bf16" if precision == "bf16" else "fp32", batch_size, share_prefixes)
         counts = _score_records(source, judge, pool, sink, table, bar)
         if output != "-":
             describe()

@@ -11,10 +11,10 @@ import shutil
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pysam
 
@@ -75,13 +75,14 @@ class VcfInput:
     Attributes:
         label: how error sentences call it.
         header: its header.
+        columns: how many columns the header has.
     """
 
     def __init__(self, label: str, lines: Iterator[bytes]):
         self.label = label
         self._lines = enumerate(lines, 1)
         self.header = VcfHeader(self._header_lines())
-        self._columns = self.header.columns.count(b"\t")
+        self.columns = self.header.columns.count(b"\t") + 1
         if any("\ufffd" in name for name in self.header.contigs):
             raise InputError(f"{label}: has a contig in its header whose name is not UTF-8 text; rename it")
 
@@ -106,40 +107,84 @@ class VcfInput:
         """The records in their order.
 
         Raises:
-            InputError: a line has not the columns of the header, a zero byte, no name in CHROM or no number in
-                POS; names the line.
+            InputError: a line has not the columns of the header, a zero byte, no name in CHROM or no number in POS;
+            names the line.
         """
-        contig = b""
-        for number, line in self._lines:
-            line = line.rstrip(b"\r\n")
-            if not line:
-                continue
-            found = line.count(b"\t")
-            if found != self._columns:
-                raise self._at(
-                    number,
-                    f"has {found + 1} columns, and the header has {self._columns + 1}; is the file truncated?",
-                )
-            record = Record(line)
-            if (
-                b"\0" in line
-                or record.columns[_CONTIG] != contig
-                or not _is_position(record.columns[_POSITION])
-            ):
-                self._check(number, record)
-                contig = record.columns[_CONTIG]
-            yield record
+        return records_of_lines(self._lines, self.columns, self.label)
 
-    def _check(self, number: int, record: Record) -> None:
-        contig, position = record.columns[_CONTIG], record.columns[_POSITION]
-        if any(b"\0" in column for column in record.columns):
-            raise self._at(number, "holds a zero byte; the file is damaged, get it again")
-        if not contig or "\ufffd" in record.contig:
-            raise self._at(number, f"CHROM is {_shown(contig)}, not the name of a contig")
-        if not position.isdigit():
-            raise self._at(number, f"POS is {_shown(position)}, not a number")
-        if not _is_position(position):
-            raise self._at(number, f"POS is {_shown(position)}, and no contig is that long")
+    def blocks(self, alleles: int, size: int) -> "Iterator[Block]":
+        """The records in their order, as blocks of lines that nobody has looked at.
+
+        Where a block ends depends on the records alone.
+
+        Args:
+            alleles: a block ends behind so many ALT alleles,
+            size: or so many bytes.
+        """
+        first, lines, found, length = 0, [], 0, 0
+        for number, line in self._lines:
+            first = first or number
+            lines.append(line)
+            found += 1 + b"".join(line.split(b"\t", _ALT + 1)[_ALT : _ALT + 1]).count(b",")
+            length += len(line)
+            if found >= alleles or length >= size:
+                yield Block(first, b"".join(lines))
+                first, lines, found, length = 0, [], 0, 0
+        if lines:
+            yield Block(first, b"".join(lines))
+
+
+class Block(NamedTuple):
+    """Consecutive lines of a VCF: the number of the first of them, and all with their ends."""
+
+    first: int
+    text: bytes
+
+    def records(self, columns: int, label: str) -> Iterator[Record]:
+        """See `records_of_lines`."""
+        return records_of_lines(enumerate(self.text.split(b"\n"), self.first), columns, label)
+
+
+def records_of_lines(lines: Iterable[tuple[int, bytes]], columns: int, label: str) -> Iterator[Record]:
+    """The records on numbered lines; empty lines hold none.
+
+    Args:
+        lines: number and text.
+        columns: how many columns the header has.
+        label: how error sentences call the file.
+
+    Raises:
+        InputError: a line has not the columns of the header, a zero byte, no name in CHROM or no number in POS;
+            names the line.
+    """
+    contig = b""
+    for number, line in lines:
+        line = line.rstrip(b"\r\n")
+        if not line:
+            continue
+        found = line.count(b"\t") + 1
+        if found != columns:
+            raise InputError(
+                f"{label}: line {number}: has {found} columns, and the header has {columns}; is the file truncated?"
+            )
+        record = Record(line)
+        if b"\0" in line or record.columns[_CONTIG] != contig or not _is_position(record.columns[_POSITION]):
+            contig = record.columns[_CONTIG]
+            complaint = _complaint(record)
+            if complaint:
+                raise InputError(f"{label}: line {number}: {complaint}")
+        yield record
+
+
+def _complaint(record: Record) -> str:
+    contig, position = record.columns[_CONTIG], record.columns[_POSITION]
+    if any(b"\0" in column for column in record.columns):
+        return "holds a zero byte; the file is damaged, get it again"
+    if not contig or "\ufffd" in record.contig:
+        return f"CHROM is {_shown(contig)}, not the name of a contig"
+    if not position.isdigit():
+        return f"POS is {_shown(position)}, not a number"
+    return "" if _is_position(position) else f"POS is {_shown(position)}, and no contig is that long"
 
 
 def _is_position(text: bytes) -> bool:

@@ -297,7 +297,8 @@ def run_case(rng: random.Random, folder: Path, model: Path) -> str:
 def check_refusal(sentence: str, outputs: Path) -> None:
     assert sentence
     assert "\n" not in sentence, repr(sentence)
-    assert not outputs.exists() or not list(outputs.iterdir()), "left behind"
+    left = sorted(path.name for path in outputs.iterdir()) if outputs.exists() else []
+    assert not left, f"{left} left behind after: {sentence}"
 
 
 def check_output(vcf: Path, output: Path, counts: dict[str, int], parquet: Path | None) -> None:

@@ -94,7 +94,7 @@ class PhasedBlock(NamedTuple):
 
 
 def phased_blocks(records: Iterable[PhasedRecord], alleles: int, size: int) -> Iterator[PhasedBlock]:
-    """Records in their order, as blocks; see `genotok.variants.vcf_input.VcfInput.blocks`."""
+    """Records in their order, as blocks that end behind so many ALT alleles or bytes."""
     block, found, length = [], 0, 0
     for record in records:
         block.append(record)

@@ -28,15 +28,15 @@ from genotok.kernels.ragged import Ragged
 
 CHUNK = 64
 PROGRAMS = 512  # spans x heads aimed at: enough to fill the device, few enough to pass few states
-LARGEST_STATE = 1 << 14  # numbers of one head's state that registers hold
-COLUMNS = 128  # of B and C, that one program takes in the backward pass
+LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
+COLUMNS = 64  # of B and C, that one program takes in the backward pass
 # num_warps and num_stages for inputs of 2 bytes, by measurement on an H100.
 LAUNCHES = {
     "states": (4, 1),
     "scan": (4, 2),
     "chunks": (4, 1),
     "inputs_backward": (4, 1),
-    "projections_backward": (8, 3),
+    "projections_backward": (4, 3),
 }
 
 
@@ -425,14 +425,19 @@ class Sizes:
 
     @property
     def constants(self) -> dict:
-        """What the kernels know while they are compiled."""
+        """What the kernels know while they are compiled.
+
+        float32 always takes the largest tiles: with Triton 3.6 on an H100, those of 16 columns ended in an illegal
+        memory access.
+        """
+        least = LARGEST_STATE if self.precision == "tf32x3" else (16, 16)
         return {
             "HEADS": self.heads,
             "GROUPS": self.groups,
             "N": self.n,
             "P": self.p,
-            "BLOCK_N": max(16, triton.next_power_of_2(self.n)),
-            "BLOCK_P": max(16, triton.next_power_of_2(self.p)),
+            "BLOCK_N": max(least[0], triton.next_power_of_2(self.n)),
+            "BLOCK_P": max(least[1], triton.next_power_of_2(self.p)),
             "CHUNK": CHUNK,
             "PRECISION": self.precision,
         }
@@ -465,7 +470,7 @@ def launch(kernel: str, x: Tensor) -> dict[str, int]:
 
 def state_fits(p: int, n: int) -> bool:
     """Whether one head's state (N, P) fits into a program's registers."""
-    return triton.next_power_of_2(p) * triton.next_power_of_2(n) <= LARGEST_STATE
+    return n <= LARGEST_STATE[0] and p <= LARGEST_STATE[1]
 
 
 def cumulate(dt: Tensor, a: Tensor, bias: Tensor | None, sizes: Sizes) -> Decays:

@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels are tested on the GPU")
 @pytest.mark.parametrize("name", ["test_triton_mamba2.py"])
 def test_in_interpreter(name):
     pytest.importorskip("triton")

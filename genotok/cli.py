@@ -406,6 +406,16 @@ def score(
         str, typer.Option(help="`auto` (fp32, for scores that repeat), `fp32` or `bf16`.")
     ] = "auto",
     threads: Threads = 2,
+    masked: Annotated[
+        str | None,
+        typer.Option(
+            help="How a model of masked tokens scores substitutions: `marginal`, their tokens masked at once, "
+            "or `pseudo`, every token masked in its turn.  [default: marginal]"
+        ),
+    ] = None,
+    fields: Annotated[
+        str, typer.Option(help="Further fields, separated by commas: `embedding`, `boundaries`.")
+    ] = "",
 ) -> None:
     """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
 
@@ -428,6 +438,8 @@ def score(
         precision=precision,
         threads=threads,
         command=shlex.join(["genotok", *sys.argv[1:]]),
+        masked=masked,
+        fields=[name.strip() for name in fields.split(",") if name.strip()],
     )
 
 

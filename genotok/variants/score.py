@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,10 +23,13 @@ from genotok.progress import Progress, progress
 from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
+from genotok.variants.field_pool import FieldPool
+from genotok.variants.fields import DEFAULT_FIELDS, ScoreField, Value, chosen_fields, info_text
 from genotok.variants.judge import Judge
+from genotok.variants.masked_pool import MaskedPool, masked_way
 from genotok.variants.pool import PairPool, default_batch_size
-from genotok.variants.table import Row, ScoreTable, open_table
-from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
+from genotok.variants.table import ScoreTable, open_table
+from genotok.variants.vcf_header import with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
 from genotok.variants.vcf_output import VcfBody, open_vcf_output, output_kind
 
@@ -44,18 +47,23 @@ T = TypeVar("T")
 
 @dataclass
 class Allele:
-    """One ALT allele: its status, the places of its pairs of windows in the pool, and the ratio on each strand."""
+    """One ALT allele: its status, the places of its pairs of windows in the pool, and what was found of each.
+
+    `found` holds the ratio and the optional fields of each strand.
+    """
 
     status: str
     pairs: list[int] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
+    found: list[list[float]] = field(default_factory=list)
 
-    def numbers(self) -> tuple[float | None, float | None, float | None]:
-        """The mean, the forward and the reverse ratio, to 6 significant digits; None for what is not there."""
-        if not self.ratios:
-            return None, None, None
-        forward, reverse = (*self.ratios, None)[:2]
-        return _six_digits(sum(self.ratios) / len(self.ratios)), _six_digits(forward), _six_digits(reverse)
+    def values(self, fields: Sequence[ScoreField]) -> list[Value]:
+        """What the fields hold, numbers to 6 significant digits; None for what is not there."""
+        optional = len(fields) - len(DEFAULT_FIELDS)
+        if not self.found:
+            return [None, None, None, self.status, *[None] * optional]
+        forward, reverse = (*(ratio for ratio, *_ in self.found), None)[:2]
+        llr, *means = (sum(strands) / len(strands) for strands in zip(*self.found, strict=True))
+        return [*map(_six_digits, (llr, forward, reverse)), self.status, *map(_six_digits, means)]
 
 
 def score_vcf(
@@ -74,13 +82,15 @@ def score_vcf(
     precision: str = "auto",
     threads: int = 2,
     command: str | None = None,
+    masked: str | None = None,
+    fields: Sequence[str] = (),
 ) -> dict[str, int]:
     """Score all ALT alleles of a VCF.
 
     LLR = ln p(ALT window) - ln p(REF window), summed over the certain nucleotides of the windows that
     `genotok.variants.windows` describes. `GENOTOK_LLR` is the mean of both strands. Tokens of several letters may
-    differ along the whole window; the sums are over its letters nevertheless. For a model of masked tokens ln p is
-    the pseudo-log-likelihood of `genotok.models.likelihood`, one run of the model a token.
+    differ along the whole window; the sums are over its letters nevertheless. What a model of masked tokens gives
+    is defined in `genotok.variants.masked_pool`, and the optional fields in `genotok.variants.field_pool`.
 
     Args:
         vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input.
@@ -102,6 +112,9 @@ def score_vcf(
             only, at 1.4 times the speed.
         threads: threads on the CPU.
         command: the command line for the output's header.
+        masked: how a model of masked tokens scores substitutions, `marginal` or `pseudo`; None for `marginal`
+            where its tokenizer allows for it.
+        fields: choices of optional fields, of `genotok.variants.fields.CHOICES`.
 
     Returns:
         status -> how many ALT alleles have it; a record without ALT counts once, as `missing`.
@@ -113,6 +126,7 @@ def score_vcf(
     began = time.monotonic()
     _check_choices(window, strands=strands, ref_mismatch=ref_mismatch, precision=precision)
     _check_outputs(vcf, output, parquet)
+    wanted = chosen_fields(fields)
     torch.set_num_threads(threads)
     with ExitStack() as stack:
         source = stack.enter_context(open_vcf(vcf))
@@ -121,21 +135,23 @@ def score_vcf(
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
+        _check_alphabet(model)
+        way = masked_way(model, masked)
+        batch_size = batch_size or default_batch_size(model.device, window)
+        pool = _pool(model, "bf16" if precision == "bf16" else "fp32", batch_size, way, wanted)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
-            source.header.describe_scores(model.content_hash(), name, window, command)
+            source.header.describe_scores(model.content_hash(), name, window, command, wanted, way)
 
         if output == "-":
             describe()
-        table = stack.enter_context(open_table(Path(parquet))) if parquet else None
+        table = stack.enter_context(open_table(Path(parquet), wanted)) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
-        batch_size = batch_size or default_batch_size(model.device, window)
-        pool = PairPool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
-        counts = _score_records(source, judge, pool, sink, table, bar)
+        counts = _score_records(source, judge, pool, wanted, sink, table, bar)
         if output != "-":
             describe()
     _report(counts, judge, time.monotonic() - began)
@@ -156,6 +172,24 @@ def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
     for i, path in enumerate(files):
         if path in files[:i]:
             raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
+
+
+def _check_alphabet(model: GenomicLM) -> None:
+    if set(model.tokenizer.alphabet) != set("ACGT"):
+        raise InputError(
+            f"the model's tokens are of the letters {model.tokenizer.alphabet}, and a VCF is of A, C, G and T; "
+            "choose a model of DNA"
+        )
+
+
+def _pool(
+    model: GenomicLM, precision: str, batch_size: int, way: str | None, fields: Sequence[ScoreField]
+) -> PairPool | MaskedPool | FieldPool:
+    """What scores windows: by the model's task, and with whole windows where optional fields ask for them."""
+    of_masked = MaskedPool(model, precision, batch_size, way) if way else None
+    if len(fields) > len(DEFAULT_FIELDS):
+        return FieldPool(model, precision, batch_size, fields, of_masked)
+    return PairPool(model, precision, batch_size) if of_masked is None else of_masked
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
@@ -198,20 +232,24 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
 def _score_records(
     source: Iterable[Record],
     judge: Judge,
-    pool: PairPool,
+    pool: PairPool | MaskedPool | FieldPool,
+    fields: Sequence[ScoreField],
     sink: VcfBody,
     table: ScoreTable | None,
     bar: Progress,
 ) -> dict[str, int]:
     counts = Counter(dict.fromkeys(STATUSES, 0))
     for portion in _portions(source, judge, pool):
-        scores = pool.scores()
-        rows: list[Row] = []
+        scores = pool.scores().reshape(-1, 1 + len(fields) - len(DEFAULT_FIELDS))
+        rows = []
         for record, alleles in portion:
             for allele in alleles:
-                allele.ratios = [_ratio(scores[pair], record) for pair in allele.pairs]
-            record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
-            rows += _table_rows(record, alleles)
+                allele.found = [_numbers(scores[pair], record) for pair in allele.pairs]
+            values = [allele.values(fields) for allele in alleles]
+            record.columns[INFO] = with_scores(record.columns[INFO], info_text(fields, values))
+            ref = record.ref.decode("utf-8", "replace")
+            for alt, found in zip(record.alts, values, strict=True):
+                rows.append((record.contig, record.position, ref, alt.decode("utf-8", "replace"), *found))
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
         sink.write(record for record, _ in portion)
@@ -222,7 +260,7 @@ def _score_records(
 
 
 def _portions(
-    source: Iterable[Record], judge: Judge, pool: PairPool
+    source: Iterable[Record], judge: Judge, pool: PairPool | MaskedPool | FieldPool
 ) -> Iterator[list[tuple[Record, list[Allele]]]]:
     """Cut the records into portions, whose windows wait in the pool when a portion is given."""
     portion, size = [], 0
@@ -239,46 +277,18 @@ def _portions(
         yield portion
 
 
-def _ratio(score: np.float64, record: Record) -> float:
-    if not np.isfinite(score):
+def _numbers(found: np.ndarray, record: Record) -> list[float]:
+    if not np.isfinite(found).all():
         raise InputError(
             f"{record.contig}:{record.position}: the model's likelihood there is no number; try precision fp32, "
             "or another checkpoint of the model"
         )
-    return float(score)
+    return found.tolist()
 
 
 def _six_digits(value: float | None) -> float | None:
     """A number as the VCF shows it, never -0."""
     return None if value is None else float(f"{value:.6g}") + 0.0
-
-
-def _info(alleles: list[Allele]) -> bytes:
-    """The score fields of a record, empty where it has no ALT allele."""
-    if not alleles:
-        return b""
-    columns = zip(*(allele.numbers() for allele in alleles), strict=True)
-    fields = [
-        f"{name}=" + ",".join("." if number is None else f"{number:.6g}" for number in column)
-        for name, column in zip((LLR, LLR_FORWARD, LLR_REVERSE), columns, strict=True)
-    ]
-    fields.append(f"{STATUS}=" + ",".join(allele.status for allele in alleles))
-    return ";".join(fields).encode()
-
-
-def _table_rows(record: Record, alleles: list[Allele]) -> list[Row]:
-    ref = record.ref.decode("utf-8", "replace")
-    return [
-        (
-            record.contig,
-            record.position,
-            ref,
-            alt.decode("utf-8", "replace"),
-            *allele.numbers(),
-            allele.status,
-        )
-        for alt, allele in zip(record.alts, alleles, strict=True)
-    ]
 
 
 def _report(counts: dict[str, int], judge: Judge, seconds: float) -> None:

@@ -1,23 +1,16 @@
 """The header of a VCF: what it says about contigs, and what scoring adds to it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import genotok
+from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
 
-LLR, LLR_FORWARD, LLR_REVERSE, STATUS = "GENOTOK_LLR", "GENOTOK_LLR_FWD", "GENOTOK_LLR_RC", "GENOTOK_STATUS"
-FIELDS = (LLR, LLR_FORWARD, LLR_REVERSE, STATUS)
-
-_RATIO = "ln p(ALT window) - ln p(REF window) in nats; negative = the model finds ALT less likely"
-_DESCRIPTIONS = {
-    LLR: ("Float", f"Log-likelihood ratio, mean of the scored strands: {_RATIO}"),
-    LLR_FORWARD: ("Float", "Log-likelihood ratio on the forward strand"),
-    LLR_REVERSE: ("Float", "Log-likelihood ratio on the reverse strand"),
-    STATUS: ("String", "ok, or why the allele has no score"),
-}
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
 _LENGTH = re.compile(rb"[<,]length=(\d+)")
-_FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(FIELDS).encode() + rb")[,>]")
+_FIELD_LINE = re.compile(
+    rb"##INFO=<(?:.*?,)?ID=(" + "|".join(field.info for field in FIELDS).encode() + rb")[,>]"
+)
 COMMAND = b"##genotok_command="
 
 
@@ -51,7 +44,15 @@ class VcfHeader:
             text = f"##contig=<ID={name}>" if length is None else f"##contig=<ID={name},length={length}>"
             self.meta.append(text.encode())
 
-    def describe_scores(self, model: str, reference: str, window: int, command: str | None) -> None:
+    def describe_scores(
+        self,
+        model: str,
+        reference: str,
+        window: int,
+        command: str | None,
+        fields: Sequence[ScoreField] = DEFAULT_FIELDS,
+        masked: str | None = None,
+    ) -> None:
         """Say how the scores were made, in place of what an earlier scoring said.
 
         Args:
@@ -59,15 +60,17 @@ class VcfHeader:
             reference: the FASTA's name and hash.
             window: letters a window.
             command: the command line; None leaves its line out.
+            fields: those that records get.
+            masked: how a model of masked tokens scored substitutions; None for a causal model.
         """
         about = {
             "version": genotok.__version__,
             "model_sha256": model,
             "reference": reference,
             "window": window,
-        }
+        } | ({"masked": masked} if masked else {})
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
-        for name, (kind, text) in _DESCRIPTIONS.items():
+        for name, _, kind, text, _ in fields:
             self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
         self.set_command(command)
 
@@ -86,6 +89,6 @@ def with_scores(info: bytes, added: bytes) -> bytes:
     """An INFO column with the score fields `added`, in place of those of an earlier scoring."""
     entries = [] if info in (b".", b"") else [info]
     if b"GENOTOK_" in info:
-        names = tuple(name.encode() for name in FIELDS)
+        names = tuple(field.info.encode() for field in FIELDS)
         entries = [entry for entry in info.split(b";") if entry.split(b"=", 1)[0] not in names]
     return b";".join([*entries, added] if added else entries) or b"."

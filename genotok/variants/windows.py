@@ -14,11 +14,21 @@ from genotok.variants.letters import ContigLetters, ReverseStrand
 
 
 class WindowPair(NamedTuple):
-    """Both windows, and how many letters in front of the variant they share."""
+    """Both windows, and how many letters in front of the variant they share.
+
+    `behind` says at which letter of each window what lies behind the variant begins; None where the windows differ
+    in more than one variant.
+    """
 
     ref: bytes
     alt: bytes
     shared: int
+    behind: tuple[int, int] | None = None
+
+    @property
+    def is_substitution(self) -> bool:
+        """Whether the alleles are of one length, so that everything else of the windows is the same."""
+        return self.behind is not None and self.behind[0] == self.behind[1]
 
 
 def window_pairs(edit: Edit, contig: ContigLetters, window: int, both_strands: bool) -> list[WindowPair]:
@@ -46,4 +56,4 @@ def haplotypes(edit: Edit, contig: ContigLetters, window: int) -> WindowPair:
     behind = edit.start + len(edit.ref)
     after = contig.fetch(behind, behind + window - len(before) - min(len(edit.ref), len(edit.alt)))
     ref, alt = (before + edit.ref + after)[:window], (before + edit.alt + after)[:window]
-    return WindowPair(ref, alt, len(before))
+    return WindowPair(ref, alt, len(before), (len(before) + len(edit.ref), len(before) + len(edit.alt)))

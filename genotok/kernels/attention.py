@@ -59,6 +59,48 @@ def _repeated(x: Tensor, heads: int) -> Tensor:
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], 1)
 
 
+def extending_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ragged: Ragged,
+    held_keys: Tensor,
+    held_values: Tensor,
+    held_positions: Tensor,
+    held_lengths: Tensor,
+    window: int = -1,
+) -> Tensor:
+    """Causal attention of rows that follow on others, whose keys and values are held already.
+
+    Args:
+        q: (T, H, E).
+        k, v: (T, K, E); K divides H.
+        ragged: the layout of the T rows in B sequences.
+        held_keys, held_values: (B, C, K, E).
+        held_positions: (B, C) int64, in the sequence; negative where nothing is held.
+        held_lengths: (B,) int64, rows in front of the first of each sequence.
+        window: as in `ragged_attention`.
+
+    Returns:
+        (T, H, E).
+    """
+    shared = q.shape[1] // k.shape[1]
+    q, k, v = (ragged.to_padded(part) for part in (q, k, v))
+    k, v = (
+        torch.cat([held.to(new.dtype), new], 1).repeat_interleave(shared, 2).transpose(1, 2)
+        for held, new in ((held_keys, k), (held_values, v))
+    )
+    rows = torch.arange(ragged.max_seqlen, device=q.device)
+    own = held_lengths[:, None] + rows
+    keys = torch.cat([held_positions, own], 1)
+    distance = own[:, :, None] - keys[:, None]
+    visible = (distance >= 0) & (keys >= 0)[:, None]
+    if window >= 0:
+        visible = visible & (distance <= window)
+    out = scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=visible[:, None])
+    return ragged.to_packed(out.transpose(1, 2))
+
+
 def _visible(ragged: Ragged, causal: bool, window: int) -> Tensor:
     """(B or 1, 1, L, L) bool: which key each query may see."""
     rows = torch.arange(ragged.max_seqlen, device=ragged.cu_seqlens.device)

@@ -8,8 +8,8 @@ from genotok.kernels.ragged import Ragged
 PROBABILITY_FLOOR = 1e-4
 
 
-def ema_scan(values: Tensor, probability: Tensor, ragged: Ragged) -> Tensor:
-    """z_t = p_t x_t + (1 - p_t) z_{t-1}, with z = 0 in front of each sequence (H-Net, arXiv 2507.07955, eq. 5).
+def ema_scan(values: Tensor, probability: Tensor, ragged: Ragged, initial: Tensor | None = None) -> Tensor:
+    """z_t = p_t x_t + (1 - p_t) z_{t-1} (H-Net, arXiv 2507.07955, eq. 5).
 
     The scan runs in float32 whatever the autocast: in bfloat16 the state collapses on long sequences.
 
@@ -17,12 +17,16 @@ def ema_scan(values: Tensor, probability: Tensor, ragged: Ragged) -> Tensor:
         values: (M, D) chunk states.
         probability: (M,) boundary probabilities; clamped to [1e-4, 1 - 1e-4] as in the reference.
         ragged: the layout of the M chunks.
+        initial: (B, D), z in front of each sequence; None for 0.
 
     Returns:
         (M, D) float32.
     """
     probability = probability.float().clamp(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     weighted = values.float() * probability[:, None]
+    if initial is not None:
+        first = ragged.first_rows
+        weighted = weighted.index_add(0, first, (1 - probability[first])[:, None] * initial)
     return linear_scan((-probability).log1p()[:, None], weighted[:, None], ragged.sequence_ids)[:, 0]
 
 

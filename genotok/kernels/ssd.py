@@ -50,40 +50,28 @@ def ssd_with_states(
     Returns:
         y (T, H, P) and the state that each sequence's last row leaves, (B, H, N, P), both float32.
     """
-    x, dt = x.float(), dt.float()
-    rows = (x * dt[..., None], dt * a.float(), b.float(), c.float())
+    x, dt, c = x.float(), dt.float(), c.float()
+    log_decay = dt * a.float()
+    blocks = _Blocks(x * dt[..., None], log_decay, b.float(), c, ragged.sequence_ids, chunk)
+    y, states = blocks.outputs(), blocks.states_after(ragged.last_rows)
     if initial_states is None:
-        blocks = _Blocks(*rows, ragged.sequence_ids, chunk)
-        return blocks.outputs(), blocks.states_after(ragged.last_rows)
-    states = b.shape[2]
-    longer = Ragged.from_lengths(ragged.lengths + states)
-    kept = torch.arange(ragged.total, device=x.device) + states * (ragged.sequence_ids + 1)
-    rows = _states_as_rows(rows, initial_states.float(), longer, kept)
-    blocks = _Blocks(*rows, longer.sequence_ids, chunk)
-    return blocks.outputs()[kept], blocks.states_after(longer.last_rows)
+        return y, states
+    initial = initial_states.float()
+    reach = _decay_since_start(log_decay, ragged)[..., None]
+    y = torch.addcmul(y, _read_states(c, initial, ragged), reach)
+    return y, torch.addcmul(states, initial, reach[ragged.last_rows][..., None])
 
 
-def _states_as_rows(
-    rows: tuple[Tensor, ...], initial_states: Tensor, longer: Ragged, kept: Tensor
-) -> tuple[Tensor, ...]:
-    """Put N rows in front of each sequence that write its initial state: row n writes the state's row n.
+def _decay_since_start(log_decay: Tensor, ragged: Ragged) -> Tensor:
+    """(T, H): what is left at each row of a state that entered its sequence's first row."""
+    return ragged.to_packed(ragged.to_padded(log_decay).cumsum(1)).exp()
 
-    Args:
-        rows: weighted inputs (T, H, P), log decays (T, H), b and c (T, G, N).
-        initial_states: (B, H, N, P).
-        longer: the layout with the rows in front.
-        kept: (T,) where the T rows go in it.
-    """
-    batch, heads, states, width = initial_states.shape
-    front = torch.ones(longer.total, dtype=torch.bool, device=kept.device).index_fill(0, kept, False)
-    in_front = front.nonzero_static(size=batch * states)[:, 0]
-    units = torch.eye(states, device=kept.device).repeat(batch, 1)[:, None].expand(-1, rows[2].shape[1], -1)
-    writes = initial_states.transpose(1, 2).reshape(batch * states, heads, width)
-    fronts = (writes, writes.new_zeros(batch * states, heads), units, torch.zeros_like(units))
-    return tuple(
-        part.new_zeros(longer.total, *part.shape[1:]).index_copy(0, kept, part).index_copy(0, in_front, extra)
-        for part, extra in zip(rows, fronts, strict=True)
-    )
+
+def _read_states(c: Tensor, states: Tensor, ragged: Ragged) -> Tensor:
+    """(T, H, P): what each row's `c` (T, G, N) reads from its sequence's state (B, H, N, P)."""
+    grouped = states.unflatten(1, (c.shape[1], -1)).transpose(2, 3).flatten(3)
+    read = ragged.to_padded(c).transpose(1, 2) @ grouped
+    return ragged.to_packed(read.transpose(1, 2)).unflatten(-1, (-1, states.shape[-1])).flatten(1, 2)
 
 
 class _Blocks:

@@ -40,6 +40,10 @@ class Block(nn.Module):
         mixed, cache = self.mixer.prefill(self.mixer_norm(x), ragged, **follows)
         return self._after_mixer(x + mixed), cache
 
+    def extend(self, x: Tensor, ragged: Ragged, cache: Cache) -> Tensor:
+        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
+        return self._after_mixer(x + self.mixer.extend(self.mixer_norm(x), ragged, cache))
+
     def step(self, x: Tensor, cache: Cache) -> Tensor:
         """One further row (B, D) of each sequence."""
         return self._after_mixer(x + self.mixer.step(self.mixer_norm(x), cache))
@@ -90,6 +94,13 @@ class BlockStack(nn.Module):
             x, of_block = block.prefill(x, ragged, None if before is None else before.blocks[i])
             cache.blocks.append(of_block)
         return self.norm(x), cache
+
+    def extend(self, x: Tensor, ragged: Ragged, cache: StackCache) -> Tensor:
+        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
+        x = x.float()
+        for block, of_block in zip(self.blocks, cache.blocks, strict=True):
+            x = block.extend(x, ragged, of_block)
+        return self.norm(x)
 
     def step(self, x: Tensor, cache: StackCache) -> Tensor:
         """One further row (B, D) of each sequence."""

@@ -84,7 +84,7 @@ class KeyValueStore:
         self.lengths = ragged.lengths.clone()
         self.longest = ragged.max_seqlen  # at least the longest length: known without asking the device
         self.capacity = self._at_most_limit(self.longest)
-        rows = (self._positions(self.lengths) + ragged.first_rows[:, None]).clamp(min=0)
+        rows = (self.positions(self.lengths) + ragged.first_rows[:, None]).clamp(min=0)
         self.keys, self.values = keys.detach()[rows], values.detach()[rows]
 
     def append(self, keys: Tensor, values: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,10 +108,10 @@ class KeyValueStore:
         self.longest += 1
         used = min(self.longest, self.capacity)
         chosen = slice(None) if rows is None else rows
-        filled = self._positions(self.lengths[everyone])[:, :used] >= 0
+        filled = self.positions(self.lengths[everyone])[:, :used] >= 0
         return self.keys[chosen, :used], self.values[chosen, :used], filled
 
-    def _positions(self, lengths: Tensor) -> Tensor:
+    def positions(self, lengths: Tensor) -> Tensor:
         """(R, C) int64: the latest position that each slot may hold; negative in an empty slot."""
         last = lengths[:, None] - 1
         return last - (last - torch.arange(self.capacity, device=lengths.device)) % self.capacity
@@ -147,6 +147,12 @@ class AttentionCache(Cache):
     def positions(self) -> Tensor:
         """(B,) int64, the position of the row that comes next in each sequence."""
         return self.store.lengths if self.rows is None else self.store.lengths[self.rows]
+
+    def held(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Keys and values (B, C, H, E), their positions (B, C), negative where there is none, and lengths (B,)."""
+        store, chosen = self.store, slice(None) if self.rows is None else self.rows
+        lengths = store.lengths[chosen]
+        return store.keys[chosen], store.values[chosen], store.positions(lengths), lengths
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Add a row to each sequence and return what it sees; see `KeyValueStore.append`."""

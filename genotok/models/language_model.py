@@ -373,6 +373,34 @@ class GenomicLM(nn.Module):
             of_chunker.entropy = next_token_entropy_step(self.entropy_model, input_ids, of_chunker.model)
         return self.head(states)
 
+    @property
+    def can_extend(self) -> bool:
+        """Whether `extend` works with this model."""
+        return "lm" in self.config.tasks and self.entropy_model is None and self.backbone.can_extend
+
+    @torch.no_grad()
+    def extend(self, input_ids: Tensor, cache: StageCache, lengths: Tensor | None = None) -> Tensor:
+        """Read many further tokens of each sequence at once; other than by `step` the cache stays as it is.
+
+        So several continuations of one prompt cost the prompt once: `cache.select(rows)` names the prompt of each.
+
+        Args:
+            input_ids: (B, L) token ids that follow on what the cache has read.
+            cache: of the B sequences, from `prefill`.
+            lengths: (B,) how many of the L tokens are real; None when all are.
+
+        Returns:
+            (B, L, V) logits, zero behind the end of a sequence.
+
+        Raises:
+            InputError: a part of the model has no such way, see `can_extend`, or the shapes do not fit.
+        """
+        if not self.can_extend:
+            raise InputError("this model cannot read many tokens behind a cache at once")
+        ragged = self._layout(input_ids, lengths)
+        states = self.backbone.extend(self.embedding(ragged.to_packed(input_ids)), ragged, cache)
+        return ragged_to_length(self.head(states), ragged, input_ids.shape[1])
+
     def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
         """Continue prompts by `length` tokens, (B, length); settings as in `genotok.models.generation.generate`."""
         return generate(self, prompts, length, **settings)

@@ -120,6 +120,34 @@ class Stage(nn.Module):
             cache.places = PositionCache(chunk_places.token[last], chunk_places.length[last])
         return x[:, :outer], [boundaries, *inner_boundaries], cache
 
+    def extend(self, x: Tensor, ragged: Ragged, cache: StageCache) -> Tensor:
+        """Many further rows of each sequence at once; the cache stays as it is.
+
+        Args:
+            x: (T, D_outer) rows that follow on those that the cache has read.
+            ragged: their layout in the cache's B sequences.
+            cache: of these.
+
+        Returns:
+            (T, D_outer) float32.
+        """
+        outer = x.shape[-1]
+        x = self.encoder.extend(self._widened(x), ragged, cache.encoder)
+        if self.inner is None:
+            return x[:, :outer]
+        boundaries = self.chunker.extend(x, ragged, cache.chunker)
+        counts = boundaries.chunk_counts()
+        begun = counts.nonzero()[:, 0]  # a sequence may end before its next chunk begins
+        chunks, chunk_layout = self.states.extend(x, boundaries, cache.states), None
+        if len(begun):
+            chunk_layout = Ragged.from_lengths(counts[begun])
+            inner = cache.inner if len(begun) == len(counts) else cache.inner.select(begun)
+            chunks = self.inner.extend(chunks, chunk_layout, inner)
+            upsampled = self.upsampler.extend(chunks, boundaries, begun, chunk_layout, cache.upsampler)
+        else:
+            upsampled = cache.upsampler.value[ragged.sequence_ids]
+        return self.decoder.extend(upsampled + self._skipped(x), ragged, cache.decoder)[:, :outer]
+
     def step(
         self,
         x: Tensor,
@@ -167,6 +195,15 @@ class Stage(nn.Module):
         if self.inner is not None:
             yield self.chunker
             yield from self.inner.parts_with_memory()
+
+    @property
+    def can_extend(self) -> bool:
+        """Whether every part can read many rows behind a cache at once."""
+        parts = list(self.parts_with_memory())
+        if self.inner is not None:
+            parts += [self.states, self.upsampler]
+        inside = self.inner is None or self.inner.can_extend
+        return inside and not self.has_places and all(hasattr(part, "extend") for part in parts)
 
     def _boundaries(self, x: Tensor, ragged: Ragged, inputs: Tensor | None, causal: bool) -> Boundaries:
         if isinstance(self.chunker, RoutingChunker):

@@ -15,6 +15,7 @@ from genotok.training.precision import autocast
 from genotok.variants.fields import ScoreField
 from genotok.variants.masked_pool import MaskedPool
 from genotok.variants.pool import PairPool
+from genotok.variants.prefix_pool import PrefixPool
 from genotok.variants.waiting_windows import WaitingWindows
 from genotok.variants.windows import WindowPair
 
@@ -48,7 +49,7 @@ class FieldPool:
         precision: str,
         batch_size: int,
         fields: Sequence[ScoreField],
-        likelihood: PairPool | MaskedPool | None = None,
+        likelihood: PairPool | PrefixPool | MaskedPool | None = None,
     ):
         self.model, self.precision, self.likelihood = model, precision, likelihood
         self.task = likelihood_task(model)

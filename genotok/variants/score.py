@@ -28,6 +28,7 @@ from genotok.variants.fields import DEFAULT_FIELDS, ScoreField, Value, chosen_fi
 from genotok.variants.judge import Judge
 from genotok.variants.masked_pool import MaskedPool, masked_way
 from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.prefix_pool import PrefixPool, make_pool
 from genotok.variants.table import ScoreTable, open_table
 from genotok.variants.vcf_header import with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -41,7 +42,7 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16"),
 }
 
-
+Pool = PairPool | PrefixPool | MaskedPool | FieldPool
 T = TypeVar("T")
 
 
@@ -184,12 +185,12 @@ def _check_alphabet(model: GenomicLM) -> None:
 
 def _pool(
     model: GenomicLM, precision: str, batch_size: int, way: str | None, fields: Sequence[ScoreField]
-) -> PairPool | MaskedPool | FieldPool:
+) -> Pool:
     """What scores windows: by the model's task, and with whole windows where optional fields ask for them."""
     of_masked = MaskedPool(model, precision, batch_size, way) if way else None
     if len(fields) > len(DEFAULT_FIELDS):
         return FieldPool(model, precision, batch_size, fields, of_masked)
-    return PairPool(model, precision, batch_size) if of_masked is None else of_masked
+    return make_pool(model, precision, batch_size) if of_masked is None else of_masked
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
@@ -232,7 +233,7 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
 def _score_records(
     source: Iterable[Record],
     judge: Judge,
-    pool: PairPool | MaskedPool | FieldPool,
+    pool: Pool,
     fields: Sequence[ScoreField],
     sink: VcfBody,
     table: ScoreTable | None,
@@ -260,7 +261,7 @@ def _score_records(
 
 
 def _portions(
-    source: Iterable[Record], judge: Judge, pool: PairPool | MaskedPool | FieldPool
+    source: Iterable[Record], judge: Judge, pool: Pool
 ) -> Iterator[list[tuple[Record, list[Allele]]]]:
     """Cut the records into portions, whose windows wait in the pool when a portion is given."""
     portion, size = [], 0

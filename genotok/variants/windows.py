@@ -31,7 +31,9 @@ class WindowPair(NamedTuple):
         return self.behind is not None and self.behind[0] == self.behind[1]
 
 
-def window_pairs(edit: Edit, contig: ContigLetters, window: int, both_strands: bool) -> list[WindowPair]:
+def window_pairs(
+    edit: Edit, contig: ContigLetters, window: int, both_strands: bool, horizon: int | None = None
+) -> list[WindowPair]:
     """The windows of the forward strand, and those of the reverse strand where asked for.
 
     Args:
@@ -39,20 +41,24 @@ def window_pairs(edit: Edit, contig: ContigLetters, window: int, both_strands: b
         contig: the forward strand.
         window: letters a window.
         both_strands: whether the reverse strand is wanted.
+        horizon: letters behind the longer allele that count; None for all of the window.
     """
-    pairs = [haplotypes(edit, contig, window)]
+    pairs = [haplotypes(edit, contig, window, horizon)]
     if both_strands:
         reverse = ReverseStrand(contig)
-        pairs.append(haplotypes(left_align(reverse_edit(edit, contig.length), reverse), reverse, window))
+        mirrored = left_align(reverse_edit(edit, contig.length), reverse)
+        pairs.append(haplotypes(mirrored, reverse, window, horizon))
     return pairs
 
 
-def haplotypes(edit: Edit, contig: ContigLetters, window: int) -> WindowPair:
-    """The windows of both haplotypes of an edit, each up to `window` letters.
+def haplotypes(edit: Edit, contig: ContigLetters, window: int, horizon: int | None = None) -> WindowPair:
+    """The windows of both haplotypes of an edit, each up to `window` letters, and up to the horizon behind the edit.
 
     They are shorter, and may differ in length, where the contig ends first.
     """
     before = contig.fetch(edit.start - window // 2, edit.start)
+    if horizon is not None:
+        window = min(window, len(before) + max(len(edit.ref), len(edit.alt)) + horizon)
     behind = edit.start + len(edit.ref)
     after = contig.fetch(behind, behind + window - len(before) - min(len(edit.ref), len(edit.alt)))
     ref, alt = (before + edit.ref + after)[:window], (before + edit.alt + after)[:window]

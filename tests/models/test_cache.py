@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import STEPPED, tiny_model
+from tiny_models import STEPPED, TINY, tiny_model
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
@@ -252,6 +252,42 @@ def test_models_without_steps_say_so():
     model, given = tiny_model("one stage", chunkers={"kind": "given"}), torch.tensor([[True, False]])
     with pytest.raises(InputError, match="a model with GivenChunker cannot be run step by step"):
         model(torch.tensor([[1, 2]]), boundary_inputs=given, use_cache=True)
+
+
+EXTENDED = [kind for kind in TINY if tiny_model(kind).can_extend]
+
+
+def test_which_models_read_on_at_once():
+    assert {"one stage", "two stages that widen", "transformer", "mamba", "static chunks"} <= set(EXTENDED)
+    assert not {"hyena", "means of chunks", "positions"} & set(EXTENDED)
+
+
+@pytest.mark.parametrize("kind", EXTENDED)
+@pytest.mark.parametrize("further", [(1, 1, 1, 1, 1, 1, 1), (3, 1, 20, 7, 2, 24, 9)])
+def test_continuations_of_prompts(kind, further):
+    """Several of one prompt, in any order, some shorter than the next chunk's beginning."""
+    model = tiny_model(kind)
+    ids = torch.randint(0, 4, (7, 33), generator=_seeded(6))
+    of_prompt, further = torch.tensor([4, 0, 2, 2, 1, 3, 0]), torch.tensor(further)
+    prompts = torch.randint(0, 4, (5, 9), generator=_seeded(7))
+    logits, cache = model.prefill(prompts, PROMPTS)
+    before = cache.bytes
+    for _ in range(2):  # the cache stays as it is
+        found = model.extend(ids[:, : int(further.max())], cache.select(of_prompt), further)
+        for row, (prompt, length) in enumerate(zip(of_prompt, further, strict=True)):
+            read = torch.cat([prompts[prompt, : PROMPTS[prompt]], ids[row, :length]])
+            whole = model(read[None]).logits[0]
+            torch.testing.assert_close(found[row, :length], whole[-length:], atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(logits[prompt], whole[-length - 1], atol=2e-5, rtol=1e-4)
+            assert (found[row, length:] == 0).all()
+    assert cache.bytes == before
+
+
+def test_models_that_cannot_read_on_say_so():
+    model = tiny_model("hyena")
+    _, cache = model.prefill(torch.tensor([[1, 2]]))
+    with pytest.raises(InputError, match="cannot read many tokens behind a cache at once"):
+        model.extend(torch.tensor([[1]]), cache)
 
 
 def test_no_cache_unless_asked():

@@ -14,6 +14,7 @@ from variant_files import read_scores, write_fasta, write_vcf
 from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.variants.pool import PairPool, default_batch_size
+from genotok.variants.prefix_pool import make_pool
 from genotok.variants.score import score_vcf
 from genotok.variants.windows import WindowPair
 
@@ -232,8 +233,8 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
 def test_bf16_has_to_be_asked_for(score, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "genotok.variants.score.PairPool",
-        lambda model, precision, size: asked.append(precision) or PairPool(model, precision, size),
+        "genotok.variants.score.make_pool",
+        lambda model, precision, size: asked.append(precision) or make_pool(model, precision, size),
     )
     record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")
     scores = [score({"c": LETTERS}, [record], precision=name)[0].llr for name in ("auto", "fp32", "bf16")]

@@ -41,11 +41,14 @@ class Boundaries:
         """(T,) int64: the chunk that each row lies in, counted over the whole batch."""
         return self.mask.cumsum(0) - 1
 
+    def chunk_counts(self) -> Tensor:
+        """(B,) int64, how many chunks begin in each sequence."""
+        counts = self.mask.new_zeros(self.ragged.batch, dtype=torch.long)
+        return counts.index_add(0, self.ragged.sequence_ids, self.mask.long())
+
     def chunk_layout(self) -> Ragged:
         """The layout of the chunks; costs one host synchronisation."""
-        counts = self.mask.new_zeros(self.ragged.batch, dtype=torch.long)
-        counts = counts.index_add(0, self.ragged.sequence_ids, self.mask.long())
-        return Ragged.from_lengths(counts)
+        return Ragged.from_lengths(self.chunk_counts())
 
 
 class RoutingChunker(nn.Module):
@@ -78,6 +81,12 @@ class RoutingChunker(nn.Module):
     def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Boundaries, RoutingCache]:
         """`forward`, and the cache behind each sequence's last row."""
         return self(x, ragged), RoutingCache(self.query(x[ragged.last_rows]).detach())
+
+    def extend(self, x: Tensor, ragged: Ragged, cache: RoutingCache) -> Boundaries:
+        """Boundaries of (T, D) rows that follow on what the cache holds, which stays as it is."""
+        before = self.query(x).roll(1, 0).index_copy(0, ragged.first_rows, cache.query)
+        prob = self._probability(before, self.key(x))
+        return Boundaries(prob, prob > 0.5, ragged)
 
     def step(self, x: Tensor, cache: RoutingCache) -> Boundaries:
         """Whether one further row (B, D) of each sequence begins a chunk."""

@@ -25,6 +25,10 @@ class SelectedRows(nn.Module):
         """`forward`, and no cache, since nothing is to be remembered."""
         return x[boundaries.mask], None
 
+    def extend(self, x: Tensor, boundaries: Boundaries, cache: None) -> Tensor:
+        """The states (M, D) of the chunks that begin in (T, D) rows that follow on others."""
+        return x[boundaries.mask]
+
     def step(self, x: Tensor, begins: Tensor, cache: None) -> Tensor:
         """The states of the chunks that begin with the next rows (B, D), for the sequences `begins` (M,) int64."""
         return x[begins]

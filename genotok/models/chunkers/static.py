@@ -22,6 +22,11 @@ class StaticChunker(nn.Module):
         """`forward`, and the cache behind each sequence's last row."""
         return self(x, ragged), StaticCache(ragged.lengths.clone())
 
+    def extend(self, x: Tensor, ragged: Ragged, cache: StaticCache) -> Boundaries:
+        """Boundaries of (T, D) rows that follow on what the cache holds, which stays as it is."""
+        positions = ragged.positions + cache.position[ragged.sequence_ids]
+        return Boundaries.fixed(positions % self.length == 0, ragged)
+
     def step(self, x: Tensor, cache: StaticCache) -> Boundaries:
         """Whether one further row (B, D) of each sequence begins a chunk."""
         begins = cache.position % self.length == 0

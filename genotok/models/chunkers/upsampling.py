@@ -30,6 +30,16 @@ def rewarded(rows: Tensor, boundaries: Boundaries) -> Tensor:
     return rows * _StraightThroughOne.apply(boundaries.confidence)[:, None]
 
 
+def continued_rows(chunks: Tensor, boundaries: Boundaries, before: Tensor) -> Tensor:
+    """Give each row its chunk's state, and rows in front of a sequence's first chunk the state `before` (B, D)."""
+    ragged = boundaries.ragged
+    chunk = boundaries.chunk_of_row
+    # The chunks that began in the sequences in front; a row has one of its own where the count is higher.
+    in_front = (chunk - boundaries.mask.long())[ragged.first_rows][ragged.sequence_ids]
+    place = torch.where(chunk > in_front, len(before) + chunk, ragged.sequence_ids)
+    return torch.cat([before, chunks]).index_select(0, place)
+
+
 class EMAUpsampler(nn.Module):
     """Smooths the chunk states by their boundaries' probabilities and gives each row its chunk's state."""
 
@@ -60,6 +70,26 @@ class EMAUpsampler(nn.Module):
         smooth = self._smooth(chunks, boundaries, chunk_layout)
         upsampled = rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries)
         return upsampled, EMACache(smooth[chunk_layout.last_rows].detach())
+
+    def extend(
+        self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
+    ) -> Tensor:
+        """The upsampled states of rows that follow on what the cache holds, which stays as it is.
+
+        Args:
+            chunks: (M, D), the states of the chunks that begin in these rows.
+            boundaries: of the T rows of B sequences.
+            begun: (S,) int64, the sequences in which a chunk begins.
+            chunk_layout: of the M chunks in these.
+            cache: of the B sequences.
+
+        Returns:
+            (T, D) float32.
+        """
+        prob = boundaries.prob[boundaries.mask]
+        return continued_rows(
+            ema_scan(chunks, prob, chunk_layout, cache.value[begun]), boundaries, cache.value
+        )
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
@@ -105,6 +135,12 @@ class RepeatUpsampler(nn.Module):
         """`forward`, and the cache behind each sequence's last chunk."""
         upsampled = self(chunks, boundaries, chunk_layout, rows)
         return upsampled, EMACache(chunks[chunk_layout.last_rows].float().detach())
+
+    def extend(
+        self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
+    ) -> Tensor:
+        """The upsampled states (T, D) float32 of rows that follow on what the cache holds."""
+        return continued_rows(chunks.float(), boundaries, cache.value)
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache

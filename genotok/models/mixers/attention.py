@@ -5,7 +5,7 @@ Several query heads may share one head of keys and values (grouped-query attenti
 
 from torch import Tensor, nn
 
-from genotok.kernels.attention import ragged_attention, rotate, step_attention
+from genotok.kernels.attention import extending_attention, ragged_attention, rotate, step_attention
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import AttentionCache, KeyValueStore
 
@@ -47,6 +47,12 @@ class Attention(nn.Module):
         """`forward`, and the cache behind each sequence's last row."""
         q, k, v = self._rotated(x, ragged.positions)
         return self._attend(q, k, v, ragged), AttentionCache(KeyValueStore(k, v, ragged, self.window))
+
+    def extend(self, x: Tensor, ragged: Ragged, cache: AttentionCache) -> Tensor:
+        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
+        positions = ragged.positions + cache.positions[ragged.sequence_ids]
+        q, k, v = self._rotated(x, positions)
+        return self.out(extending_attention(q, k, v, ragged, *cache.held(), self.window).flatten(1))
 
     def step(self, x: Tensor, cache: AttentionCache) -> Tensor:
         """One further row (B, D) of each sequence."""

@@ -75,6 +75,10 @@ class Mamba2(nn.Module):
         y, state = ssd_with_states(*scan, ragged, None if before is None else before.state, self.chunk)
         return self._gated(y, scan[0], z, x.dtype), Mamba2Cache(conv.detach(), state.detach())
 
+    def extend(self, x: Tensor, ragged: Ragged, cache: Mamba2Cache) -> Tensor:
+        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
+        return self.prefill(x, ragged, cache)[0]
+
     def step(self, x: Tensor, cache: Mamba2Cache) -> Tensor:
         """One further row (B, D) of each sequence."""
         z, mixed, dt = self._project(x)

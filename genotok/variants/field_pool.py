@@ -161,9 +161,8 @@ def distances(ref: np.ndarray, alt: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def boundary_shift(pair: WindowPair, ref: np.ndarray, alt: np.ndarray) -> float:
     """The share of the letters of both windows that is marked in one alone; marks (letters or more,) bool."""
-    moved, compared = int((ref[: pair.shared] != alt[: pair.shared]).sum()), pair.shared
-    if pair.behind is not None:
-        ref, alt = ref[pair.behind[0] : len(pair.ref)], alt[pair.behind[1] : len(pair.alt)]
-        both = min(len(ref), len(alt))
-        moved, compared = moved + int((ref[:both] != alt[:both]).sum()), compared + both
-    return moved / compared if compared else 0.0
+    front = ref[: pair.shared] != alt[: pair.shared]
+    ref, alt = ref[pair.behind[0] : len(pair.ref)], alt[pair.behind[1] : len(pair.alt)]
+    both = min(len(ref), len(alt))
+    moved = np.concatenate([front, ref[:both] != alt[:both]])
+    return float(moved.mean()) if len(moved) else 0.0

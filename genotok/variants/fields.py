@@ -8,6 +8,9 @@ from genotok.errors import InputError
 _RATIO = "ln p(ALT window) - ln p(REF window) in nats; negative = the model finds ALT less likely"
 
 
+LLR, LLR_FORWARD, LLR_REVERSE, STATUS = "GENOTOK_LLR", "GENOTOK_LLR_FWD", "GENOTOK_LLR_RC", "GENOTOK_STATUS"
+
+
 class ScoreField(NamedTuple):
     """A value for each ALT allele.
 
@@ -28,10 +31,10 @@ class ScoreField(NamedTuple):
 
 # The order is that of the values of an allele, wherever they stand.
 FIELDS = (
-    ScoreField("GENOTOK_LLR", "llr", "Float", f"Log-likelihood ratio, mean of the scored strands: {_RATIO}"),
-    ScoreField("GENOTOK_LLR_FWD", "llr_fwd", "Float", "Log-likelihood ratio on the forward strand"),
-    ScoreField("GENOTOK_LLR_RC", "llr_rc", "Float", "Log-likelihood ratio on the reverse strand"),
-    ScoreField("GENOTOK_STATUS", "status", "String", "ok, or why the allele has no score"),
+    ScoreField(LLR, "llr", "Float", f"Log-likelihood ratio, mean of the scored strands: {_RATIO}"),
+    ScoreField(LLR_FORWARD, "llr_fwd", "Float", "Log-likelihood ratio on the forward strand"),
+    ScoreField(LLR_REVERSE, "llr_rc", "Float", "Log-likelihood ratio on the reverse strand"),
+    ScoreField(STATUS, "status", "String", "ok, or why the allele has no score"),
     ScoreField(
         "GENOTOK_L2",
         "l2",

@@ -16,8 +16,8 @@ from genotok.variants.letters import ContigLetters, ReverseStrand
 class WindowPair(NamedTuple):
     """Both windows, and how many letters in front of the variant they share.
 
-    `behind` says at which letter of each window what lies behind the variant begins; None where the windows differ
-    in more than one variant.
+    `behind` says at which letter of each window what lies behind the variant begins; only a model of masked tokens
+    and the shift of boundaries need it.
     """
 
     ref: bytes
@@ -28,7 +28,7 @@ class WindowPair(NamedTuple):
     @property
     def is_substitution(self) -> bool:
         """Whether the alleles are of one length, so that everything else of the windows is the same."""
-        return self.behind is not None and self.behind[0] == self.behind[1]
+        return self.behind[0] == self.behind[1]
 
 
 def window_pairs(

@@ -17,7 +17,7 @@ from variant_files import scoring_model, write_fasta, write_vcf
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
-from genotok.variants.field_pool import FieldPool, boundary_shift, distances
+from genotok.variants.field_pool import FieldPool, boundary_shift, distances, letter_marks
 from genotok.variants.fields import chosen_fields, info_text
 from genotok.variants.masked_pool import MaskedPool
 from genotok.variants.pieces import gather_vcfs, split_vcf
@@ -43,7 +43,16 @@ def masked_hnet() -> GenomicLM:
     return model
 
 
+def two_stages() -> GenomicLM:
+    """Of which the outer one alone decides about the shift."""
+    torch.manual_seed(6)
+    attention = {"heads": 2, "rotary_dim": 8, "window": -1}
+    values = {"layout": ["T1", ["T1", ["T1"], "T1"], "T1"], "d_model": [16] * 3, "d_intermediate": [16] * 3}
+    return GenomicLM(ModelConfig(**values, attention=attention, tokenizer="nucleotide")).eval()
+
+
 CHUNKED = {
+    "two stages": two_stages,
     "nucleotides": lambda: scoring_model("nucleotide"),
     "bytes": lambda: scoring_model("byte"),
     "codons": lambda: scoring_model("codon"),
@@ -209,6 +218,13 @@ def test_a_small_angle_is_not_lost_in_rounding():
     assert distances(np.array([[1.0, 0.0]]), np.array([[-3.0, 0.0]]))[1][0] == pytest.approx(2.0)
 
 
+def test_marks_of_letters_by_hand():
+    letters = torch.tensor([[0, 1, 2, 1], [0, 2, 0, 0]])  # a start token in front, padding behind
+    begins = torch.tensor([[True, False, True, False], [True, True, True, True]])
+    marks = [[False, True, False, False], [True, False, False, False]]
+    assert letter_marks(begins, letters).tolist() == marks
+
+
 def test_boundary_shift_by_hand():
     def marks(text):
         return np.array([letter == "|" for letter in text])
@@ -219,7 +235,7 @@ def test_boundary_shift_by_hand():
     assert boundary_shift(pair, marks("|.|..|.|"), marks("|..|||.|")) == 1 / 5
     assert boundary_shift(pair, marks("|.|.|..|"), marks("|..|||.|")) == 3 / 5
     assert boundary_shift(WindowPair(b"A", b"C", 0, (1, 1)), marks("|"), marks(".")) == 0
-    assert boundary_shift(WindowPair(b"AC", b"AG", 1), marks("|."), marks(".|")) == 1
+    assert boundary_shift(WindowPair(b"AC", b"AG", 1, (2, 2)), marks("|."), marks(".|")) == 1
 
 
 def test_only_what_is_asked_for_is_written(score, tmp_path):

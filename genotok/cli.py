@@ -398,6 +398,12 @@ def score(
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
     ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=0, help="Letters behind a variant that count.  [default: all]")
+    ] = None,
+    share_prefixes: Annotated[
+        bool, typer.Option(help="Read what is in front of a variant once for all of its alleles.")
+    ] = True,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")
     ] = None,
@@ -433,6 +439,8 @@ def score(
         ref_mismatch=ref_mismatch,
         parquet=parquet,
         contig_aliases=contig_aliases,
+        horizon=horizon,
+        share_prefixes=share_prefixes,
         batch_size=batch_size,
         device=device,
         precision=precision,

@@ -78,6 +78,8 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
+    horizon: int | None = None,
+    share_prefixes: bool = True,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -106,6 +108,8 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
+        horizon: letters behind each variant that count; None for all of the window.
+        share_prefixes: whether a causal model reads what is in front of a variant once for all of its alleles.
         batch_size: windows a batch; None for a default by device. Scores do not depend on it.
         device: `auto`, `cpu`, `cuda` or a device of torch.
         precision: `fp32`, which `auto` means on every device here, or `bf16`. With bf16 learned boundaries
@@ -133,13 +137,15 @@ def score_vcf(
         source = stack.enter_context(open_vcf(vcf))
         fasta = stack.enter_context(Reference(reference))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
-        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
+        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases, horizon)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
         _check_alphabet(model)
         way = masked_way(model, masked)
         batch_size = batch_size or default_batch_size(model.device, window)
-        pool = _pool(model, "bf16" if precision == "bf16" else "fp32", batch_size, way, wanted)
+        pool = _pool(
+            model, "bf16" if precision == "bf16" else "fp32", batch_size, share_prefixes, way, wanted
+        )
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
@@ -184,13 +190,20 @@ def _check_alphabet(model: GenomicLM) -> None:
 
 
 def _pool(
-    model: GenomicLM, precision: str, batch_size: int, way: str | None, fields: Sequence[ScoreField]
+    model: GenomicLM,
+    precision: str,
+    batch_size: int,
+    share_prefixes: bool,
+    way: str | None,
+    fields: Sequence[ScoreField],
 ) -> Pool:
     """What scores windows: by the model's task, and with whole windows where optional fields ask for them."""
     of_masked = MaskedPool(model, precision, batch_size, way) if way else None
     if len(fields) > len(DEFAULT_FIELDS):
         return FieldPool(model, precision, batch_size, fields, of_masked)
-    return make_pool(model, precision, batch_size) if of_masked is None else of_masked
+    if of_masked is not None:
+        return of_masked
+    return make_pool(model, precision, batch_size, share_prefixes)
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:

@@ -234,7 +234,7 @@ def test_bf16_has_to_be_asked_for(score, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "genotok.variants.score.make_pool",
-        lambda model, precision, size: asked.append(precision) or make_pool(model, precision, size),
+        lambda model, precision, *rest: asked.append(precision) or make_pool(model, precision, *rest),
     )
     record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")
     scores = [score({"c": LETTERS}, [record], precision=name)[0].llr for name in ("auto", "fp32", "bf16")]

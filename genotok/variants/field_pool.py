@@ -69,6 +69,12 @@ class FieldPool:
         """Windows a batch."""
         return self._windows.batch_size
 
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._windows.batch_size = size
+        if self.likelihood is not None:
+            self.likelihood.batch_size = size
+
     def __len__(self) -> int:
         """How many different windows wait."""
         return len(self._windows)

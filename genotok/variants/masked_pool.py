@@ -59,6 +59,10 @@ class MaskedPool:
         """Windows a batch."""
         return min(self._at_sites.batch_size, self._whole.batch_size)
 
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._at_sites.batch_size = self._whole.batch_size = size
+
     def __len__(self) -> int:
         """How many different windows wait."""
         return len(self._at_sites) + len(self._whole)

@@ -23,12 +23,11 @@ from genotok.progress import Progress, progress
 from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
 from genotok.variants.contig_aliases import read_contig_aliases
-from genotok.variants.field_pool import FieldPool
 from genotok.variants.fields import DEFAULT_FIELDS, ScoreField, Value, chosen_fields, info_text
 from genotok.variants.judge import Judge
-from genotok.variants.masked_pool import MaskedPool, masked_way
-from genotok.variants.pool import PairPool, default_batch_size
-from genotok.variants.prefix_pool import PrefixPool, make_pool
+from genotok.variants.masked_pool import masked_way
+from genotok.variants.pool import default_batch_size
+from genotok.variants.scoring_pool import Pool, scoring_pool
 from genotok.variants.table import ScoreTable, open_table
 from genotok.variants.vcf_header import with_scores
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
@@ -42,7 +41,6 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16"),
 }
 
-Pool = PairPool | PrefixPool | MaskedPool | FieldPool
 T = TypeVar("T")
 
 
@@ -140,18 +138,17 @@ def score_vcf(
         judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases, horizon)
         _warn_of_other_lengths(source, judge)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
-        _check_alphabet(model)
-        way = masked_way(model, masked)
         batch_size = batch_size or default_batch_size(model.device, window)
-        pool = _pool(
-            model, "bf16" if precision == "bf16" else "fp32", batch_size, share_prefixes, way, wanted
-        )
+        precision = "bf16" if precision == "bf16" else "fp32"
+        pool = scoring_pool(model, precision, batch_size, share_prefixes, masked, wanted)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
-            source.header.describe_scores(model.content_hash(), name, window, command, wanted, way)
+            source.header.describe_scores(
+                model.content_hash(), name, window, command, wanted, masked_way(model, masked)
+            )
 
         if output == "-":
             describe()
@@ -179,31 +176,6 @@ def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
     for i, path in enumerate(files):
         if path in files[:i]:
             raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
-
-
-def _check_alphabet(model: GenomicLM) -> None:
-    if set(model.tokenizer.alphabet) != set("ACGT"):
-        raise InputError(
-            f"the model's tokens are of the letters {model.tokenizer.alphabet}, and a VCF is of A, C, G and T; "
-            "choose a model of DNA"
-        )
-
-
-def _pool(
-    model: GenomicLM,
-    precision: str,
-    batch_size: int,
-    share_prefixes: bool,
-    way: str | None,
-    fields: Sequence[ScoreField],
-) -> Pool:
-    """What scores windows: by the model's task, and with whole windows where optional fields ask for them."""
-    of_masked = MaskedPool(model, precision, batch_size, way) if way else None
-    if len(fields) > len(DEFAULT_FIELDS):
-        return FieldPool(model, precision, batch_size, fields, of_masked)
-    if of_masked is not None:
-        return of_masked
-    return make_pool(model, precision, batch_size, share_prefixes)
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:

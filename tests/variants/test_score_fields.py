@@ -22,6 +22,7 @@ from genotok.variants.fields import chosen_fields, info_text
 from genotok.variants.masked_pool import MaskedPool
 from genotok.variants.pieces import gather_vcfs, split_vcf
 from genotok.variants.score import score_vcf
+from genotok.variants.scoring_pool import scoring_pool
 from genotok.variants.table import gather_tables
 from genotok.variants.windows import WindowPair
 
@@ -336,3 +337,19 @@ def test_indices_are_written_as_ever(score, tmp_path, model_folder):
         (record,) = scored.fetch("c", 40, 41)
         assert len(record.info["GENOTOK_COSINE"]) == 1
     assert gzip.decompress(output.read_bytes()).count(b"GENOTOK_L2=") == len(RECORDS)
+
+
+def test_the_size_of_batches_can_be_limited(monkeypatch):
+    model = made("masked pairs in chunks")
+    pool = scoring_pool(model, "fp32", 64, fields=chosen_fields(["embedding"]))
+    pool.batch_size = 2
+    for i in range(9):
+        pool.add(
+            WindowPair(b"GATTACAGAT"[: 10 - i] + b"C", b"GATTACAGAT"[: 10 - i] + b"G", 10 - i, (11 - i,) * 2)
+        )
+    sizes, forward = [], model.forward
+    monkeypatch.setattr(
+        model, "forward", lambda ids, **kwargs: sizes.append(len(ids)) or forward(ids, **kwargs)
+    )
+    assert pool.scores().shape == (9, 3)
+    assert max(sizes) == pool.batch_size == 2

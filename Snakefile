@@ -29,8 +29,10 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        exported_variants(),
 
 
 rule scores:
     input:
         scored_variants(),
+        exported_variants(),

@@ -412,6 +412,15 @@ def score(
         str, typer.Option(help="`auto` (fp32, for scores that repeat), `fp32` or `bf16`.")
     ] = "auto",
     threads: Threads = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read and cut windows.  [default: 0 on the CPU, 2 for each GPU]"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was interrupted.")
+    ] = False,
     masked: Annotated[
         str | None,
         typer.Option(
@@ -445,7 +454,9 @@ def score(
         device=device,
         precision=precision,
         threads=threads,
-        command=shlex.join(["genotok", *sys.argv[1:]]),
+        workers=workers,
+        resume=resume,
+        command=shlex.join(["genotok", *(word for word in sys.argv[1:] if word != "--resume")]),
         masked=masked,
         fields=[name.strip() for name in fields.split(",") if name.strip()],
     )
@@ -515,6 +526,29 @@ def gather_score_tables(
     gather_tables(pieces, output)
 
 
+@vcf_app.command("export")
+def export_scores(
+    vcf: Annotated[Path, typer.Argument(metavar="SCORED", help="VCF of `genotok score`.")],
+    traitgym: Annotated[
+        Path | None, typer.Option(help="Parquet: chrom, pos, ref, alt, score, minus_llr, abs_llr.")
+    ] = None,
+    cadd: Annotated[
+        Path | None, typer.Option(help="`.tsv.gz` with an index: Chrom, Pos, Ref, Alt, RawScore.")
+    ] = None,
+) -> None:
+    """Write the scores in the layouts of TraitGym and CADD; there, higher is more harmful (-LLR).
+
+    Example: `genotok vcf export scored.vcf.gz --traitgym features/model.parquet --cadd scores.tsv.gz`
+    """
+    from genotok.variants.exports import export_cadd, export_traitgym
+
+    if not (traitgym or cadd):
+        raise InputError("name at least one output: --traitgym FILE.parquet or --cadd FILE.tsv.gz")
+    for write, output in ((export_traitgym, traitgym), (export_cadd, cadd)):
+        if output:
+            print(f"{output}: {write(vcf, output):,} alleles", file=sys.stderr)
+
+
 Folder = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")
 ]
@@ -571,14 +605,49 @@ def report_variant_scores(
     output: Folder,
     truth: Annotated[str | None, typer.Option(help="INFO field (Number=A) with measured effects.")] = None,
     consequence: Annotated[str | None, typer.Option(help="INFO field (Number=A) with classes.")] = None,
+    label: Annotated[str | None, typer.Option(help="INFO field with labels, 1 = harmful.")] = None,
+    positive: Annotated[str, typer.Option(help="Labels that mean harmful, with commas.")] = "",
+    negative: Annotated[str, typer.Option(help="Labels that mean harmless, with commas.")] = "",
+    truth_table: Annotated[
+        Path | None,
+        typer.Option("--table", help="TSV or Parquet with chrom, pos, ref, alt; fields are its columns."),
+    ] = None,
+    gff: Annotated[Path | None, typer.Option(help="GFF3 for classes and splice sites.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("-r", "--reference", help="FASTA, for trivial scores and with --gff.")
+    ] = None,
 ) -> None:
-    """Distribution of the scores, and their correlation with a measured effect.
+    """Distribution of the scores, and their agreement with measured effects or labels.
 
     Example: `genotok report variants scores.parquet scored.vcf.gz --truth FITNESS -o figures/variants`
+
+    Example: `genotok report variants scores.parquet scored.vcf.gz --label CLNSIG --positive Pathogenic
+    --negative Benign --gff genes.gff3.gz -r genome.fa.gz -o figures/clinvar`
     """
+    from genotok.report.truth import Truth
     from genotok.report.variants import report_variants
 
-    report_variants(table, vcf, truth, consequence, output)
+    positives, negatives = (
+        tuple(word.strip() for word in words.split(",") if word.strip()) for words in (positive, negative)
+    )
+    known = Truth(
+        truth or None, label or None, positives, negatives, consequence or None, truth_table, gff, reference
+    )
+    report_variants(table, vcf, truth, consequence, output, known=known)
+
+
+@report_app.command("score-sets")
+def report_score_sets(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `genotok report variants` wrote.")],
+    output: Folder,
+) -> None:
+    """Several score sets or models beside each other.
+
+    Example: `genotok report score-sets figures/clinvar figures/clinvar.other -o figures/score_sets`
+    """
+    from genotok.report.score_sets import report_score_sets
+
+    report_score_sets(folders, output)
 
 
 @report_app.command("page")

@@ -10,10 +10,10 @@ import shutil
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pysam
 
@@ -71,13 +71,14 @@ class VcfInput:
     Attributes:
         label: how error sentences call it.
         header: its header.
+        columns: how many columns the header has.
     """
 
     def __init__(self, label: str, lines: Iterator[bytes]):
         self.label = label
         self._lines = enumerate(lines, 1)
         self.header = VcfHeader(self._header_lines())
-        self._columns = self.header.columns.count(b"\t")
+        self.columns = self.header.columns.count(b"\t") + 1
 
     def _header_lines(self) -> Iterator[bytes]:
         for number, line in self._lines:
@@ -101,21 +102,66 @@ class VcfInput:
         Raises:
             InputError: a line has not the columns of the header or no number in POS; names the line.
         """
+        return records_of_lines(self._lines, self.columns, self.label)
+
+    def blocks(self, alleles: int, size: int) -> "Iterator[Block]":
+        """The records in their order, as blocks of lines that nobody has looked at.
+
+        Where a block ends depends on the records alone.
+
+        Args:
+            alleles: a block ends behind so many ALT alleles,
+            size: or so many bytes.
+        """
+        first, lines, found, length = 0, [], 0, 0
         for number, line in self._lines:
-            line = line.rstrip(b"\r\n")
-            if not line:
-                continue
-            found = line.count(b"\t")
-            if found != self._columns:
-                raise InputError(
-                    f"{self.label}: line {number}: has {found + 1} columns, and the header has "
-                    f"{self._columns + 1}; is the file truncated?"
-                )
-            record = Record(line)
-            if not record.columns[_POSITION].isdigit():
-                shown = record.columns[_POSITION].decode("utf-8", "replace")
-                raise InputError(f"{self.label}: line {number}: POS is {shown!r}, not a number")
-            yield record
+            first = first or number
+            lines.append(line)
+            found += 1 + b"".join(line.split(b"\t", _ALT + 1)[_ALT : _ALT + 1]).count(b",")
+            length += len(line)
+            if found >= alleles or length >= size:
+                yield Block(first, b"".join(lines))
+                first, lines, found, length = 0, [], 0, 0
+        if lines:
+            yield Block(first, b"".join(lines))
+
+
+class Block(NamedTuple):
+    """Consecutive lines of a VCF: the number of the first of them, and all with their ends."""
+
+    first: int
+    text: bytes
+
+    def records(self, columns: int, label: str) -> Iterator[Record]:
+        """See `records_of_lines`."""
+        return records_of_lines(enumerate(self.text.split(b"\n"), self.first), columns, label)
+
+
+def records_of_lines(lines: Iterable[tuple[int, bytes]], columns: int, label: str) -> Iterator[Record]:
+    """The records on numbered lines; empty lines hold none.
+
+    Args:
+        lines: number and text.
+        columns: how many columns the header has.
+        label: how error sentences call the file.
+
+    Raises:
+        InputError: a line has not the columns of the header or no number in POS; names the line.
+    """
+    for number, line in lines:
+        line = line.rstrip(b"\r\n")
+        if not line:
+            continue
+        found = line.count(b"\t") + 1
+        if found != columns:
+            raise InputError(
+                f"{label}: line {number}: has {found} columns, and the header has {columns}; is the file truncated?"
+            )
+        record = Record(line)
+        if not record.columns[_POSITION].isdigit():
+            shown = record.columns[_POSITION].decode("utf-8", "replace")
+            raise InputError(f"{label}: line {number}: POS is {shown!r}, not a number")
+        yield record
 
 
 @contextmanager

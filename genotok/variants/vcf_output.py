@@ -4,13 +4,15 @@ The header of a file is written last and put in front, since it names all contig
 only when the records have been seen. The same records and header give the same bytes.
 """
 
+import operator
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pysam
 from pysam import bcftools
@@ -55,21 +57,29 @@ class VcfBody:
         Raises:
             InputError: the disk is full.
         """
-        lines = []
-        for record in records:
-            self._note(record.contig, record.position)
-            lines.append(record.line)
+        records = list(records)
+        self.add(b"".join(record.line for record in records), stretches(records))
+
+    def add(self, text: bytes, stretches: Iterable["Stretch"]) -> None:
+        """Add records as text; `stretches` says where they lie.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        for stretch in stretches:
+            self._note(stretch)
         if self._header_due:
-            lines.insert(0, self.header.to_bytes())
+            text = self.header.to_bytes() + text
             self._header_due = False
         try:
-            self.sink.write(b"".join(lines))
+            self.sink.write(text)
         except BrokenPipeError:
             raise
         except OSError as error:  # pysam's names no file
             raise InputError(f"the output cannot be written ({error}); is the disk full?") from error
 
-    def _note(self, contig: str, position: int) -> None:
+    def _note(self, stretch: "Stretch") -> None:
+        contig = stretch.contig
         if contig != self._contig:
             self.sorted = self.sorted and contig not in self._seen
             self._seen.add(contig)
@@ -77,9 +87,30 @@ class VcfBody:
                 self.header.add_contig(contig, self.length_of(contig))
             self.farthest = max(self.farthest, self.header.contigs.get(contig) or 0)
             self._contig, self._position = contig, -1
-        self.sorted = self.sorted and position >= self._position
-        self.farthest = max(self.farthest, position)
-        self._position = position
+        self.sorted = self.sorted and stretch.ascending and stretch.first >= self._position
+        self.farthest = max(self.farthest, stretch.farthest)
+        self._position = stretch.last
+
+
+class Stretch(NamedTuple):
+    """Consecutive records on one contig: their first, last and highest position, and whether these ascend."""
+
+    contig: str
+    first: int
+    last: int
+    farthest: int
+    ascending: bool
+
+
+def stretches(records: Iterable[Record]) -> list[Stretch]:
+    """Where records lie; a contig that comes again makes a stretch of its own."""
+    found = []
+    for contig, group in groupby(records, key=lambda record: record.columns[0]):
+        positions = [record.position for record in group]
+        ascending = all(map(operator.le, positions, positions[1:]))
+        name = contig.decode("utf-8", "replace")
+        found.append(Stretch(name, positions[0], positions[-1], max(positions), ascending))
+    return found
 
 
 def output_kind(output: str | Path) -> str:

@@ -254,7 +254,7 @@ def test_variants_across_portions_and_blocks(score, monkeypatch):
     ]
     whole = score({"c": LETTERS}, records)
     monkeypatch.setattr("genotok.variants.letters.BLOCK", 16)
-    for name, value in (("PORTION_BATCHES", 1), ("PORTION_BYTES", 10)):
+    for name, value in (("BLOCK_BATCHES", 1), ("BLOCK_BYTES", 10)):
         monkeypatch.setattr(f"genotok.variants.score.{name}", value)
         cut = score({"c": LETTERS}, records, batch_size=5)
         for one, other in zip(whole, cut, strict=True):

@@ -353,3 +353,14 @@ def test_the_size_of_batches_can_be_limited(monkeypatch):
     )
     assert pool.scores().shape == (9, 3)
     assert max(sizes) == pool.batch_size == 2
+
+
+def test_workers_hand_on_all_values(tmp_path, model_folder):
+    fasta, vcf = write_fasta(tmp_path / "g.fa", {"c": CONTIG}), write_vcf(tmp_path / "i.vcf", RECORDS)
+    written = []
+    for workers in (0, 1):
+        output, table = tmp_path / f"{workers}.vcf", tmp_path / f"{workers}.parquet"
+        options = {"window": 16, "threads": 1, "fields": BOTH, "workers": workers, "parquet": table}
+        score_vcf(str(vcf), fasta, model_folder, str(output), **options)
+        written.append((output.read_bytes(), table.read_bytes()))
+    assert written[0] == written[1]

@@ -14,6 +14,7 @@ from genotok.variants.blocks import BlockWindows
 from genotok.variants.fields import ScoreField
 from genotok.variants.masked_pool import masked_way
 from genotok.variants.pool import default_batch_size
+from genotok.variants.preconditions import require_dna
 from genotok.variants.scoring_pool import scoring_pool
 
 
@@ -64,6 +65,7 @@ class ModelDesk:
         torch.set_num_threads(task.threads)
         self._model = GenomicLM.from_pretrained(task.folder, choose_device(device))
         _refuse_given_boundaries(self._model, task.folder)
+        require_dna(self._model, task.folder)
         size = task.batch_size or default_batch_size(self._model.device, task.window)
         self._masked = masked_way(self._model, task.masked)
         self._pool = scoring_pool(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.variants.field_pool import FieldPool
 from genotok.variants.fields import DEFAULT_FIELDS, ScoreField
@@ -32,13 +31,8 @@ def scoring_pool(
         fields: those that each allele gets.
 
     Raises:
-        InputError: the model does not read DNA, or does not give what is asked for.
+        InputError: the model does not give what is asked for.
     """
-    letters = model.tokenizer.alphabet
-    if set(letters) != set("ACGT"):
-        raise InputError(
-            f"the model's tokens are of the letters {letters}, and a VCF is of A, C, G and T; choose a model of DNA"
-        )
     way = masked_way(model, masked)
     of_masked = MaskedPool(model, precision, batch_size, way) if way else None
     if len(fields) > len(DEFAULT_FIELDS):

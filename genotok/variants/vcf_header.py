@@ -7,7 +7,10 @@ import genotok
 from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
 
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
-_LENGTH = re.compile(rb"[<,]length=(\d+)")
+_LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
+_CONTIG_NAME = re.compile(
+    r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*"
+)  # VCF 4.3, section 1.4.7
 _FIELD_LINE = re.compile(
     rb"##INFO=<(?:.*?,)?ID=(" + "|".join(field.info for field in FIELDS).encode() + rb")[,>]"
 )
@@ -38,9 +41,11 @@ class VcfHeader:
                 self.contigs[found[1].decode("utf-8", "replace")] = int(length[1]) if length else None
 
     def add_contig(self, name: str, length: int | None) -> None:
-        """Add a contig, unless the header has it."""
+        """Add a contig, unless the header has it, or VCF has no way to write its name there."""
         if name not in self.contigs:
             self.contigs[name] = length
+            if not _CONTIG_NAME.fullmatch(name):
+                return
             text = f"##contig=<ID={name}>" if length is None else f"##contig=<ID={name},length={length}>"
             self.meta.append(text.encode())
 

@@ -11,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked_oracle import site_ratios
 from test_token_scores import BPE, CONTIG, MODELS, masked_model
-from variant_files import scoring_model
 
 from genotok.errors import InputError
-from genotok.models import GenomicLM, ModelConfig
 from genotok.variants.masked_pool import MaskedPool, masked_way
 from genotok.variants.windows import WindowPair
 
@@ -249,20 +247,3 @@ def test_what_cannot_be_masked(model, score, tmp_path):
 def score_text(score, folder) -> str:
     score({"c": CONTIG}, [substitution(30, 1)])
     return (folder / "out.vcf").read_text()
-
-
-@pytest.mark.parametrize("alphabet", ["protein", "rna"])
-def test_other_alphabets_are_refused(alphabet, score, tmp_path):
-    scoring_model({"type": "kmer", "k": 1, "alphabet": alphabet}).save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match="a VCF is of A, C, G and T; choose a model of DNA"):
-        score({"c": CONTIG}, [substitution(30, 1)], folder=tmp_path / "model")
-    assert not (tmp_path / "out.vcf").exists()
-
-
-def test_a_model_without_a_likelihood_is_refused(score, tmp_path):
-    config = ModelConfig(layout=["t1"], d_model=[16], d_intermediate=[0], tasks=["prediction"],
-                         attention={"heads": 2, "rotary_dim": 4, "window": -1},
-                         heads={"x": {"kind": "multi_label", "outputs": 1}}, tokenizer="nucleotide")  # fmt: skip
-    GenomicLM(config).save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match="has no likelihood"):
-        score({"c": CONTIG}, [substitution(30, 1)], folder=tmp_path / "model")

@@ -24,6 +24,7 @@ from genotok.variants.fields import (
     Value,
     info_text,
 )
+from genotok.variants.haplotypes import Phaser, haplotype_info
 from genotok.variants.judge import Judge
 from genotok.variants.snv_windows import SnvWindows, snv_windows
 from genotok.variants.table import Row
@@ -66,6 +67,9 @@ class Task(NamedTuple):
         ref_mismatch: see `genotok.variants.judge.Judge`.
         aliases: see `genotok.variants.judge.Judge`.
         horizon: see `genotok.variants.judge.Judge`.
+        sample: on whose haplotypes alleles are scored as well, or None.
+        sample_column: see `genotok.variants.haplotypes.Phaser`.
+        unphased: see `genotok.variants.haplotypes.Phaser`.
         with_rows: whether rows of a table are wanted.
         fields: those that each allele gets.
     """
@@ -78,6 +82,9 @@ class Task(NamedTuple):
     ref_mismatch: str
     aliases: dict[str, str]
     horizon: int | None
+    sample: str | None
+    sample_column: int
+    unphased: str
     with_rows: bool
     fields: tuple[ScoreField, ...] = DEFAULT_FIELDS
 
@@ -89,6 +96,10 @@ class Task(NamedTuple):
     def judge(self, reference: Reference) -> Judge:
         """Who decides about alleles."""
         return Judge(reference, self.window, self.both_strands, self.ref_mismatch, self.aliases, self.horizon)
+
+    def phaser(self, judge: Judge) -> Phaser | None:
+        """Who decides about alleles on haplotypes, where that is wanted."""
+        return None if self.sample is None else Phaser(judge, self.sample, self.sample_column, self.unphased)
 
 
 class BlockWindows(NamedTuple):
@@ -144,6 +155,9 @@ class _Prepared(NamedTuple):
     records: list[Record]
     snvs: SnvWindows
     alleles: dict[int, list[Allele]]
+    carried: list[
+        list[tuple[str, list[list[int]]]]
+    ]  # statuses and pairs of the haplotypes, where they are wanted
     patched: int
     unknown_contigs: list[str]
 
@@ -154,6 +168,7 @@ class Desk:
     def __init__(self, task: Task):
         self.task = task
         self._judge = task.judge(Reference(task.reference))
+        self._phaser = task.phaser(self._judge)
         self._waiting: dict[int, _Prepared] = {}
 
     def prepare(self, number: int, block: Block) -> BlockWindows:
@@ -178,8 +193,31 @@ class Desk:
                     alleles[i].append(Allele(status, list(places)))
                     others += pairs
         snvs = snvs._replace(letters=letters[:0])
-        self._waiting[number] = _Prepared(records, snvs, alleles, judge.patched, judge.unknown_contigs)
+        carried = self._on_haplotypes(records, alleles, others, len(letters)) if self._phaser else []
+        waiting = _Prepared(records, snvs, alleles, carried, judge.patched, judge.unknown_contigs)
+        self._waiting[number] = waiting
         return BlockWindows(letters, snvs.shared, others)
+
+    def _on_haplotypes(
+        self,
+        records: list[Record],
+        alleles: dict[int, list[Allele]],
+        others: list[WindowPair],
+        before: int,
+    ) -> list[list[tuple[str, list[list[int]]]]]:
+        """Add the windows on haplotypes to the others, which `before` pairs stand in front of."""
+        carried = []
+        for i, record in enumerate(records):
+            statuses = [allele.status for allele in alleles[i]] if i in alleles else ["ok"]
+            carried.append([])
+            for status, haplotypes in self._phaser.judge_alleles(record, statuses):
+                places = []
+                for pairs in haplotypes:
+                    first = before + len(others)
+                    places.append(list(range(first, first + len(pairs))))
+                    others += pairs
+                carried[-1].append((status, places))
+        return carried
 
     def finish(self, number: int, scores: np.ndarray) -> ScoredBlock:
         """The block of this number with its scores.
@@ -206,6 +244,9 @@ class Desk:
             record.columns[INFO] = with_scores(record.columns[INFO], info_text(fields, values))
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
+        for record, found in zip(block.records, block.carried, strict=bool(block.carried)):
+            info = haplotype_info([(status, _ratios(places, scores, record)) for status, places in found])
+            record.columns[INFO] += b";" * bool(info) + info
         if self.task.with_rows:
             alleles_of_snvs = (Allele("ok", [], found) for found in of_snvs.tolist())
             of = block.alleles | {
@@ -241,6 +282,10 @@ def _write_snvs(block: _Prepared, found: np.ndarray, fields: Sequence[ScoreField
     numbers = np.column_stack(numbers) + 0.0  # never -0
     for record, row in zip(records, numbers.tolist(), strict=True):
         record.columns[INFO] = with_scores(record.columns[INFO], pattern % tuple(row))
+
+
+def _ratios(places: list[list[int]], scores: np.ndarray, record: Record) -> list[list[float]]:
+    return [[_numbers(scores[place], record)[0] for place in of_haplotype] for of_haplotype in places]
 
 
 def _numbers(found: np.ndarray, record: Record) -> list[float]:

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 import genotok
 from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
 
+HAPLOTYPE_FIELDS = ("GENOTOK_LLR_H1", "GENOTOK_LLR_H2", "GENOTOK_HAPLOTYPE_STATUS")
+
+_ADDED = (*(field.info for field in FIELDS), *HAPLOTYPE_FIELDS)
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
 _LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
 _CONTIG_NAME = re.compile(
     r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*"
 )  # VCF 4.3, section 1.4.7
-_FIELD_LINE = re.compile(
-    rb"##INFO=<(?:.*?,)?ID=(" + "|".join(field.info for field in FIELDS).encode() + rb")[,>]"
-)
+_FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(_ADDED).encode() + rb")[,>]")
 COMMAND = b"##genotok_command="
 
 
@@ -57,6 +58,7 @@ class VcfHeader:
         command: str | None,
         fields: Sequence[ScoreField] = DEFAULT_FIELDS,
         masked: str | None = None,
+        sample: str | None = None,
     ) -> None:
         """Say how the scores were made, in place of what an earlier scoring said.
 
@@ -67,6 +69,7 @@ class VcfHeader:
             command: the command line; None leaves its line out.
             fields: those that records get.
             masked: how a model of masked tokens scored substitutions; None for a causal model.
+            sample: whose haplotypes were scored as well, or None.
         """
         about = {
             "version": genotok.__version__,
@@ -77,7 +80,14 @@ class VcfHeader:
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
         for name, _, kind, text, _ in fields:
             self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
+        if sample is not None:
+            self.scores += _haplotype_lines(sample)
         self.set_command(command)
+
+    @property
+    def samples(self) -> list[str]:
+        """The names of the samples, in the order of their columns."""
+        return [name.decode("utf-8", "replace") for name in self.columns.split(b"\t")[9:]]
 
     def set_command(self, command: str | None) -> None:
         """Replace the line of the command, or take it away."""
@@ -90,10 +100,24 @@ class VcfHeader:
         return b"".join(line + b"\n" for line in [*self.meta, *self.scores, self.columns])
 
 
+def _haplotype_lines(sample: str) -> list[bytes]:
+    quoted = sample.replace("\\", "\\\\").replace('"', '\\"')
+    texts = [
+        f"Log-likelihood ratio on haplotype {number} of sample {quoted}, with its phased variants around in both "
+        "windows, mean of the scored strands; missing where the haplotype does not carry the allele"
+        for number in (1, 2)
+    ]
+    texts.append(f"ok, or what is to be known about the haplotypes of sample {quoted}")
+    return [
+        f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode()
+        for name, kind, text in zip(HAPLOTYPE_FIELDS, ("Float", "Float", "String"), texts, strict=True)
+    ]
+
+
 def with_scores(info: bytes, added: bytes) -> bytes:
     """An INFO column with the score fields `added`, in place of those of an earlier scoring."""
     entries = [] if info in (b".", b"") else [info]
     if b"GENOTOK_" in info:
-        names = tuple(field.info.encode() for field in FIELDS)
+        names = tuple(name.encode() for name in _ADDED)
         entries = [entry for entry in info.split(b";") if entry.split(b"=", 1)[0] not in names]
     return b";".join([*entries, added] if added else entries) or b"."

@@ -8,7 +8,8 @@
 - with a tiny real model, on fewer variants.
 
 Rates are variants a second from the first record read to the last record written; the time to start processes, to
-load the model and to index the output is given beside them.
+load the model and to index the output is given beside them. Other work on the machine lowers the rates: the processor
+time in all, and the load before, tell how much to make of them.
 """
 
 import argparse

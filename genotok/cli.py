@@ -6,6 +6,7 @@ Each verb imports its room when it is called, so that `genotok --help` answers a
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,10 @@ app.add_typer(report_app, name="report")
 Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
 Precision = Annotated[str, typer.Option(help="`auto` (bf16 on a GPU), `fp32` or `bf16`.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads on the CPU.")]
+Feature = Annotated[
+    str,
+    typer.Option(help="Features (column 3) of GFF3 or GTF that count, with commas.  [default: all]"),
+]
 Model = Annotated[Path, typer.Option("-m", "--model", help="Folder with config.json and model.safetensors.")]
 
 
@@ -156,7 +161,13 @@ def tokenize(
 
 @app.command()
 def bpe(
-    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    fastas: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FASTA...",
+            help="FASTA files: plain, gzip or BGZF; or a folder of shards, of which the split `train` counts.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file of the tokenizer.")],
     vocab_size: Annotated[int, typer.Option(min=32, help="Tokens, the 12 of letters included.")] = 4096,
 ) -> None:
@@ -168,11 +179,15 @@ def bpe(
     """
     from genotok.atomic import atomic_path
     from genotok.genomes.fasta import read_fasta
+    from genotok.shards.reader import training_letters
     from genotok.tokenizers import train_bpe
 
-    tokenizer = train_bpe(
-        (block for path in fastas for _, blocks in read_fasta(path) for block in blocks), vocab_size
-    )
+    def blocks(path: Path) -> Iterator[bytes]:
+        return (
+            training_letters(path) if path.is_dir() else (part for _, all in read_fasta(path) for part in all)
+        )
+
+    tokenizer = train_bpe((block for path in fastas for block in blocks(path)), vocab_size)
     with atomic_path(output) as path:
         path.write_text(tokenizer.to_json())
 
@@ -189,6 +204,31 @@ def merge_shards(
     from genotok.shards.manifest import merge_manifests
 
     merge_manifests(shards, output)
+
+
+@shards_app.command("boundaries")
+def add_boundaries_to_shards(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    intervals: Annotated[
+        Path, typer.Argument(metavar="FILE", help="`.bed`, `.gff`, `.gff3` or `.gtf`, also with `.gz`.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    feature: Feature = "",
+) -> None:
+    """Write shards again with boundaries, for models with the chunker `given`.
+
+    A chunk begins where an interval begins and where one ends.
+
+    Example: `genotok shards boundaries shards genes.gff.gz --feature CDS,exon -o shards_with_boundaries`
+    """
+    from genotok.shards.boundaries import add_boundaries
+
+    add_boundaries(shards, intervals, output, _words(feature))
+
+
+def _words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 @app.command()
@@ -458,6 +498,10 @@ def tokens(
     output: Annotated[Path, typer.Option("-o", "--output", help="BED file to write (`.bed` or `.bed.gz`).")],
     track: Annotated[str | None, typer.Option(help="Name for a genome browser's track line.")] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
+    boundaries: Annotated[
+        Path | None, typer.Option(help="BED, GFF3 or GTF, for a model that cuts by given boundaries.")
+    ] = None,
+    feature: Feature = "",
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 2,
@@ -469,7 +513,8 @@ def tokens(
     from genotok.interpret.chunks import chunks_of_region, write_bed
 
     settings = {"window": window, "device": device, "precision": precision, "threads": threads}
-    write_bed(chunks_of_region(model, fasta, region, **settings), output, track)
+    given = {"boundaries": boundaries, "features": _words(feature)}
+    write_bed(chunks_of_region(model, fasta, region, **given, **settings), output, track)
 
 
 @vcf_app.command("split")
@@ -705,7 +750,12 @@ def generate(
 
 @app.command()
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, configuration in JSON, or preset.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Folder, name on the Hugging Face Hub, configuration in JSON, or preset."
+        ),
+    ],
     length: Annotated[int, typer.Option(min=1, help="Tokens of the sequence that is counted.")] = 8192,
     compression: Annotated[
         list[float] | None,

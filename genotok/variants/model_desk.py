@@ -6,7 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from genotok.errors import InputError
 from genotok.models import GenomicLM
+from genotok.training.columns import cuts_by_given
 from genotok.training.precision import choose_device
 from genotok.variants.blocks import BlockWindows
 from genotok.variants.pool import default_batch_size
@@ -55,6 +57,7 @@ class ModelDesk:
         torch.set_num_threads(task.threads)
         self._model = GenomicLM.from_pretrained(task.folder, choose_device(device))
         require_dna(self._model, task.folder)
+        _refuse_given_boundaries(self._model, task.folder)
         size = task.batch_size or default_batch_size(self._model.device, task.window)
         self._pool = make_pool(self._model, task.precision, size, task.share_prefixes)
 
@@ -77,3 +80,12 @@ class ModelDesk:
         places = [self._pool.add(pair) for pair in windows.pairs()]
         found = self._pool.scores()
         return found[places], self._pool.batch_size
+
+
+def _refuse_given_boundaries(model: GenomicLM, folder: Path) -> None:
+    """Of an ALT nobody has said where its chunks begin."""
+    if cuts_by_given(model.config):
+        raise InputError(
+            f"{folder}: the model cuts by given boundaries, which an ALT allele does not have; score with a model "
+            "of another chunker"
+        )

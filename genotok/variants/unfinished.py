@@ -1,9 +1,9 @@
 """The scores of a run that has not come to its end, in a file beside its output.
 
-The file is `OUTPUT.unfinished`: a line of JSON that says which run it belongs to, and the scores of each finished
-block. A resumed run reads and judges all records again, which is fast, takes these scores in place of the model's,
-and hence writes the bytes of an undisturbed run. The file is kept when a run is interrupted or a process or the disk
-fails it, and removed when the run ends well or its input is refused.
+The file is `OUTPUT.unfinished`: a line of JSON that says which run it belongs to, the number of the process that
+writes it, and the scores of each finished block. A resumed run reads and judges all records again, which is fast,
+takes these scores in place of the model's, and hence writes the bytes of an undisturbed run. The file is kept when a
+run is interrupted or a process or the disk fails it, and removed when the run ends well or its input is refused.
 """
 
 import errno
@@ -14,7 +14,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +27,7 @@ from genotok.variants.vcf_output import NotWritten
 _FRAME = struct.Struct("<QIII")  # block, scores, batch size, checksum
 _SUFFIX = ".unfinished"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PID_DIGITS = 20
 
 
 class Journal:
@@ -101,25 +102,19 @@ def open_journal(outputs: list[Path], identity: dict[str, Any], resume: bool) ->
     except OSError as error:
         raise InputError(f"{outputs[0]}: cannot be written: {error.strerror}") from error
     done = False
-    with ExitStack() as stack:
-        stack.callback(_close_anyway, file)
+    try:
         _hold(file, path)
-        try:
-            _begin(file, path, outputs, identity, resume)
-            yield Journal(file, str(path))
-            done = True
-        except InputError as error:
-            done = not _is_interruption(error)
-            raise
-        finally:
-            if done:
-                path.unlink(missing_ok=True)
-
-
-def _close_anyway(file: BinaryIO) -> None:
-    """Close a file; a full disk, which has been reported by then, meets what is in its buffer again."""
-    with suppress(OSError):
-        file.close()
+        _begin(file, path, outputs, identity, resume)
+        yield Journal(file, str(path))
+        done = True
+    except InputError as error:
+        done = not _is_interruption(error)
+        raise
+    finally:
+        if done:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # of a full disk, which has been reported
+            file.close()
 
 
 def _is_interruption(error: InputError) -> bool:
@@ -137,7 +132,7 @@ def _hold(file: BinaryIO, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(f"{path}: another process is writing this output; wait for its end") from error
+        raise LeftForLater(f"{path}: another process is writing this output; wait for its end") from error
     except OSError:  # some cluster file systems are mounted without locks
         return
 
@@ -145,9 +140,10 @@ def _hold(file: BinaryIO, path: Path) -> None:
 def _begin(file: BinaryIO, path: Path, outputs: list[Path], identity: dict[str, Any], resume: bool) -> None:
     """Check the first line, or write it; leaves the file at the first block."""
     earlier = _first_line(file)
-    if "pid" in earlier:
+    place = file.tell()
+    if (pid := file.read(_PID_DIGITS)).isdigit():
         for output in outputs:
-            _remove_leftovers(output, earlier["pid"])
+            _remove_leftovers(output, int(pid))
     if resume and earlier:
         differing = [key for key in identity if earlier.get(key) != identity[key]]
         if differing:
@@ -155,11 +151,14 @@ def _begin(file: BinaryIO, path: Path, outputs: list[Path], identity: dict[str, 
                 f"{path}: is of a run with another {', '.join(differing)}; resume with what that run had, or run "
                 "without --resume to begin again"
             )
-        return
-    file.seek(0)
-    file.truncate()
+        file.seek(place)
+        line = b""
+    else:
+        file.seek(0)
+        file.truncate()
+        line = json.dumps(identity, sort_keys=True).encode() + b"\n"
     try:
-        file.write(json.dumps(identity | {"pid": os.getpid()}, sort_keys=True).encode() + b"\n")
+        file.write(line + b"%0*d" % (_PID_DIGITS, os.getpid()))
         file.flush()
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error

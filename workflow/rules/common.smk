@@ -23,6 +23,16 @@ os.environ.update(
 )
 
 RESULTS = config["results"].rstrip("/")
+TOKENIZER = config["tokenize"]["tokenizer"]
+LETTER_TOKENIZERS = ("nucleotide", "byte", "hyenadna")
+ENTROPY = config.get("entropy_model", {})
+# The shards that the model reads.
+READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
+
+if ENTROPY and TOKENIZER not in LETTER_TOKENIZERS:
+    raise WorkflowError(
+        f"entropy_model: needs a token a letter, and tokenize.tokenizer is {TOKENIZER!r}"
+    )
 
 
 def find(path):
@@ -196,25 +206,83 @@ def split_options(wildcards):
 
 
 def tokenize_options():
-    """The section `tokenize` of the configuration as options."""
+    """The section `tokenize` of the configuration as options.
+
+    Shards hold letters, so that those of `nucleotide` serve every tokenizer of several letters.
+    """
+    tokenizer = TOKENIZER if TOKENIZER in LETTER_TOKENIZERS else "nucleotide"
     return [
         word
-        for key, value in config["tokenize"].items()
+        for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
         for word in (f"--{key}", str(value))
     ]
 
 
+def tokenizer_file():
+    """The file of the model's tokenizer, where it has one: learned from the shards, or the user's."""
+    if isinstance(TOKENIZER, dict):
+        return [f"{RESULTS}/tokenizer.json"]
+    return [find(TOKENIZER)] if TOKENIZER.endswith(".json") else []
+
+
+def model_setting(model):
+    """A model as `genotok train` takes it, with the tokenizer of the section `tokenize`."""
+    is_file = isinstance(model, str) and model.endswith(".json")
+    model = find(model) if is_file else model
+    wanted = (tokenizer_file() or [TOKENIZER])[0]
+    if wanted == "nucleotide":
+        return model
+    values = model
+    if isinstance(model, str):
+        preset = WORKFLOW / "genotok" / "models" / "presets" / f"{model}.json"
+        values = read_json(model if is_file else preset)
+    elif values.get("tokenizer", wanted) != wanted:
+        raise WorkflowError(
+            f"model.tokenizer: is {values['tokenizer']!r}, and tokenize.tokenizer is {TOKENIZER!r}"
+        )
+    if values.get("tokenizer") == wanted:
+        return model
+    # The size of another vocabulary means nothing here.
+    return {k: v for k, v in values.items() if k != "vocab_size"} | {
+        "tokenizer": wanted
+    }
+
+
+def read_json(path):
+    """The object in a JSON file of the configuration."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise WorkflowError(f"{path}: cannot be read as a model: {error}")
+
+
 def train_settings():
     """The settings of `genotok train` as JSON."""
-    model, settings = config["model"], dict(config["train"])
-    if isinstance(model, str) and model.endswith(".json"):
-        model = find(model)
+    model, settings = model_setting(config["model"]), dict(config["train"])
+    if ENTROPY:
+        settings["entropy_model"] = f"{RESULTS}/entropy_model"
     for path in published_weights():
         settings["main_network"] = {**settings["main_network"], "ntv2": path}
+    return json.dumps(
+        {"shards": READ_SHARDS, "model": model, **settings},
+        sort_keys=True,
+    )
+
+
+def entropy_train_settings():
+    """The settings of `genotok entropy train` as JSON; a model of one stage has no chunks to steer."""
+    settings = {k: v for k, v in ENTROPY["train"].items() if k != "target_chunk_length"}
+    model = model_setting(ENTROPY["model"])
     return json.dumps(
         {"shards": f"{RESULTS}/shards", "model": model, **settings},
         sort_keys=True,
     )
+
+
+def entropy_model_files():
+    """The model whose entropies the model cuts by, where the configuration has one."""
+    names = ("config.json", "model.safetensors") if ENTROPY else ()
+    return [f"{RESULTS}/entropy_model/{name}" for name in names]
 
 
 def published_weights():
@@ -226,6 +294,11 @@ def published_weights():
 def train_gpus(wildcards=None):
     """GPUs of the training job: one where the configuration asks for it."""
     return int(config["train"]["device"].startswith("cuda"))
+
+
+def entropy_gpus(wildcards=None):
+    """The same for the entropy model."""
+    return int(ENTROPY["train"]["device"].startswith("cuda"))
 
 
 def variant_file(wildcards):

@@ -12,6 +12,7 @@ from genotok.training.columns import cuts_by_given
 from genotok.training.precision import choose_device
 from genotok.variants.blocks import BlockWindows
 from genotok.variants.pool import default_batch_size
+from genotok.variants.preconditions import require_dna
 from genotok.variants.prefix_pool import make_pool
 
 
@@ -56,6 +57,7 @@ class ModelDesk:
         torch.set_num_threads(task.threads)
         self._model = GenomicLM.from_pretrained(task.folder, choose_device(device))
         _refuse_given_boundaries(self._model, task.folder)
+        require_dna(self._model, task.folder)
         size = task.batch_size or default_batch_size(self._model.device, task.window)
         self._pool = make_pool(self._model, task.precision, size, task.share_prefixes)
 

@@ -24,6 +24,7 @@ from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
+from genotok.variants.preconditions import model_files, refuse_same_files
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
 from genotok.variants.table import ScoreTable, open_table
 from genotok.variants.unfinished import Journal, open_journal
@@ -108,7 +109,8 @@ def score_vcf(
     """
     began = time.monotonic()
     _check_choices(window, workers, strands=strands, ref_mismatch=ref_mismatch, precision=precision)
-    _check_outputs(vcf, output, parquet)
+    output_kind(output)
+    refuse_same_files((vcf, reference, contig_aliases, *model_files(model_folder)), (output, parquet))
     _check_resumable(vcf, output, resume)
     with ExitStack() as stack:
         stack.enter_context(ended_by_sigterm())
@@ -159,14 +161,6 @@ def _check_choices(window: int, workers: int | None, **chosen: str) -> None:
         raise InputError(f"window: is {window} and must be at least 2")
     if workers is not None and workers < 0:
         raise InputError(f"workers: is {workers} and must be at least 0")
-
-
-def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
-    output_kind(output)
-    files = [Path(path).resolve() for path in (vcf, output, parquet) if path and str(path) != "-"]
-    for i, path in enumerate(files):
-        if path in files[:i]:
-            raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
 
 
 def _check_resumable(vcf: str, output: str, resume: bool) -> None:

@@ -6,6 +6,7 @@ takes these scores in place of the model's, and hence writes the bytes of an und
 run is interrupted or a process or the disk fails it, and removed when the run ends well or its input is refused.
 """
 
+import errno
 import fcntl
 import glob
 import json
@@ -21,10 +22,12 @@ import numpy as np
 
 from genotok.errors import InputError
 from genotok.variants.processes import LostProcess
+from genotok.variants.vcf_output import NotWritten
 
 _FRAME = struct.Struct("<QIII")  # block, scores, batch size, checksum
 _SUFFIX = ".unfinished"
 _PID_DIGITS = 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Journal:
@@ -116,7 +119,9 @@ def open_journal(outputs: list[Path], identity: dict[str, Any], resume: bool) ->
 
 def _is_interruption(error: InputError) -> bool:
     """Whether a run failed for a reason that lies outside its input: a lost process, or a full disk."""
-    return isinstance(error, (LeftForLater, LostProcess)) or isinstance(error.__cause__, OSError)
+    if isinstance(error, (LeftForLater, LostProcess, NotWritten)):
+        return True
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_FULL
 
 
 class LeftForLater(InputError):

@@ -16,7 +16,10 @@ _DESCRIPTIONS = {
     STATUS: ("String", "ok, or why the allele has no score"),
 }
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
-_LENGTH = re.compile(rb"[<,]length=(\d+)")
+_LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
+_CONTIG_NAME = re.compile(
+    r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*"
+)  # VCF 4.3, section 1.4.7
 _FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(FIELDS).encode() + rb")[,>]")
 COMMAND = b"##genotok_command="
 
@@ -45,9 +48,11 @@ class VcfHeader:
                 self.contigs[found[1].decode("utf-8", "replace")] = int(length[1]) if length else None
 
     def add_contig(self, name: str, length: int | None) -> None:
-        """Add a contig, unless the header has it."""
+        """Add a contig, unless the header has it, or VCF has no way to write its name there."""
         if name not in self.contigs:
             self.contigs[name] = length
+            if not _CONTIG_NAME.fullmatch(name):
+                return
             text = f"##contig=<ID={name}>" if length is None else f"##contig=<ID={name},length={length}>"
             self.meta.append(text.encode())
 

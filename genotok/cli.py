@@ -425,12 +425,34 @@ def import_model(
 
 @app.command()
 def score(
-    vcf: Annotated[str, typer.Argument(metavar="VCF", help="VCF, VCF.gz or BCF; `-` reads standard input.")],
     reference: Annotated[Path, typer.Option("-r", "--reference", help="FASTA, plain or BGZF.")],
     model: Model,
     output: Annotated[
         str, typer.Option("-o", "--output", help="`.vcf.gz`, `.vcf`, `.bcf`; `-` writes to stdout.")
     ],
+    vcf: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VCF",
+            help="VCF, VCF.gz or BCF; `-` reads standard input.",
+            show_default="none, with --region or --bed",
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONTIG:START-END",
+            help="Instead of a VCF: score every SNV and every 1-base deletion there (1-based, both ends included).",
+        ),
+    ] = None,
+    bed: Annotated[Path | None, typer.Option(help="As `--region`, for all regions of a BED file.")] = None,
+    bigwig: Annotated[
+        Path | None, typer.Option(metavar="PREFIX", help="Of regions: write tracks PREFIX.A.bw and so on.")
+    ] = None,
+    logo: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Of short regions: draw a logo, with its data as TSV."),
+    ] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters around each variant.")] = 512,
     strands: Annotated[str, typer.Option(help="`both` or `forward`.")] = "both",
     ref_mismatch: Annotated[str, typer.Option(help="`error`, `skip` or `use-vcf`.")] = "skip",
@@ -438,6 +460,16 @@ def score(
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
     ] = None,
+    haplotypes: Annotated[
+        str | None,
+        typer.Option(metavar="SAMPLE", help="Also score on this sample's phased haplotypes (sorted VCF)."),
+    ] = None,
+    unphased: Annotated[
+        str,
+        typer.Option(
+            help="Where that sample's phase is unknown: `skip` gives a status, `error` ends the run."
+        ),
+    ] = "skip",
     horizon: Annotated[
         int | None, typer.Option(min=0, help="Letters behind a variant that count.  [default: all]")
     ] = None,
@@ -465,11 +497,16 @@ def score(
     """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
 
     Example: `genotok score in.vcf.gz -r genome.fa.gz -m run -o scored.vcf.gz --parquet scores.parquet`
+
+    Example: `genotok score --region chr1:10,001-10,200 -r genome.fa.gz -m run -o all.vcf.gz --logo logo.svg`
     """
     from genotok.variants.score import score_vcf
 
+    saturation = _saturation(
+        vcf, reference, output, region or [], bed, bigwig, logo, contig_aliases, haplotypes
+    )
     score_vcf(
-        vcf,
+        saturation or vcf,
         reference,
         model,
         output,
@@ -478,6 +515,8 @@ def score(
         ref_mismatch=ref_mismatch,
         parquet=parquet,
         contig_aliases=contig_aliases,
+        haplotypes=haplotypes,
+        unphased=unphased,
         horizon=horizon,
         share_prefixes=share_prefixes,
         batch_size=batch_size,
@@ -488,6 +527,53 @@ def score(
         resume=resume,
         command=shlex.join(["genotok", *(word for word in sys.argv[1:] if word != "--resume")]),
     )
+    if saturation and bigwig:
+        from genotok.variants.tracks import write_tracks
+
+        write_tracks(output, bigwig)
+    if saturation and logo:
+        from genotok.report.logo import write_logo
+
+        write_logo(output, logo, saturation.regions)
+
+
+def _saturation(
+    vcf: str | None,
+    reference: Path,
+    output: str,
+    region: list[str],
+    bed: Path | None,
+    bigwig: Path | None,
+    logo: Path | None,
+    contig_aliases: Path | None,
+    haplotypes: str | None,
+) -> Any:
+    """What `--region` and `--bed` ask for, or None where a VCF is given."""
+    wanted = bool(region) or bed is not None
+    if wanted == (vcf is not None):
+        raise InputError("score: give either a VCF, or --region or --bed")
+    if not wanted:
+        if bigwig or logo:
+            raise InputError(
+                "score: --bigwig and --logo show whole regions; give --region or --bed, and no VCF"
+            )
+        return None
+    if haplotypes is not None:
+        raise InputError("score: --haplotypes needs the genotypes of a VCF, and regions have none")
+    if contig_aliases:
+        raise InputError("score: --contig-aliases is for a VCF; name the regions as the FASTA does")
+    if output == "-" and (bigwig or logo):
+        raise InputError("score: --bigwig and --logo are made from the output; give -o a file")
+    from genotok.genomes.fasta import Reference
+    from genotok.variants.saturation import Saturation, find_regions
+
+    with Reference(reference) as fasta:
+        regions = find_regions(fasta, region, bed)
+    if logo:
+        from genotok.report.logo import check_logo
+
+        check_logo(logo, regions)
+    return Saturation(regions)
 
 
 @app.command()

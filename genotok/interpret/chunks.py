@@ -1,8 +1,7 @@
 """`genotok tokens`: the chunks that a model cuts a stretch of a genome into, as data and as BED."""
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.genomes.contigs import match_contig
 from genotok.genomes.fasta import Reference
 from genotok.genomes.intervals import boundary_mask, edges_by_contig
+from genotok.genomes.regions import parse_region
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_starts
 from genotok.models.likelihood import nucleotide_log_likelihood
@@ -65,48 +64,6 @@ class RegionChunks:
         """
         starts = np.union1d([0], np.flatnonzero(self.begins[stage]))
         return self.start + np.stack([starts, np.append(starts[1:], self.end - self.start)], 1)
-
-
-def parse_region(text: str, contigs: Mapping[str, int]) -> tuple[str, int, int]:
-    """Read a region as people write it.
-
-    Args:
-        text: `CONTIG:START-END`, 1-based and closed, with or without commas in the numbers, or `CONTIG` for all
-            of it. The name may hold `:` and `*`, as in `HLA-DRB1*16:02:01:1-100`, and may differ from the
-            FASTA's as `chr1` does from `1`.
-        contigs: name -> length in bases.
-
-    Returns:
-        The contig's name in `contigs`, and the region, 0-based and half-open.
-
-    Raises:
-        InputError: the text is no region, can be read in two ways, or lies outside the contigs.
-    """
-    text = text.strip()
-    whole = match_contig(text, contigs)
-    found = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text, re.ASCII)
-    contig = match_contig(found[1], contigs) if found else None
-    if whole is not None and contig is not None:
-        length = contigs[whole]
-        raise InputError(
-            f"region {text!r}: is a contig's name and a part of contig {contig}; "
-            f"write {whole}:1-{length} for the contig"
-        )
-    if whole is not None:
-        return whole, 0, contigs[whole]
-    if found is None:
-        raise InputError(
-            f"region {text!r}: is neither CONTIG:START-END, as in chr1:1,000-2,000, nor a contig"
-        )
-    if contig is None:
-        known = ", ".join(list(contigs)[:5]) + " ..." * (len(contigs) > 5)
-        raise InputError(f"region {text!r}: there is no contig {found[1]}; there are {known}")
-    start, end = (int(number.replace(",", "")) for number in found.groups()[1:])
-    if not 1 <= start <= end:
-        raise InputError(f"region {text!r}: the start must be at least 1 and at most the end")
-    if end > contigs[contig]:
-        raise InputError(f"region {text!r}: ends behind {contig}, which has {contigs[contig]:,} bases")
-    return contig, start - 1, end
 
 
 def find_chunks(

@@ -14,6 +14,7 @@ import numpy as np
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.variants.alleles import STATUSES
+from genotok.variants.haplotypes import Phaser, haplotype_info
 from genotok.variants.judge import Judge
 from genotok.variants.snv_windows import SnvWindows, snv_windows
 from genotok.variants.table import Row
@@ -51,6 +52,9 @@ class Task(NamedTuple):
         ref_mismatch: see `genotok.variants.judge.Judge`.
         aliases: see `genotok.variants.judge.Judge`.
         horizon: see `genotok.variants.judge.Judge`.
+        sample: on whose haplotypes alleles are scored as well, or None.
+        sample_column: see `genotok.variants.haplotypes.Phaser`.
+        unphased: see `genotok.variants.haplotypes.Phaser`.
         with_rows: whether rows of a table are wanted.
     """
 
@@ -62,11 +66,18 @@ class Task(NamedTuple):
     ref_mismatch: str
     aliases: dict[str, str]
     horizon: int | None
+    sample: str | None
+    sample_column: int
+    unphased: str
     with_rows: bool
 
     def judge(self, reference: Reference) -> Judge:
         """Who decides about alleles."""
         return Judge(reference, self.window, self.both_strands, self.ref_mismatch, self.aliases, self.horizon)
+
+    def phaser(self, judge: Judge) -> Phaser | None:
+        """Who decides about alleles on haplotypes, where that is wanted."""
+        return None if self.sample is None else Phaser(judge, self.sample, self.sample_column, self.unphased)
 
 
 class BlockWindows(NamedTuple):
@@ -121,6 +132,9 @@ class _Prepared(NamedTuple):
     records: list[Record]
     snvs: SnvWindows
     alleles: dict[int, list[Allele]]
+    carried: list[
+        list[tuple[str, list[list[int]]]]
+    ]  # statuses and pairs of the haplotypes, where they are wanted
     patched: int
     unknown_contigs: list[str]
 
@@ -131,6 +145,7 @@ class Desk:
     def __init__(self, task: Task):
         self.task = task
         self._judge = task.judge(Reference(task.reference))
+        self._phaser = task.phaser(self._judge)
         self._waiting: dict[int, _Prepared] = {}
 
     def prepare(self, number: int, block: Block) -> BlockWindows:
@@ -155,8 +170,31 @@ class Desk:
                     alleles[i].append(Allele(status, list(places)))
                     others += pairs
         snvs = snvs._replace(letters=letters[:0])
-        self._waiting[number] = _Prepared(records, snvs, alleles, judge.patched, judge.unknown_contigs)
+        carried = self._on_haplotypes(records, alleles, others, len(letters)) if self._phaser else []
+        waiting = _Prepared(records, snvs, alleles, carried, judge.patched, judge.unknown_contigs)
+        self._waiting[number] = waiting
         return BlockWindows(letters, snvs.shared, others)
+
+    def _on_haplotypes(
+        self,
+        records: list[Record],
+        alleles: dict[int, list[Allele]],
+        others: list[WindowPair],
+        before: int,
+    ) -> list[list[tuple[str, list[list[int]]]]]:
+        """Add the windows on haplotypes to the others, which `before` pairs stand in front of."""
+        carried = []
+        for i, record in enumerate(records):
+            statuses = [allele.status for allele in alleles[i]] if i in alleles else ["ok"]
+            carried.append([])
+            for status, haplotypes in self._phaser.judge_alleles(record, statuses):
+                places = []
+                for pairs in haplotypes:
+                    first = before + len(others)
+                    places.append(list(range(first, first + len(pairs))))
+                    others += pairs
+                carried[-1].append((status, places))
+        return carried
 
     def finish(self, number: int, scores: np.ndarray) -> ScoredBlock:
         """The block of this number with its scores.
@@ -181,6 +219,9 @@ class Desk:
             record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
+        for record, found in zip(block.records, block.carried, strict=bool(block.carried)):
+            info = haplotype_info([(status, _ratios(places, scores, record)) for status, places in found])
+            record.columns[INFO] += b";" * bool(info) + info
         if self.task.with_rows:
             alleles_of_snvs = (Allele("ok", [], ratios) for ratios in of_snvs.tolist())
             of = block.alleles | {
@@ -211,6 +252,10 @@ def _write_snvs(block: _Prepared, scores: np.ndarray) -> None:
     numbers = np.column_stack([scores.sum(1) / scores.shape[1], scores]) + 0.0  # never -0
     for record, row in zip(records, numbers.tolist(), strict=True):
         record.columns[INFO] = with_scores(record.columns[INFO], pattern % tuple(row))
+
+
+def _ratios(places: list[list[int]], scores: np.ndarray, record: Record) -> list[list[float]]:
+    return [[_ratio(scores[place], record) for place in of_haplotype] for of_haplotype in places]
 
 
 def _ratio(score: float, record: Record) -> float:

@@ -22,10 +22,12 @@ from genotok.progress import Progress, progress
 from genotok.variants.alleles import STATUSES
 from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
+from genotok.variants.haplotypes import UNPHASED, phased_blocks, sample_column
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
 from genotok.variants.preconditions import model_files, refuse_same_files
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
+from genotok.variants.saturation import Saturation
 from genotok.variants.table import ScoreTable, open_table
 from genotok.variants.unfinished import Journal, open_journal
 from genotok.variants.vcf_input import Block, VcfInput, open_vcf
@@ -37,13 +39,14 @@ CHOICES = {
     "strands": ("both", "forward"),
     "ref_mismatch": ("error", "skip", "use-vcf"),
     "precision": ("auto", "fp32", "bf16"),
+    "unphased": UNPHASED,
 }
 
 T = TypeVar("T")
 
 
 def score_vcf(
-    vcf: str,
+    vcf: str | Saturation,
     reference: Path,
     model_folder: Path,
     output: str,
@@ -53,6 +56,8 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
+    haplotypes: str | None = None,
+    unphased: str = "skip",
     horizon: int | None = None,
     share_prefixes: bool = True,
     batch_size: int | None = None,
@@ -71,7 +76,7 @@ def score_vcf(
     the pseudo-log-likelihood of `genotok.models.likelihood`, one run of the model a token.
 
     Args:
-        vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input.
+        vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input; or regions whose every variant is scored.
         reference: the FASTA that the variants were called against.
         model_folder: the model, causal or of masked tokens.
         output: `*.vcf.gz` (with an index), `*.vcf`, `*.bcf` (with an index), or `-` for text to standard output.
@@ -83,6 +88,9 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
+        haplotypes: a sample on whose haplotypes alleles are scored as well, see `genotok.variants.haplotypes`; the
+            VCF must be sorted.
+        unphased: what an unphased heterozygous genotype of that sample does: `skip` gives a status, `error` raises.
         horizon: letters behind each variant that count; None for all of the window.
         share_prefixes: whether a causal model reads what is in front of a variant once for all of its alleles.
         batch_size: windows a batch; None for a default by device. Scores do not depend on it but for rounding.
@@ -108,18 +116,21 @@ def score_vcf(
             same run to be resumed. No output is left behind then.
     """
     began = time.monotonic()
-    _check_choices(window, workers, strands=strands, ref_mismatch=ref_mismatch, precision=precision)
+    _check_choices(
+        window, workers, strands=strands, ref_mismatch=ref_mismatch, precision=precision, unphased=unphased
+    )
     output_kind(output)
-    refuse_same_files((vcf, reference, contig_aliases, *model_files(model_folder)), (output, parquet))
+    given = None if isinstance(vcf, Saturation) else vcf
+    refuse_same_files((given, reference, contig_aliases, *model_files(model_folder)), (output, parquet))
     _check_resumable(vcf, output, resume)
     with ExitStack() as stack:
         stack.enter_context(ended_by_sigterm())
-        source = stack.enter_context(open_vcf(vcf))
         fasta = stack.enter_context(Reference(reference))
+        source = vcf.open(fasta) if isinstance(vcf, Saturation) else stack.enter_context(open_vcf(vcf))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
         task = Task(
             source.label, source.columns, reference, window, strands == "both", ref_mismatch, aliases, horizon,
-            parquet is not None,
+            haplotypes, sample_column(haplotypes, source.header.samples), unphased, parquet is not None,
         )  # fmt: skip
         judge = task.judge(fasta)
         _warn_of_other_lengths(source, judge)
@@ -133,7 +144,7 @@ def score_vcf(
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
-            source.header.describe_scores(model.content_hash, name, window, command)
+            source.header.describe_scores(model.content_hash, name, window, command, haplotypes)
 
         journal = None
         if "-" not in (vcf, output):
@@ -144,9 +155,11 @@ def score_vcf(
             describe()
         table = stack.enter_context(open_table(Path(parquet))) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
-        bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
+        bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
         line = _Line(desks, models, sink, table, bar, journal, model.batch_size)
-        line.run(source.blocks(_block_alleles(model, task.both_strands), BLOCK_BYTES))
+        size = _block_alleles(model, task.both_strands), BLOCK_BYTES
+        phaser = task.phaser(judge)
+        line.run(phased_blocks(phaser.phased(source), *size) if phaser else source.blocks(*size))
         if output != "-":
             describe()
     _report(line, judge.reference.path, time.monotonic() - began)
@@ -163,7 +176,7 @@ def _check_choices(window: int, workers: int | None, **chosen: str) -> None:
         raise InputError(f"workers: is {workers} and must be at least 0")
 
 
-def _check_resumable(vcf: str, output: str, resume: bool) -> None:
+def _check_resumable(vcf: str | Saturation, output: str, resume: bool) -> None:
     if resume and vcf == "-":
         raise InputError("standard input cannot be read again, so that there is no resuming; give a file")
     if resume and output == "-":
@@ -183,8 +196,10 @@ def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
             return
 
 
-def _record_count(vcf: str) -> int | None:
+def _record_count(vcf: str | Saturation, reference: Reference) -> int | None:
     """How many records an indexed file holds, for the time left; None where no index tells."""
+    if isinstance(vcf, Saturation):
+        return vcf.count(reference)
     if vcf == "-" or not any(Path(f"{vcf}{suffix}").exists() for suffix in (".tbi", ".csi")):
         return None
     try:
@@ -240,13 +255,21 @@ def _block_alleles(model: ModelTraits, both_strands: bool) -> int:
 
 
 def _identity(
-    vcf: str, source: VcfInput, fasta: Reference, model: ModelTraits, task: Task, model_task: ModelTask
+    vcf: str | Saturation,
+    source: VcfInput,
+    fasta: Reference,
+    model: ModelTraits,
+    task: Task,
+    model_task: ModelTask,
 ) -> dict[str, Any]:
     """What scores, and the ends of blocks, depend on."""
-    files = {}
-    for key, path in (("VCF", Path(vcf)), ("reference", fasta.path)):
-        about = path.stat()
-        files[key] = [about.st_size, about.st_mtime_ns]
+    files: dict[str, list[Any]] = {"VCF": [], "reference": []}
+    for key, path in (("VCF", vcf), ("reference", fasta.path)):
+        if isinstance(path, Saturation):
+            files[key] += map(list, path.regions)
+        else:
+            about = Path(path).stat()
+            files[key] += [about.st_size, about.st_mtime_ns]
     files["VCF"].append(hashlib.sha256(source.header.to_bytes()).hexdigest())
     options = task._asdict() | model_task._asdict() | {"model": model.content_hash, "device": model.device}
     for about_files_or_speed in ("label", "columns", "reference", "with_rows", "folder", "threads"):

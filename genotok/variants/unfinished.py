@@ -26,8 +26,8 @@ from genotok.variants.vcf_output import NotWritten
 
 _FRAME = struct.Struct("<QIII")  # block, scores, batch size, checksum
 _SUFFIX = ".unfinished"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PID_DIGITS = 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Journal:

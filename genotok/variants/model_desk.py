@@ -56,8 +56,8 @@ class ModelDesk:
     def __init__(self, task: ModelTask, device: str):
         torch.set_num_threads(task.threads)
         self._model = GenomicLM.from_pretrained(task.folder, choose_device(device))
-        require_dna(self._model, task.folder)
         _refuse_given_boundaries(self._model, task.folder)
+        require_dna(self._model, task.folder)
         size = task.batch_size or default_batch_size(self._model.device, task.window)
         self._pool = make_pool(self._model, task.precision, size, task.share_prefixes)
 

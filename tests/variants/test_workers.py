@@ -190,7 +190,7 @@ from genotok.variants.vcf_input import Block
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-desk = Desk(Task("x", 8, Path(sys.argv[1]), 512, True, "skip", {}, None, False))
+desk = Desk(Task("x", 8, Path(sys.argv[1]), 512, True, "skip", {}, None, None, 0, "skip", False))
 before = peak()
 for block in range(40):
     lines = [f"c\\t{1 + (block * 500 + i) * 12_000}\\t.\\tA\\tC\\t.\\t.\\t.\\n" for i in range(500)]
@@ -220,7 +220,7 @@ def test_a_score_that_is_no_number_is_named(files):
     from genotok.variants.vcf_input import Block
 
     (_, fasta, _, _), _ = files
-    desk = Desk(Task("x", 8, fasta, 12, True, "skip", {}, None, False))
+    desk = Desk(Task("x", 8, fasta, 12, True, "skip", {}, None, None, 0, "skip", False))
     alt = "C" if LETTERS[99] != "C" else "G"
     windows = desk.prepare(0, Block(1, f"c\t100\t.\t{LETTERS[99]}\t{alt}\t.\t.\t.\n".encode()))
     assert len(windows.letters) == 2

@@ -125,7 +125,7 @@ def measure(
     """Score a VCF; returns the figures."""
     table = folder / "scores.parquet" if options.table else None
     before, used_before = time.perf_counter(), cpu_seconds()
-    with mock.patch("genotok.variants.model_desk.make_pool", pool), timed_line() as timed:
+    with mock.patch("genotok.variants.scoring_pool.make_pool", pool), timed_line() as timed:
         scoring.score_vcf(
             str(vcf), folder / "g.fa", folder / "model", str(folder / "out.vcf.gz"), device="cpu",
             window=options.window, workers=options.workers, batch_size=batch, threads=1, parquet=table,

@@ -493,6 +493,16 @@ def score(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the same command was interrupted.")
     ] = False,
+    masked: Annotated[
+        str | None,
+        typer.Option(
+            help="How a model of masked tokens scores substitutions: `marginal`, their tokens masked at once, "
+            "or `pseudo`, every token masked in its turn.  [default: marginal]"
+        ),
+    ] = None,
+    fields: Annotated[
+        str, typer.Option(help="Further fields, separated by commas: `embedding`, `boundaries`.")
+    ] = "",
 ) -> None:
     """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
 
@@ -526,6 +536,8 @@ def score(
         workers=workers,
         resume=resume,
         command=shlex.join(["genotok", *(word for word in sys.argv[1:] if word != "--resume")]),
+        masked=masked,
+        fields=[name.strip() for name in fields.split(",") if name.strip()],
     )
     if saturation and bigwig:
         from genotok.variants.tracks import write_tracks

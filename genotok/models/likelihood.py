@@ -27,6 +27,7 @@ def next_token_log_likelihood(
     labels: Tensor,
     lengths: Tensor,
     boundary_inputs: Tensor | None = None,
+    output_hidden_states: bool = False,
 ) -> tuple[Tensor, ModelOutput]:
     """log p(token t | tokens before t), in nats.
 
@@ -36,12 +37,14 @@ def next_token_log_likelihood(
         labels: (B, L), -100 where nothing is to be counted (ambiguous letters, padding).
         lengths: (B,).
         boundary_inputs: (B, L), see `GenomicLM.forward`.
+        output_hidden_states: whether the output is to hold the states as well.
 
     Returns:
         (B, L) float32: the log-likelihood at each counted token, 0 elsewhere and at the first token, which
         nothing precedes; and the model's output.
     """
-    output = model(input_ids, task="lm", lengths=lengths, boundary_inputs=boundary_inputs)
+    settings = {"boundary_inputs": boundary_inputs, "output_hidden_states": output_hidden_states}
+    output = model(input_ids, task="lm", lengths=lengths, **settings)
     log_probability = output.logits[:, :-1].float().log_softmax(-1)
     target = labels[:, 1:]
     counted = target != IGNORED_LABEL
@@ -53,7 +56,7 @@ def next_token_log_likelihood(
 
 @torch.no_grad()
 def token_log_likelihood(
-    model: GenomicLM, batch: Batch, task: str | None = None
+    model: GenomicLM, batch: Batch, task: str | None = None, output_hidden_states: bool = False
 ) -> tuple[Tensor, ModelOutput | None]:
     """The log-likelihood of each token's new letters, in nats; their sum is that of a window.
 
@@ -61,6 +64,7 @@ def token_log_likelihood(
         model: of either task.
         batch: windows in the model's tokens, on its device.
         task: `lm` or `mlm`; None for the first of these among the model's tasks.
+        output_hidden_states: whether the output of a causal model is to hold the states as well.
 
     Returns:
         (B, L) float32, 0 at tokens that are not counted; and the output of a causal model.
@@ -71,8 +75,8 @@ def token_log_likelihood(
     task = task or likelihood_task(model)
     if task == "lm" and not model.tokenizer.overlap:
         parts = (batch.input_ids, batch.labels, batch.lengths, batch.boundary_inputs)
-        return next_token_log_likelihood(model, *parts)
-    letters, output = _letters_of_tokens(model, batch, task)
+        return next_token_log_likelihood(model, *parts, output_hidden_states)
+    letters, output = _letters_of_tokens(model, batch, task, output_hidden_states)
     return letters.sum(-1), output
 
 
@@ -118,11 +122,13 @@ def likelihood_task(model: GenomicLM) -> str:
     )
 
 
-def _letters_of_tokens(model: GenomicLM, batch: Batch, task: str) -> tuple[Tensor, ModelOutput | None]:
+def _letters_of_tokens(
+    model: GenomicLM, batch: Batch, task: str, output_hidden_states: bool = False
+) -> tuple[Tensor, ModelOutput | None]:
     """(B, L, longest token) float32: the log-likelihood of each token's first new letter, the second, ..."""
     causal = task == "lm"
     if isinstance(model.tokenizer, LetterTokenizer) and causal:
-        likelihood, output = token_log_likelihood(model, batch, task)
+        likelihood, output = token_log_likelihood(model, batch, task, output_hidden_states)
         return likelihood[..., None], output
     tree = token_tree(model.tokenizer)
     longest = tree.path.shape[1]
@@ -131,7 +137,11 @@ def _letters_of_tokens(model: GenomicLM, batch: Batch, task: str) -> tuple[Tenso
     if causal:
         counted[:, 0] = False
         output = model(
-            batch.input_ids, task="lm", lengths=batch.lengths, boundary_inputs=batch.boundary_inputs
+            batch.input_ids,
+            task="lm",
+            lengths=batch.lengths,
+            boundary_inputs=batch.boundary_inputs,
+            output_hidden_states=output_hidden_states,
         )
         parts = counted.nonzero().split(max(1, _MOST_LOGITS // model.config.vocab_size))
         blocks = ((*part.T, output.logits[part[:, 0], part[:, 1] - 1]) for part in parts)

@@ -4,7 +4,7 @@ Workers import this room's part that needs no model; see `genotok.variants.score
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +14,21 @@ import numpy as np
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.variants.alleles import STATUSES
+from genotok.variants.fields import (
+    DEFAULT_FIELDS,
+    LLR,
+    LLR_FORWARD,
+    LLR_REVERSE,
+    STATUS,
+    ScoreField,
+    Value,
+    info_text,
+)
 from genotok.variants.haplotypes import Phaser, haplotype_info
 from genotok.variants.judge import Judge
 from genotok.variants.snv_windows import SnvWindows, snv_windows
 from genotok.variants.table import Row
-from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
+from genotok.variants.vcf_header import with_scores
 from genotok.variants.vcf_input import INFO, Block, Record
 from genotok.variants.vcf_output import Stretch, stretches
 from genotok.variants.windows import WindowPair
@@ -26,18 +36,23 @@ from genotok.variants.windows import WindowPair
 
 @dataclass
 class Allele:
-    """One ALT allele: its status, the places of its pairs of windows in the pool, and the ratio on each strand."""
+    """One ALT allele: its status, the places of its pairs of windows in the pool, and what was found of each.
+
+    `found` holds the ratio and the optional fields of each strand.
+    """
 
     status: str
     pairs: list[int] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
+    found: list[list[float]] = field(default_factory=list)
 
-    def numbers(self) -> tuple[float | None, float | None, float | None]:
-        """The mean, the forward and the reverse ratio, to 6 significant digits; None for what is not there."""
-        if not self.ratios:
-            return None, None, None
-        forward, reverse = (*self.ratios, None)[:2]
-        return _six_digits(sum(self.ratios) / len(self.ratios)), _six_digits(forward), _six_digits(reverse)
+    def values(self, fields: Sequence[ScoreField]) -> list[Value]:
+        """What the fields hold, numbers to 6 significant digits; None for what is not there."""
+        optional = len(fields) - len(DEFAULT_FIELDS)
+        if not self.found:
+            return [None, None, None, self.status, *[None] * optional]
+        forward, reverse = (*(ratio for ratio, *_ in self.found), None)[:2]
+        llr, *means = (sum(strands) / len(strands) for strands in zip(*self.found, strict=True))
+        return [*map(_six_digits, (llr, forward, reverse)), self.status, *map(_six_digits, means)]
 
 
 class Task(NamedTuple):
@@ -56,6 +71,7 @@ class Task(NamedTuple):
         sample_column: see `genotok.variants.haplotypes.Phaser`.
         unphased: see `genotok.variants.haplotypes.Phaser`.
         with_rows: whether rows of a table are wanted.
+        fields: those that each allele gets.
     """
 
     label: str
@@ -70,6 +86,12 @@ class Task(NamedTuple):
     sample_column: int
     unphased: str
     with_rows: bool
+    fields: tuple[ScoreField, ...] = DEFAULT_FIELDS
+
+    @property
+    def values(self) -> int:
+        """How many values are found of each pair of windows: the ratio, and the optional fields."""
+        return 1 + len(self.fields) - len(DEFAULT_FIELDS)
 
     def judge(self, reference: Reference) -> Judge:
         """Who decides about alleles."""
@@ -100,7 +122,8 @@ class BlockWindows(NamedTuple):
         """All pairs in their order."""
         text, window = self.letters.tobytes(), self.letters.shape[2]
         for i in range(0, len(text), 2 * window):
-            yield WindowPair(text[i : i + window], text[i + window : i + 2 * window], self.shared)
+            ref, alt = text[i : i + window], text[i + window : i + 2 * window]
+            yield WindowPair(ref, alt, self.shared, (self.shared + 1, self.shared + 1))
         yield from self.others
 
 
@@ -201,33 +224,37 @@ class Desk:
 
         Args:
             number: as `prepare` was told it; the block is forgotten.
-            scores: (pairs,) float64.
+            scores: (pairs x values,) float64.
 
         Raises:
             InputError: a score is no number.
         """
         block = self._waiting.pop(number)
         strands = 1 + self.task.both_strands
-        of_snvs = scores[: len(block.snvs.chosen) * strands].reshape(-1, strands)
-        _write_snvs(block, of_snvs)
+        fields, scores = self.task.fields, scores.reshape(-1, self.task.values)
+        of_snvs = scores[: len(block.snvs.chosen) * strands].reshape(-1, strands, self.task.values)
+        _write_snvs(block, of_snvs, fields)
         rows: list[Row] = []
         counts = Counter(dict.fromkeys(STATUSES, 0), ok=len(of_snvs))
         for i, alleles in block.alleles.items():
             record = block.records[i]
             for allele in alleles:
-                allele.ratios = [_ratio(scores[pair], record) for pair in allele.pairs]
-            record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
+                allele.found = [_numbers(scores[pair], record) for pair in allele.pairs]
+            values = [allele.values(fields) for allele in alleles]
+            record.columns[INFO] = with_scores(record.columns[INFO], info_text(fields, values))
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
         for record, found in zip(block.records, block.carried, strict=bool(block.carried)):
             info = haplotype_info([(status, _ratios(places, scores, record)) for status, places in found])
             record.columns[INFO] += b";" * bool(info) + info
         if self.task.with_rows:
-            alleles_of_snvs = (Allele("ok", [], ratios) for ratios in of_snvs.tolist())
+            alleles_of_snvs = (Allele("ok", [], found) for found in of_snvs.tolist())
             of = block.alleles | {
                 i: [a] for i, a in zip(block.snvs.chosen.tolist(), alleles_of_snvs, strict=True)
             }
-            rows = [row for i, record in enumerate(block.records) for row in _table_rows(record, of[i])]
+            rows = [
+                row for i, record in enumerate(block.records) for row in _table_rows(record, of[i], fields)
+            ]
         return ScoredBlock(
             b"".join([record.line for record in block.records]),
             stretches(block.records),
@@ -239,32 +266,35 @@ class Desk:
         )
 
 
-def _write_snvs(block: _Prepared, scores: np.ndarray) -> None:
-    """Put the scores (n, strands) of the plain variants into their records, as `_info` would."""
+def _write_snvs(block: _Prepared, found: np.ndarray, fields: Sequence[ScoreField]) -> None:
+    """Put what was found (n, strands, values) of the plain variants into their records, as `info_text` would."""
     records = [block.records[i] for i in block.snvs.chosen.tolist()]
-    for row in np.flatnonzero(~np.isfinite(scores).all(1))[:1]:
-        _ratio(np.nan, records[row])
+    for row in np.flatnonzero(~np.isfinite(found).all((1, 2)))[:1]:
+        _numbers(found[row], records[row])
+    scores, optional = found[:, :, 0], found[:, :, 1:]
     names = (LLR, LLR_FORWARD, LLR_REVERSE)
     shown = [f"{name}=%.6g" for name in names[: 1 + scores.shape[1]]] + [
         f"{name}=." for name in names[1 + scores.shape[1] :]
     ]
-    pattern = ";".join([*shown, f"{STATUS}=ok"]).encode()
-    numbers = np.column_stack([scores.sum(1) / scores.shape[1], scores]) + 0.0  # never -0
+    more = [f"{field.info}=%.6g" for field in fields[len(DEFAULT_FIELDS) :]]
+    pattern = ";".join([*shown, f"{STATUS}=ok", *more]).encode()
+    numbers = [scores.sum(1) / scores.shape[1], scores, optional.sum(1) / scores.shape[1]]
+    numbers = np.column_stack(numbers) + 0.0  # never -0
     for record, row in zip(records, numbers.tolist(), strict=True):
         record.columns[INFO] = with_scores(record.columns[INFO], pattern % tuple(row))
 
 
 def _ratios(places: list[list[int]], scores: np.ndarray, record: Record) -> list[list[float]]:
-    return [[_ratio(scores[place], record) for place in of_haplotype] for of_haplotype in places]
+    return [[_numbers(scores[place], record)[0] for place in of_haplotype] for of_haplotype in places]
 
 
-def _ratio(score: float, record: Record) -> float:
-    if not np.isfinite(score):
+def _numbers(found: np.ndarray, record: Record) -> list[float]:
+    if not np.isfinite(found).all():
         raise InputError(
             f"{record.contig}:{record.position}: the model's likelihood there is no number; try precision fp32, "
             "or another checkpoint of the model"
         )
-    return float(score)
+    return found.tolist()
 
 
 def _six_digits(value: float | None) -> float | None:
@@ -272,20 +302,7 @@ def _six_digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}") + 0.0
 
 
-def _info(alleles: list[Allele]) -> bytes:
-    """The score fields of a record, empty where it has no ALT allele."""
-    if not alleles:
-        return b""
-    columns = zip(*(allele.numbers() for allele in alleles), strict=True)
-    fields = [
-        f"{name}=" + ",".join("." if number is None else f"{number:.6g}" for number in column)
-        for name, column in zip((LLR, LLR_FORWARD, LLR_REVERSE), columns, strict=True)
-    ]
-    fields.append(f"{STATUS}=" + ",".join(allele.status for allele in alleles))
-    return ";".join(fields).encode()
-
-
-def _table_rows(record: Record, alleles: list[Allele]) -> list[Row]:
+def _table_rows(record: Record, alleles: list[Allele], fields: Sequence[ScoreField]) -> list[Row]:
     ref = record.ref.decode("utf-8", "replace")
     return [
         (
@@ -293,8 +310,7 @@ def _table_rows(record: Record, alleles: list[Allele]) -> list[Row]:
             record.position,
             ref,
             alt.decode("utf-8", "replace"),
-            *allele.numbers(),
-            allele.status,
+            *allele.values(fields),
         )
         for alt, allele in zip(record.alts, alleles, strict=True)
     ]

@@ -11,7 +11,7 @@ import pysam
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.variants.vcf_header import LLR
+from genotok.variants.fields import LLR
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
 from genotok.variants.vcf_output import COMPRESSION_LEVEL, TABIX_LONGEST
 

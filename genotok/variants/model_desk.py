@@ -11,9 +11,11 @@ from genotok.models import GenomicLM
 from genotok.training.columns import cuts_by_given
 from genotok.training.precision import choose_device
 from genotok.variants.blocks import BlockWindows
+from genotok.variants.fields import ScoreField
+from genotok.variants.masked_pool import masked_way
 from genotok.variants.pool import default_batch_size
 from genotok.variants.preconditions import require_dna
-from genotok.variants.prefix_pool import make_pool
+from genotok.variants.scoring_pool import scoring_pool
 
 
 class ModelTraits(NamedTuple):
@@ -23,11 +25,13 @@ class ModelTraits(NamedTuple):
         content_hash: of its configuration and weights.
         device: its kind, `cpu` or `cuda`.
         batch_size: windows a batch.
+        masked: how substitutions are scored, see `genotok.variants.masked_pool.masked_way`.
     """
 
     content_hash: str
     device: str
     batch_size: int
+    masked: str | None
 
 
 class ModelTask(NamedTuple):
@@ -40,6 +44,8 @@ class ModelTask(NamedTuple):
         batch_size: windows a batch; None for a default by device.
         share_prefixes: see `genotok.variants.prefix_pool.make_pool`.
         threads: on the CPU.
+        masked: how a model of masked tokens is to score substitutions.
+        fields: those that each allele gets.
     """
 
     folder: Path
@@ -48,6 +54,8 @@ class ModelTask(NamedTuple):
     batch_size: int | None
     share_prefixes: bool
     threads: int
+    masked: str | None
+    fields: tuple[ScoreField, ...]
 
 
 class ModelDesk:
@@ -59,18 +67,25 @@ class ModelDesk:
         _refuse_given_boundaries(self._model, task.folder)
         require_dna(self._model, task.folder)
         size = task.batch_size or default_batch_size(self._model.device, task.window)
-        self._pool = make_pool(self._model, task.precision, size, task.share_prefixes)
+        self._masked = masked_way(self._model, task.masked)
+        self._pool = scoring_pool(
+            self._model, task.precision, size, task.share_prefixes, self._masked, task.fields
+        )
 
     def traits(self) -> ModelTraits:
         """What is to be known of the model."""
-        return ModelTraits(self._model.content_hash(), self._model.device.type, self._pool.batch_size)
+        return ModelTraits(
+            self._model.content_hash(), self._model.device.type, self._pool.batch_size, self._masked
+        )
 
     def limit_batches(self, size: int) -> None:
         """Let no batch have more than `size` windows."""
         self._pool.batch_size = min(self._pool.batch_size, size)
 
     def scores(self, windows: BlockWindows) -> tuple[np.ndarray, int]:
-        """The scores (pairs,) float64 of a block, and the size of batch that the device's memory holds.
+        """What was found of the pairs of a block, and the size of batch that the device's memory holds.
+
+        The first is (pairs x values,) float64.
 
         Scores do not depend on other blocks, since nothing is kept from one to the next.
 
@@ -79,7 +94,7 @@ class ModelDesk:
         """
         places = [self._pool.add(pair) for pair in windows.pairs()]
         found = self._pool.scores()
-        return found[places], self._pool.batch_size
+        return found[places].reshape(-1), self._pool.batch_size
 
 
 def _refuse_given_boundaries(model: GenomicLM, folder: Path) -> None:

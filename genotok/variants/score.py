@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +22,9 @@ from genotok.progress import Progress, progress
 from genotok.variants.alleles import STATUSES
 from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
+from genotok.variants.fields import chosen_fields
 from genotok.variants.haplotypes import UNPHASED, phased_blocks, sample_column
+from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
 from genotok.variants.preconditions import model_files, refuse_same_files
@@ -67,13 +69,15 @@ def score_vcf(
     workers: int | None = None,
     resume: bool = False,
     command: str | None = None,
+    masked: str | None = None,
+    fields: Sequence[str] = (),
 ) -> dict[str, int]:
     """Score all ALT alleles of a VCF.
 
     LLR = ln p(ALT window) - ln p(REF window), summed over the certain nucleotides of the windows that
     `genotok.variants.windows` describes. `GENOTOK_LLR` is the mean of both strands. Tokens of several letters may
-    differ along the whole window; the sums are over its letters nevertheless. For a model of masked tokens ln p is
-    the pseudo-log-likelihood of `genotok.models.likelihood`, one run of the model a token.
+    differ along the whole window; the sums are over its letters nevertheless. What a model of masked tokens
+    gives is defined in `genotok.variants.masked_pool`, and the optional fields in `genotok.variants.field_pool`.
 
     Args:
         vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input; or regions whose every variant is scored.
@@ -106,6 +110,9 @@ def score_vcf(
             `genotok.variants.unfinished`; the output has the bytes of an undisturbed run. Without it everything
             is scored, and what such a run left is replaced.
         command: the command line for the output's header.
+        masked: how a model of masked tokens scores substitutions, `marginal` or `pseudo`; None for `marginal`
+            where its tokenizer allows for it.
+        fields: choices of optional fields, of `genotok.variants.fields.CHOICES`.
 
     Returns:
         status -> how many ALT alleles have it; a record without ALT counts once, as `missing`.
@@ -123,6 +130,7 @@ def score_vcf(
     given = None if isinstance(vcf, Saturation) else vcf
     refuse_same_files((given, reference, contig_aliases, *model_files(model_folder)), (output, parquet))
     _check_resumable(vcf, output, resume)
+    wanted = chosen_fields(fields)
     with ExitStack() as stack:
         stack.enter_context(ended_by_sigterm())
         fasta = stack.enter_context(Reference(reference))
@@ -130,12 +138,14 @@ def score_vcf(
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
         task = Task(
             source.label, source.columns, reference, window, strands == "both", ref_mismatch, aliases, horizon,
-            haplotypes, sample_column(haplotypes, source.header.samples), unphased, parquet is not None,
+            haplotypes, sample_column(haplotypes, source.header.samples), unphased, parquet is not None, wanted,
         )  # fmt: skip
         judge = task.judge(fasta)
         _warn_of_other_lengths(source, judge)
         precision = "bf16" if precision == "bf16" else "fp32"
-        model_task = ModelTask(model_folder, precision, window, batch_size, share_prefixes, threads)
+        model_task = ModelTask(
+            model_folder, precision, window, batch_size, share_prefixes, threads, masked, wanted
+        )
         models = _models(stack, device.split(","), model_task)
         model: ModelTraits = models[0].submit("traits").result()
         desks = _desks(stack, task, _default_workers(model, models) if workers is None else workers)
@@ -144,7 +154,8 @@ def score_vcf(
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
-            source.header.describe_scores(model.content_hash, name, window, command, haplotypes)
+            settings = (model.content_hash, name, window, command, wanted, model.masked, haplotypes)
+            source.header.describe_scores(*settings)
 
         journal = None
         if "-" not in (vcf, output):
@@ -153,15 +164,25 @@ def score_vcf(
             journal = stack.enter_context(open_journal(outputs, identity, resume))
         if output == "-":
             describe()
-        table = stack.enter_context(open_table(Path(parquet))) if parquet else None
+        table = stack.enter_context(open_table(Path(parquet), wanted)) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
-        line = _Line(desks, models, sink, table, bar, journal, model.batch_size)
+        line = _Line(desks, models, sink, table, bar, journal, model.batch_size, task.values)
         size = _block_alleles(model, task.both_strands), BLOCK_BYTES
         phaser = task.phaser(judge)
-        line.run(phased_blocks(phaser.phased(source), *size) if phaser else source.blocks(*size))
+        first: list[Block] = []
+        line.run(
+            phased_blocks(phaser.phased(source), *size)
+            if phaser
+            else remembering(source.blocks(*size), first)
+        )
         if output != "-":
             describe()
+        if horizon is not None and first:
+            said = horizon_report(
+                first[0], task, fasta, lambda windows: models[0].submit("scores", windows).result()[0]
+            )
+            print(f"score: {said}" if said else "score: no allele has a score", file=sys.stderr)
     _report(line, judge.reference.path, time.monotonic() - began)
     return dict(line.counts)
 
@@ -274,7 +295,8 @@ def _identity(
     options = task._asdict() | model_task._asdict() | {"model": model.content_hash, "device": model.device}
     for about_files_or_speed in ("label", "columns", "reference", "with_rows", "folder", "threads"):
         del options[about_files_or_speed]
-    options |= {"genotok": genotok.__version__, "batch_size": model.batch_size}
+    options |= {"genotok": genotok.__version__, "batch_size": model.batch_size, "masked": model.masked}
+    options["fields"] = [field.column for field in task.fields]
     return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
@@ -298,9 +320,10 @@ class _Line:
         bar: Progress,
         journal: Journal | None,
         batch_size: int,
+        values: int,
     ):
         self._desks, self._models, self._sink, self._table, self._bar = desks, models, sink, table, bar
-        self._journal, self._batch_size = journal, batch_size
+        self._journal, self._batch_size, self._values = journal, batch_size, values
         self._resumed = journal.blocks if journal else 0
         self._prepared: deque[Future[BlockWindows]] = deque()
         self._scored: deque[Future[tuple[np.ndarray, int]]] = deque()
@@ -339,7 +362,7 @@ class _Line:
     def _score(self, windows: BlockWindows) -> None:
         if self._run < self._resumed:
             scores = self._journal.scores()
-            if len(scores) != len(windows):
+            if len(scores) != len(windows) * self._values:
                 raise InputError("the unfinished run had other windows than this one; run without --resume")
             future: Future[tuple[np.ndarray, int]] = Future()
             future.set_result((scores, self._batch_size))

@@ -12,7 +12,7 @@ import pyBigWig
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.variants.vcf_header import LLR
+from genotok.variants.fields import LLR
 from genotok.variants.vcf_input import INFO, Record, open_vcf
 
 TRACKS = ("A", "C", "G", "T", "mean", "min", "deletion")

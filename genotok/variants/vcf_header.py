@@ -1,27 +1,20 @@
 """The header of a VCF: what it says about contigs, and what scoring adds to it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import genotok
+from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
 
-LLR, LLR_FORWARD, LLR_REVERSE, STATUS = "GENOTOK_LLR", "GENOTOK_LLR_FWD", "GENOTOK_LLR_RC", "GENOTOK_STATUS"
-FIELDS = (LLR, LLR_FORWARD, LLR_REVERSE, STATUS)
 HAPLOTYPE_FIELDS = ("GENOTOK_LLR_H1", "GENOTOK_LLR_H2", "GENOTOK_HAPLOTYPE_STATUS")
 
-_RATIO = "ln p(ALT window) - ln p(REF window) in nats; negative = the model finds ALT less likely"
-_DESCRIPTIONS = {
-    LLR: ("Float", f"Log-likelihood ratio, mean of the scored strands: {_RATIO}"),
-    LLR_FORWARD: ("Float", "Log-likelihood ratio on the forward strand"),
-    LLR_REVERSE: ("Float", "Log-likelihood ratio on the reverse strand"),
-    STATUS: ("String", "ok, or why the allele has no score"),
-}
+_ADDED = (*(field.info for field in FIELDS), *HAPLOTYPE_FIELDS)
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
 _LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
 _CONTIG_NAME = re.compile(
     r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*"
 )  # VCF 4.3, section 1.4.7
-_FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(FIELDS + HAPLOTYPE_FIELDS).encode() + rb")[,>]")
+_FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(_ADDED).encode() + rb")[,>]")
 COMMAND = b"##genotok_command="
 
 
@@ -58,7 +51,14 @@ class VcfHeader:
             self.meta.append(text.encode())
 
     def describe_scores(
-        self, model: str, reference: str, window: int, command: str | None, sample: str | None = None
+        self,
+        model: str,
+        reference: str,
+        window: int,
+        command: str | None,
+        fields: Sequence[ScoreField] = DEFAULT_FIELDS,
+        masked: str | None = None,
+        sample: str | None = None,
     ) -> None:
         """Say how the scores were made, in place of what an earlier scoring said.
 
@@ -67,6 +67,8 @@ class VcfHeader:
             reference: the FASTA's name and hash.
             window: letters a window.
             command: the command line; None leaves its line out.
+            fields: those that records get.
+            masked: how a model of masked tokens scored substitutions; None for a causal model.
             sample: whose haplotypes were scored as well, or None.
         """
         about = {
@@ -74,9 +76,9 @@ class VcfHeader:
             "model_sha256": model,
             "reference": reference,
             "window": window,
-        }
+        } | ({"masked": masked} if masked else {})
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
-        for name, (kind, text) in _DESCRIPTIONS.items():
+        for name, _, kind, text, _ in fields:
             self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
         if sample is not None:
             self.scores += _haplotype_lines(sample)
@@ -116,6 +118,6 @@ def with_scores(info: bytes, added: bytes) -> bytes:
     """An INFO column with the score fields `added`, in place of those of an earlier scoring."""
     entries = [] if info in (b".", b"") else [info]
     if b"GENOTOK_" in info:
-        names = tuple(name.encode() for name in FIELDS + HAPLOTYPE_FIELDS)
+        names = tuple(name.encode() for name in _ADDED)
         entries = [entry for entry in info.split(b";") if entry.split(b"=", 1)[0] not in names]
     return b";".join([*entries, added] if added else entries) or b"."

@@ -14,11 +14,21 @@ from genotok.variants.letters import ContigLetters, ReverseStrand
 
 
 class WindowPair(NamedTuple):
-    """Both windows, and how many letters in front of the variant they share."""
+    """Both windows, and how many letters in front of the variant they share.
+
+    `behind` says at which letter of each window what lies behind the variant begins; only a model of masked tokens
+    and the shift of boundaries need it.
+    """
 
     ref: bytes
     alt: bytes
     shared: int
+    behind: tuple[int, int] | None = None
+
+    @property
+    def is_substitution(self) -> bool:
+        """Whether the alleles are of one length, so that everything else of the windows is the same."""
+        return self.behind[0] == self.behind[1]
 
 
 def window_pairs(
@@ -52,4 +62,4 @@ def haplotypes(edit: Edit, contig: ContigLetters, window: int, horizon: int | No
     behind = edit.start + len(edit.ref)
     after = contig.fetch(behind, behind + window - len(before) - min(len(edit.ref), len(edit.alt)))
     ref, alt = (before + edit.ref + after)[:window], (before + edit.alt + after)[:window]
-    return WindowPair(ref, alt, len(before))
+    return WindowPair(ref, alt, len(before), (len(before) + len(edit.ref), len(before) + len(edit.alt)))

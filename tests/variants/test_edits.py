@@ -147,11 +147,11 @@ def test_the_horizon_bounds_what_counts_behind_the_longer_allele(edit, horizon, 
 
 def test_the_reverse_strand_has_windows_of_its_own():
     pairs = window_pairs(Edit(8, b"A", b"C"), Contig(SEQUENCE), 6, both_strands=True)
-    assert pairs == [(b"GCAATC", b"GCACTC", 3), (b"CGATTG", b"CGAGTG", 3)]
+    assert pairs == [(b"GCAATC", b"GCACTC", 3, (4, 4)), (b"CGATTG", b"CGAGTG", 3, (4, 4))]
     assert window_pairs(Edit(8, b"A", b"C"), Contig(SEQUENCE), 6, both_strands=False) == pairs[:1]
 
 
 def test_on_each_strand_an_indel_is_placed_at_its_own_leftmost_position():
     forward, reverse = window_pairs(Edit(3, b"A", b""), Contig("CGTAAAAGCT"), 4, both_strands=True)
-    assert forward == (b"GTAA", b"GTAA", 2)
-    assert reverse == (b"GCTT", b"GCTT", 2)
+    assert forward == (b"GTAA", b"GTAA", 2, (3, 2))
+    assert reverse == (b"GCTT", b"GCTT", 2, (3, 2))

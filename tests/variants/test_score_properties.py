@@ -111,7 +111,7 @@ def two_threads():
 
 @pytest.mark.usefixtures("two_threads")
 @given(st.data())
-@settings(max_examples=8, derandomize=True, deadline=None)
+@settings(max_examples=6, derandomize=True, deadline=None)
 def test_scores_depend_on_nothing_but_the_variant(model_folder, data):
     """Neither on batch size, order, neighbours, multi-allelic sites nor the number of threads."""
     sequences = {"c": data.draw(contigs()), "d": data.draw(contigs())}

@@ -233,7 +233,7 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
 def test_bf16_has_to_be_asked_for(score, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "genotok.variants.model_desk.make_pool",
+        "genotok.variants.scoring_pool.make_pool",
         lambda model, precision, *rest: asked.append(precision) or make_pool(model, precision, *rest),
     )
     record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")

@@ -1,0 +1,32 @@
+"""Which implementation an operation uses: the torch reference, or Triton where the tensors are on a CUDA device.
+
+The environment variable GENOTOK_KERNELS=reference, or `with reference_kernels():`, keeps CUDA tensors on the
+reference, for comparison.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_forced = ContextVar("reference kernels", default=os.environ.get("GENOTOK_KERNELS", "") == "reference")
+
+
+@contextmanager
+def reference_kernels() -> Iterator[None]:
+    """Within the block, every operation runs its torch reference on every device."""
+    token = _forced.set(True)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def uses_triton(*tensors: Tensor) -> bool:
+    """Whether an operation on these tensors is Triton's: all on CUDA, none in float64, no reference asked for."""
+    if _forced.get() or torch.version.hip is not None:
+        return False
+    return all(tensor.is_cuda and tensor.dtype != torch.float64 for tensor in tensors)

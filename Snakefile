@@ -12,6 +12,13 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/tokenize.smk"
+
+
+if ENTROPY:
+
+    include: "workflow/rules/entropies.smk"
+
+
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
@@ -29,8 +36,10 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        exported_variants(),
 
 
 rule scores:
     input:
         scored_variants(),
+        exported_variants(),

@@ -30,6 +30,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{stem}.{os.getpid()}.tmp{suffixes}")
     _make_folder(target)
     try:
+        temporary.touch()  # here a folder that cannot be written to shows; pysam's BGZFile crashes on one
         yield temporary
         _flush_to_disk(temporary)
         os.replace(temporary, target)

@@ -6,6 +6,7 @@ Each verb imports its room when it is called, so that `genotok --help` answers a
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,10 @@ app.add_typer(report_app, name="report")
 Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
 Precision = Annotated[str, typer.Option(help="`auto` (bf16 on a GPU), `fp32` or `bf16`.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads on the CPU.")]
+Feature = Annotated[
+    str,
+    typer.Option(help="Features (column 3) of GFF3 or GTF that count, with commas.  [default: all]"),
+]
 Model = Annotated[Path, typer.Option("-m", "--model", help="Folder with config.json and model.safetensors.")]
 
 
@@ -156,7 +161,13 @@ def tokenize(
 
 @app.command()
 def bpe(
-    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    fastas: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FASTA...",
+            help="FASTA files: plain, gzip or BGZF; or a folder of shards, of which the split `train` counts.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="JSON file of the tokenizer.")],
     vocab_size: Annotated[int, typer.Option(min=32, help="Tokens, the 12 of letters included.")] = 4096,
 ) -> None:
@@ -168,11 +179,15 @@ def bpe(
     """
     from genotok.atomic import atomic_path
     from genotok.genomes.fasta import read_fasta
+    from genotok.shards.reader import training_letters
     from genotok.tokenizers import train_bpe
 
-    tokenizer = train_bpe(
-        (block for path in fastas for _, blocks in read_fasta(path) for block in blocks), vocab_size
-    )
+    def blocks(path: Path) -> Iterator[bytes]:
+        return (
+            training_letters(path) if path.is_dir() else (part for _, all in read_fasta(path) for part in all)
+        )
+
+    tokenizer = train_bpe((block for path in fastas for block in blocks(path)), vocab_size)
     with atomic_path(output) as path:
         path.write_text(tokenizer.to_json())
 
@@ -189,6 +204,31 @@ def merge_shards(
     from genotok.shards.manifest import merge_manifests
 
     merge_manifests(shards, output)
+
+
+@shards_app.command("boundaries")
+def add_boundaries_to_shards(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    intervals: Annotated[
+        Path, typer.Argument(metavar="FILE", help="`.bed`, `.gff`, `.gff3` or `.gtf`, also with `.gz`.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    feature: Feature = "",
+) -> None:
+    """Write shards again with boundaries, for models with the chunker `given`.
+
+    A chunk begins where an interval begins and where one ends.
+
+    Example: `genotok shards boundaries shards genes.gff.gz --feature CDS,exon -o shards_with_boundaries`
+    """
+    from genotok.shards.boundaries import add_boundaries
+
+    add_boundaries(shards, intervals, output, _words(feature))
+
+
+def _words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 @app.command()
@@ -385,12 +425,34 @@ def import_model(
 
 @app.command()
 def score(
-    vcf: Annotated[str, typer.Argument(metavar="VCF", help="VCF, VCF.gz or BCF; `-` reads standard input.")],
     reference: Annotated[Path, typer.Option("-r", "--reference", help="FASTA, plain or BGZF.")],
     model: Model,
     output: Annotated[
         str, typer.Option("-o", "--output", help="`.vcf.gz`, `.vcf`, `.bcf`; `-` writes to stdout.")
     ],
+    vcf: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VCF",
+            help="VCF, VCF.gz or BCF; `-` reads standard input.",
+            show_default="none, with --region or --bed",
+        ),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONTIG:START-END",
+            help="Instead of a VCF: score every SNV and every 1-base deletion there (1-based, both ends included).",
+        ),
+    ] = None,
+    bed: Annotated[Path | None, typer.Option(help="As `--region`, for all regions of a BED file.")] = None,
+    bigwig: Annotated[
+        Path | None, typer.Option(metavar="PREFIX", help="Of regions: write tracks PREFIX.A.bw and so on.")
+    ] = None,
+    logo: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Of short regions: draw a logo, with its data as TSV."),
+    ] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters around each variant.")] = 512,
     strands: Annotated[str, typer.Option(help="`both` or `forward`.")] = "both",
     ref_mismatch: Annotated[str, typer.Option(help="`error`, `skip` or `use-vcf`.")] = "skip",
@@ -398,6 +460,22 @@ def score(
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
     ] = None,
+    haplotypes: Annotated[
+        str | None,
+        typer.Option(metavar="SAMPLE", help="Also score on this sample's phased haplotypes (sorted VCF)."),
+    ] = None,
+    unphased: Annotated[
+        str,
+        typer.Option(
+            help="Where that sample's phase is unknown: `skip` gives a status, `error` ends the run."
+        ),
+    ] = "skip",
+    horizon: Annotated[
+        int | None, typer.Option(min=0, help="Letters behind a variant that count.  [default: all]")
+    ] = None,
+    share_prefixes: Annotated[
+        bool, typer.Option(help="Read what is in front of a variant once for all of its alleles.")
+    ] = True,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")
     ] = None,
@@ -406,15 +484,39 @@ def score(
         str, typer.Option(help="`auto` (fp32, for scores that repeat), `fp32` or `bf16`.")
     ] = "auto",
     threads: Threads = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read and cut windows.  [default: 0 on the CPU, 2 for each GPU]"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was interrupted.")
+    ] = False,
+    masked: Annotated[
+        str | None,
+        typer.Option(
+            help="How a model of masked tokens scores substitutions: `marginal`, their tokens masked at once, "
+            "or `pseudo`, every token masked in its turn.  [default: marginal]"
+        ),
+    ] = None,
+    fields: Annotated[
+        str, typer.Option(help="Further fields, separated by commas: `embedding`, `boundaries`.")
+    ] = "",
 ) -> None:
     """Score every allele of a VCF: log p(ALT) - log p(REF) in nats, negative where the model finds ALT less likely.
 
     Example: `genotok score in.vcf.gz -r genome.fa.gz -m run -o scored.vcf.gz --parquet scores.parquet`
+
+    Example: `genotok score --region chr1:10,001-10,200 -r genome.fa.gz -m run -o all.vcf.gz --logo logo.svg`
     """
     from genotok.variants.score import score_vcf
 
+    saturation = _saturation(
+        vcf, reference, output, region or [], bed, bigwig, logo, contig_aliases, haplotypes
+    )
     score_vcf(
-        vcf,
+        saturation or vcf,
         reference,
         model,
         output,
@@ -423,12 +525,67 @@ def score(
         ref_mismatch=ref_mismatch,
         parquet=parquet,
         contig_aliases=contig_aliases,
+        haplotypes=haplotypes,
+        unphased=unphased,
+        horizon=horizon,
+        share_prefixes=share_prefixes,
         batch_size=batch_size,
         device=device,
         precision=precision,
         threads=threads,
-        command=shlex.join(["genotok", *sys.argv[1:]]),
+        workers=workers,
+        resume=resume,
+        command=shlex.join(["genotok", *(word for word in sys.argv[1:] if word != "--resume")]),
+        masked=masked,
+        fields=[name.strip() for name in fields.split(",") if name.strip()],
     )
+    if saturation and bigwig:
+        from genotok.variants.tracks import write_tracks
+
+        write_tracks(output, bigwig)
+    if saturation and logo:
+        from genotok.report.logo import write_logo
+
+        write_logo(output, logo, saturation.regions)
+
+
+def _saturation(
+    vcf: str | None,
+    reference: Path,
+    output: str,
+    region: list[str],
+    bed: Path | None,
+    bigwig: Path | None,
+    logo: Path | None,
+    contig_aliases: Path | None,
+    haplotypes: str | None,
+) -> Any:
+    """What `--region` and `--bed` ask for, or None where a VCF is given."""
+    wanted = bool(region) or bed is not None
+    if wanted == (vcf is not None):
+        raise InputError("score: give either a VCF, or --region or --bed")
+    if not wanted:
+        if bigwig or logo:
+            raise InputError(
+                "score: --bigwig and --logo show whole regions; give --region or --bed, and no VCF"
+            )
+        return None
+    if haplotypes is not None:
+        raise InputError("score: --haplotypes needs the genotypes of a VCF, and regions have none")
+    if contig_aliases:
+        raise InputError("score: --contig-aliases is for a VCF; name the regions as the FASTA does")
+    if output == "-" and (bigwig or logo):
+        raise InputError("score: --bigwig and --logo are made from the output; give -o a file")
+    from genotok.genomes.fasta import Reference
+    from genotok.variants.saturation import Saturation, find_regions
+
+    with Reference(reference) as fasta:
+        regions = find_regions(fasta, region, bed)
+    if logo:
+        from genotok.report.logo import check_logo
+
+        check_logo(logo, regions)
+    return Saturation(regions)
 
 
 @app.command()
@@ -439,6 +596,10 @@ def tokens(
     output: Annotated[Path, typer.Option("-o", "--output", help="BED file to write (`.bed` or `.bed.gz`).")],
     track: Annotated[str | None, typer.Option(help="Name for a genome browser's track line.")] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
+    boundaries: Annotated[
+        Path | None, typer.Option(help="BED, GFF3 or GTF, for a model that cuts by given boundaries.")
+    ] = None,
+    feature: Feature = "",
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 2,
@@ -450,7 +611,8 @@ def tokens(
     from genotok.interpret.chunks import chunks_of_region, write_bed
 
     settings = {"window": window, "device": device, "precision": precision, "threads": threads}
-    write_bed(chunks_of_region(model, fasta, region, **settings), output, track)
+    given = {"boundaries": boundaries, "features": _words(feature)}
+    write_bed(chunks_of_region(model, fasta, region, **given, **settings), output, track)
 
 
 @vcf_app.command("split")
@@ -493,6 +655,29 @@ def gather_score_tables(
     from genotok.variants.table import gather_tables
 
     gather_tables(pieces, output)
+
+
+@vcf_app.command("export")
+def export_scores(
+    vcf: Annotated[Path, typer.Argument(metavar="SCORED", help="VCF of `genotok score`.")],
+    traitgym: Annotated[
+        Path | None, typer.Option(help="Parquet: chrom, pos, ref, alt, score, minus_llr, abs_llr.")
+    ] = None,
+    cadd: Annotated[
+        Path | None, typer.Option(help="`.tsv.gz` with an index: Chrom, Pos, Ref, Alt, RawScore.")
+    ] = None,
+) -> None:
+    """Write the scores in the layouts of TraitGym and CADD; there, higher is more harmful (-LLR).
+
+    Example: `genotok vcf export scored.vcf.gz --traitgym features/model.parquet --cadd scores.tsv.gz`
+    """
+    from genotok.variants.exports import export_cadd, export_traitgym
+
+    if not (traitgym or cadd):
+        raise InputError("name at least one output: --traitgym FILE.parquet or --cadd FILE.tsv.gz")
+    for write, output in ((export_traitgym, traitgym), (export_cadd, cadd)):
+        if output:
+            print(f"{output}: {write(vcf, output):,} alleles", file=sys.stderr)
 
 
 Folder = Annotated[
@@ -551,14 +736,49 @@ def report_variant_scores(
     output: Folder,
     truth: Annotated[str | None, typer.Option(help="INFO field (Number=A) with measured effects.")] = None,
     consequence: Annotated[str | None, typer.Option(help="INFO field (Number=A) with classes.")] = None,
+    label: Annotated[str | None, typer.Option(help="INFO field with labels, 1 = harmful.")] = None,
+    positive: Annotated[str, typer.Option(help="Labels that mean harmful, with commas.")] = "",
+    negative: Annotated[str, typer.Option(help="Labels that mean harmless, with commas.")] = "",
+    truth_table: Annotated[
+        Path | None,
+        typer.Option("--table", help="TSV or Parquet with chrom, pos, ref, alt; fields are its columns."),
+    ] = None,
+    gff: Annotated[Path | None, typer.Option(help="GFF3 for classes and splice sites.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("-r", "--reference", help="FASTA, for trivial scores and with --gff.")
+    ] = None,
 ) -> None:
-    """Distribution of the scores, and their correlation with a measured effect.
+    """Distribution of the scores, and their agreement with measured effects or labels.
 
     Example: `genotok report variants scores.parquet scored.vcf.gz --truth FITNESS -o figures/variants`
+
+    Example: `genotok report variants scores.parquet scored.vcf.gz --label CLNSIG --positive Pathogenic
+    --negative Benign --gff genes.gff3.gz -r genome.fa.gz -o figures/clinvar`
     """
+    from genotok.report.truth import Truth
     from genotok.report.variants import report_variants
 
-    report_variants(table, vcf, truth, consequence, output)
+    positives, negatives = (
+        tuple(word.strip() for word in words.split(",") if word.strip()) for words in (positive, negative)
+    )
+    known = Truth(
+        truth or None, label or None, positives, negatives, consequence or None, truth_table, gff, reference
+    )
+    report_variants(table, vcf, truth, consequence, output, known=known)
+
+
+@report_app.command("score-sets")
+def report_score_sets(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `genotok report variants` wrote.")],
+    output: Folder,
+) -> None:
+    """Several score sets or models beside each other.
+
+    Example: `genotok report score-sets figures/clinvar figures/clinvar.other -o figures/score_sets`
+    """
+    from genotok.report.score_sets import report_score_sets
+
+    report_score_sets(folders, output)
 
 
 @report_app.command("page")
@@ -628,7 +848,12 @@ def generate(
 
 @app.command()
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, configuration in JSON, or preset.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Folder, name on the Hugging Face Hub, configuration in JSON, or preset."
+        ),
+    ],
     length: Annotated[int, typer.Option(min=1, help="Tokens of the sequence that is counted.")] = 8192,
     compression: Annotated[
         list[float] | None,

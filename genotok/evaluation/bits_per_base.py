@@ -18,11 +18,12 @@ from genotok.evaluation.adaptive_markov import AdaptiveMarkov
 from genotok.evaluation.markov import Baseline, fit_markov_baselines
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_lengths
-from genotok.models.likelihood import nucleotide_log_likelihood
+from genotok.models.likelihood import likelihood_task, nucleotide_log_likelihood
 from genotok.progress import progress
 from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset, Window, contig_sequences
 from genotok.shards.sampler import batches_in_order
+from genotok.training.columns import column_for
 from genotok.training.precision import autocast, choose_device
 
 LONGEST_LISTED_CHUNK = 64
@@ -110,7 +111,8 @@ def evaluate(
     model = GenomicLM.from_pretrained(model_folder, target)
     dataset = ShardDataset(shards, split)
     dataset.manifest.check_serves(model.tokenizer, f"{model_folder}: its tokenizer is")
-    tallies, chunks = _model_bits(model, dataset, batch_size, precision)
+    column = column_for(model, dataset, likelihood_task(model), exact=True)
+    tallies, chunks = _model_bits(model, dataset, batch_size, precision, column)
     baselines = baseline_bits(shards, split, orders)
     adaptive = contig_bits(shards, split, {"adaptive": AdaptiveMarkov()})["adaptive"]
     return {
@@ -143,13 +145,13 @@ def write_metrics(metrics: dict[str, Any], path: Path) -> None:
 
 
 def _model_bits(
-    model: GenomicLM, dataset: ShardDataset, batch_size: int, precision: str
+    model: GenomicLM, dataset: ShardDataset, batch_size: int, precision: str, column: str | None
 ) -> tuple[dict[tuple[str, str], Tally], Chunks]:
     tallies: dict[tuple[str, str], Tally] = {}
     chunks, ends = Chunks(), {}
     unpredicted = int(model.tokenizer.start_id is None)
     with progress("evaluate", len(dataset), "windows") as bar:
-        for windows, batch in batches_in_order(dataset, batch_size, model.tokenizer):
+        for windows, batch in batches_in_order(dataset, batch_size, model.tokenizer, column):
             batch = batch.to(model.device)
             with autocast(model.device, precision):
                 nats, output = nucleotide_log_likelihood(model, batch)

@@ -13,13 +13,21 @@ from scipy import stats
 from genotok.errors import InputError
 
 TRANSITIONS = frozenset(["AG", "GA", "CT", "TC"])
-CONSEQUENCE_SCORES = {  # no change of the protein, one amino acid, one end of it, the rest of it
+CONSEQUENCE_SCORES = {  # what changes: the most of the protein, one end, some of it, its splicing, nothing of it
+    "intergenic": 2.0,
+    "intron": 1.5,
+    "noncoding_exon": 1.0,
+    "utr": 0.5,
     "noncoding": 0.0,
     "synonymous": 0.0,
+    "splice_region": -0.5,
     "missense": -1.0,
+    "inframe_indel": -1.5,
     "start_lost": -2.0,
     "stop_lost": -2.0,
     "nonsense": -3.0,
+    "frameshift": -3.0,
+    "splice_site": -3.0,
 }
 FEWEST_PAIRS = 3
 
@@ -166,8 +174,7 @@ def consequence_score(consequences: Sequence[str]) -> np.ndarray:
         consequences: shape (n,), names of `CONSEQUENCE_SCORES`; None, NaN, `.` and empty text are unknown.
 
     Returns:
-        float64 of shape (n,): 0 for synonymous and noncoding, -1 for missense, -2 for start_lost and
-        stop_lost, -3 for nonsense, NaN where unknown.
+        float64 of shape (n,), of `CONSEQUENCE_SCORES`; NaN where unknown.
 
     Raises:
         InputError: a name is none of these.
@@ -180,12 +187,18 @@ def consequence_score(consequences: Sequence[str]) -> np.ndarray:
     return names.map(CONSEQUENCE_SCORES).to_numpy(dtype=np.float64)
 
 
+def consequence_then_transition(consequence: np.ndarray, transition: np.ndarray) -> np.ndarray:
+    """A score that orders by consequence, and transitions first within one; arguments as the two functions give."""
+    return consequence + transition / 4  # less than from one consequence to the next
+
+
 def evaluate_variants(
     table: pd.DataFrame,
     score: str = "llr",
     truth: str = "fitness",
     consequence: str | None = None,
     *,
+    baselines: Sequence[str] = (),
     harmful_below: float | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -200,6 +213,7 @@ def evaluate_variants(
         score: the column with the model's score, NaN where a variant has none.
         truth: the column with the measured effect, NaN where unknown.
         consequence: the column with names of `CONSEQUENCE_SCORES`, or None.
+        baselines: columns with further scores that need no model, higher = fitter.
         harmful_below: a truth below it counts as harmful in `auroc` and `average_precision`; None leaves
             the two out.
         resamples: of the bootstrap; see `spearman_with_interval`.
@@ -207,26 +221,29 @@ def evaluate_variants(
 
     Returns:
         Plain numbers, None and text, ready for JSON:
-        `n` and `n_missing` variants; `predictors`: for `model`, `transition` and, given a consequence,
-        `consequence` and `consequence_then_transition` (transitions first within a consequence), what
+        `n` and `n_missing` variants; `predictors`: for `model`, `transition`, the baselines and, given a
+        consequence, `consequence` and `consequence_then_transition` (transitions first within a consequence), what
         `spearman_with_interval` returns and the two areas; `per_consequence`: for each consequence found
-        the same for `model` and `transition`.
+        the same for all but these two.
 
     Raises:
         InputError: a column is missing or not numeric, or a consequence is unknown.
     """
-    wanted = ["ref", "alt", score, truth] + ([consequence] if consequence else [])
-    _require_columns(table, wanted, numeric=[score, truth])
+    wanted = ["ref", "alt", score, truth, *baselines] + ([consequence] if consequence else [])
+    _require_columns(table, wanted, numeric=[score, truth, *baselines])
     judged = table[table[score].notna() & table[truth].notna()]
     values = judged[truth].to_numpy(dtype=np.float64)
     predictors = {
         "model": judged[score].to_numpy(dtype=np.float64),
         "transition": transition_or_transversion(judged["ref"], judged["alt"]),
     }
+    predictors |= {name: judged[name].to_numpy(dtype=np.float64) for name in baselines}
     always = list(predictors)
     if consequence:
         predictors["consequence"] = consequence_score(judged[consequence])
-        predictors["consequence_then_transition"] = predictors["consequence"] + predictors["transition"] / 2
+        predictors["consequence_then_transition"] = consequence_then_transition(
+            predictors["consequence"], predictors["transition"]
+        )
 
     def judge(names: Sequence[str], rows: np.ndarray) -> dict:
         return {

@@ -6,6 +6,7 @@ Formats: `.fai` as in the samtools manual page faidx(5), `.gzi` as in bgzip(1).
 import bisect
 import gzip
 import hashlib
+import logging
 import os
 import struct
 import tempfile
@@ -18,6 +19,8 @@ from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.genomes.fasta_text import read_fasta
 from genotok.genomes.formats import genome_format
+
+log = logging.getLogger(__name__)
 
 _LOOK = 4096  # bytes that are looked at before and behind a contig
 
@@ -91,6 +94,8 @@ def usable_index(path: Path) -> Index:
     beside = index_beside(path)
     if _fits(path, beside):
         return beside
+    if beside.fai.exists():
+        log.warning("%s: is older than %s or not of it, and is not used", beside.fai, path.name)
     if _may_write(path.parent):
         return index_fasta(path, beside)
     private = _private_index(path, beside.gzi is not None)

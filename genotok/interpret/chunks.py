@@ -1,8 +1,7 @@
 """`genotok tokens`: the chunks that a model cuts a stretch of a genome into, as data and as BED."""
 
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +12,16 @@ from torch import Tensor
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.genomes.contigs import match_contig
 from genotok.genomes.fasta import Reference
+from genotok.genomes.intervals import boundary_mask, edges_by_contig
+from genotok.genomes.regions import parse_region
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_starts
 from genotok.models.likelihood import nucleotide_log_likelihood
 from genotok.progress import progress
-from genotok.shards.sampler import Batch, collate
+from genotok.shards.sampler import Batch, boundaries_of_tokens, collate
 from genotok.tokenizers import LetterTokenizer, Tokenizer
+from genotok.training.columns import cuts_by_given
 from genotok.training.precision import autocast, choose_device
 
 LONGEST_NAME = 200  # letters; genome browsers refuse names of more than 255
@@ -65,48 +66,6 @@ class RegionChunks:
         return self.start + np.stack([starts, np.append(starts[1:], self.end - self.start)], 1)
 
 
-def parse_region(text: str, contigs: Mapping[str, int]) -> tuple[str, int, int]:
-    """Read a region as people write it.
-
-    Args:
-        text: `CONTIG:START-END`, 1-based and closed, with or without commas in the numbers, or `CONTIG` for all
-            of it. The name may hold `:` and `*`, as in `HLA-DRB1*16:02:01:1-100`, and may differ from the
-            FASTA's as `chr1` does from `1`.
-        contigs: name -> length in bases.
-
-    Returns:
-        The contig's name in `contigs`, and the region, 0-based and half-open.
-
-    Raises:
-        InputError: the text is no region, can be read in two ways, or lies outside the contigs.
-    """
-    text = text.strip()
-    whole = match_contig(text, contigs)
-    found = re.fullmatch(r"(.+):(\d[\d,]*)-(\d[\d,]*)", text, re.ASCII)
-    contig = match_contig(found[1], contigs) if found else None
-    if whole is not None and contig is not None:
-        length = contigs[whole]
-        raise InputError(
-            f"region {text!r}: is a contig's name and a part of contig {contig}; "
-            f"write {whole}:1-{length} for the contig"
-        )
-    if whole is not None:
-        return whole, 0, contigs[whole]
-    if found is None:
-        raise InputError(
-            f"region {text!r}: is neither CONTIG:START-END, as in chr1:1,000-2,000, nor a contig"
-        )
-    if contig is None:
-        known = ", ".join(list(contigs)[:5]) + " ..." * (len(contigs) > 5)
-        raise InputError(f"region {text!r}: there is no contig {found[1]}; there are {known}")
-    start, end = (int(number.replace(",", "")) for number in found.groups()[1:])
-    if not 1 <= start <= end:
-        raise InputError(f"region {text!r}: the start must be at least 1 and at most the end")
-    if end > contigs[contig]:
-        raise InputError(f"region {text!r}: ends behind {contig}, which has {contigs[contig]:,} bases")
-    return contig, start - 1, end
-
-
 def find_chunks(
     model: GenomicLM,
     reference: Reference,
@@ -118,6 +77,7 @@ def find_chunks(
     context: int | None = None,
     batch_size: int = 8,
     precision: str = "auto",
+    edges: np.ndarray | None = None,
 ) -> RegionChunks:
     """Run a model over a region and note where its chunks lie and how surprising each base is.
 
@@ -138,13 +98,17 @@ def find_chunks(
         context: of these the bases to the left of a block; half the window if None.
         batch_size: windows at once.
         precision: `auto` (bf16 on a GPU), `fp32` or `bf16`.
+        edges: (M,) int64 in order, the places on the contig in front of which a chunk begins; for a model with the
+            chunker `given`, and only for such.
 
     Raises:
-        InputError: the region lies outside the contig, or the context leaves no room in the window.
+        InputError: the region lies outside the contig, the context leaves no room in the window, or edges are missing
+            or left over.
     """
     context = window // 2 if context is None else context
     if not 0 <= context < window:
         raise InputError(f"context: {context} must be at least 0 and less than the window of {window} bases")
+    _check_edges(model, edges)
     length = reference.contigs.get(contig, 0)
     if not 0 <= start < end <= length:
         raise InputError(
@@ -154,7 +118,8 @@ def find_chunks(
     parts = []
     with progress("tokens", end - start, "bases") as bar:
         for first in range(0, len(spans), batch_size):
-            for part in _read_spans(model, reference, contig, spans[first : first + batch_size], precision):
+            some = spans[first : first + batch_size]
+            for part in _read_spans(model, reference, contig, some, precision, edges):
                 parts.append(part)
                 bar.advance(len(part.surprisal))
     stages = range(len(parts[0].begins))
@@ -179,14 +144,38 @@ def chunks_of_region(
     device: str = "auto",
     precision: str = "auto",
     threads: int = 2,
+    boundaries: Path | None = None,
+    features: Sequence[str] = (),
 ) -> RegionChunks:
-    """`find_chunks` for files: a model's folder, a FASTA, and a region as `parse_region` reads it."""
+    """`find_chunks` for files: a model's folder, a FASTA, and a region as `parse_region` reads it.
+
+    `boundaries` and `features` are a file of intervals and what counts of it, see `genotok.genomes.intervals`.
+    """
     torch.set_num_threads(threads)
     with Reference(fasta) as reference:
         contig, start, end = parse_region(region, reference.contigs)
         model = GenomicLM.from_pretrained(model_folder, choose_device(device))
-        settings = {"window": window, "context": context, "precision": precision}
+        edges = None
+        if boundaries is not None:
+            found, _ = edges_by_contig(boundaries, reference.contigs, features)
+            edges = found.get(contig, np.empty(0, np.int64))
+        settings = {"window": window, "context": context, "precision": precision, "edges": edges}
         return find_chunks(model, reference, contig, start, end, **settings)
+
+
+def _check_edges(model: GenomicLM, edges: np.ndarray | None) -> None:
+    if not cuts_by_given(model.config):
+        if edges is not None:
+            raise InputError("the model finds its boundaries itself; leave out the file with boundaries")
+        return
+    if edges is None:
+        raise InputError(
+            "the model cuts by given boundaries; `genotok tokens --boundaries FILE` takes them from BED, GFF3 or GTF"
+        )
+    if not isinstance(model.tokenizer, LetterTokenizer):
+        raise InputError(
+            f"boundaries lie between letters, and the tokenizer {model.tokenizer.name!r} has tokens of several"
+        )
 
 
 def _letters_behind(tokenizer: Tokenizer) -> int | None:
@@ -215,11 +204,17 @@ def _read_spans(
     contig: str,
     spans: list[tuple[int, int, int, int]],
     precision: str,
+    edges: np.ndarray | None,
 ) -> Iterator[RegionChunks]:
     """What the model says on the parts that count."""
     letters = [reference.fetch(contig, begin, read_to) for begin, _, _, read_to in spans]
     tokenizer = model.tokenizer
-    batch = collate([tokenizer.encode_letters(text.encode()) for text in letters], tokenizer).to(model.device)
+    batch = collate([tokenizer.encode_letters(text.encode()) for text in letters], tokenizer)
+    if edges is not None:
+        masks = [boundary_mask(edges, begin, read_to) for begin, _, _, read_to in spans]
+        rows = [torch.from_numpy(boundaries_of_tokens(mask, tokenizer)) for mask in masks]
+        batch.boundary_inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    batch = batch.to(model.device)
     with autocast(model.device, precision):
         nats, output = nucleotide_log_likelihood(model, batch)
     surprisal = _surprisal(nats, batch, tokenizer.start_id is not None)

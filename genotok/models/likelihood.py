@@ -22,7 +22,12 @@ _MOST_TOKENS, _MOST_LOGITS = 1 << 15, 1 << 25
 
 @torch.no_grad()
 def next_token_log_likelihood(
-    model: GenomicLM, input_ids: Tensor, labels: Tensor, lengths: Tensor
+    model: GenomicLM,
+    input_ids: Tensor,
+    labels: Tensor,
+    lengths: Tensor,
+    boundary_inputs: Tensor | None = None,
+    output_hidden_states: bool = False,
 ) -> tuple[Tensor, ModelOutput]:
     """log p(token t | tokens before t), in nats.
 
@@ -31,12 +36,15 @@ def next_token_log_likelihood(
         input_ids: (B, L).
         labels: (B, L), -100 where nothing is to be counted (ambiguous letters, padding).
         lengths: (B,).
+        boundary_inputs: (B, L), see `GenomicLM.forward`.
+        output_hidden_states: whether the output is to hold the states as well.
 
     Returns:
         (B, L) float32: the log-likelihood at each counted token, 0 elsewhere and at the first token, which
         nothing precedes; and the model's output.
     """
-    output = model(input_ids, task="lm", lengths=lengths)
+    settings = {"boundary_inputs": boundary_inputs, "output_hidden_states": output_hidden_states}
+    output = model(input_ids, task="lm", lengths=lengths, **settings)
     log_probability = output.logits[:, :-1].float().log_softmax(-1)
     target = labels[:, 1:]
     counted = target != IGNORED_LABEL
@@ -48,7 +56,7 @@ def next_token_log_likelihood(
 
 @torch.no_grad()
 def token_log_likelihood(
-    model: GenomicLM, batch: Batch, task: str | None = None
+    model: GenomicLM, batch: Batch, task: str | None = None, output_hidden_states: bool = False
 ) -> tuple[Tensor, ModelOutput | None]:
     """The log-likelihood of each token's new letters, in nats; their sum is that of a window.
 
@@ -56,6 +64,7 @@ def token_log_likelihood(
         model: of either task.
         batch: windows in the model's tokens, on its device.
         task: `lm` or `mlm`; None for the first of these among the model's tasks.
+        output_hidden_states: whether the output of a causal model is to hold the states as well.
 
     Returns:
         (B, L) float32, 0 at tokens that are not counted; and the output of a causal model.
@@ -65,8 +74,9 @@ def token_log_likelihood(
     """
     task = task or likelihood_task(model)
     if task == "lm" and not model.tokenizer.overlap:
-        return next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
-    letters, output = _letters_of_tokens(model, batch, task)
+        parts = (batch.input_ids, batch.labels, batch.lengths, batch.boundary_inputs)
+        return next_token_log_likelihood(model, *parts, output_hidden_states)
+    letters, output = _letters_of_tokens(model, batch, task, output_hidden_states)
     return letters.sum(-1), output
 
 
@@ -112,11 +122,13 @@ def likelihood_task(model: GenomicLM) -> str:
     )
 
 
-def _letters_of_tokens(model: GenomicLM, batch: Batch, task: str) -> tuple[Tensor, ModelOutput | None]:
+def _letters_of_tokens(
+    model: GenomicLM, batch: Batch, task: str, output_hidden_states: bool = False
+) -> tuple[Tensor, ModelOutput | None]:
     """(B, L, longest token) float32: the log-likelihood of each token's first new letter, the second, ..."""
     causal = task == "lm"
     if isinstance(model.tokenizer, LetterTokenizer) and causal:
-        likelihood, output = next_token_log_likelihood(model, batch.input_ids, batch.labels, batch.lengths)
+        likelihood, output = token_log_likelihood(model, batch, task, output_hidden_states)
         return likelihood[..., None], output
     tree = token_tree(model.tokenizer)
     longest = tree.path.shape[1]
@@ -124,7 +136,13 @@ def _letters_of_tokens(model: GenomicLM, batch: Batch, task: str) -> tuple[Tenso
     counted = batch.labels != IGNORED_LABEL
     if causal:
         counted[:, 0] = False
-        output = model(batch.input_ids, task="lm", lengths=batch.lengths)
+        output = model(
+            batch.input_ids,
+            task="lm",
+            lengths=batch.lengths,
+            boundary_inputs=batch.boundary_inputs,
+            output_hidden_states=output_hidden_states,
+        )
         parts = counted.nonzero().split(max(1, _MOST_LOGITS // model.config.vocab_size))
         blocks = ((*part.T, output.logits[part[:, 0], part[:, 1] - 1]) for part in parts)
     else:
@@ -156,7 +174,9 @@ def _masked_one_by_one(
         copies = torch.arange(len(rows), device=rows.device)
         ids = batch.input_ids[rows]
         ids[copies, places] = tokenizer.mask_id
-        yield rows, places, model(ids, task="mlm", lengths=batch.lengths[rows]).logits[copies, places]
+        inputs = None if batch.boundary_inputs is None else batch.boundary_inputs[rows]
+        output = model(ids, task="mlm", lengths=batch.lengths[rows], boundary_inputs=inputs)
+        yield rows, places, output.logits[copies, places]
 
 
 def _in_rows(of_tokens: Tensor, letters: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ TITLES = {
     "llr_distribution": "Distribution of the variant scores",
     "variant_effect": "Agreement with measured effects",
     "llr_against_truth": "Variant scores against measured effects",
+    "label_areas": "Harmful variants told from harmless ones",
+    "score_sets": "Sets of variants and models beside each other",
 }
 
 CAPTIONS = {
@@ -54,5 +56,19 @@ CAPTIONS = {
         "Each hexagon counts the alleles with about this score and this measured effect, darker for more. The line "
         "joins the medians of twentieths of the alleles by rising score: it rises steadily where the score orders "
         "the effects, and is flat where the score says nothing about them."
+    ),
+    "label_areas": (
+        "How well the scores tell harmful variants from harmless ones, with 95 % intervals of a bootstrap within "
+        "each of the two labels. Left: the area under the ROC curve, the probability that a harmful variant has "
+        "the more harmful score of two. Right: the area under the precision-recall curve (average precision). The "
+        "model (orange) stands beside scores that need no model (blue). The grey mark is what a useless score "
+        "gets: one half on the left, the share of harmful variants on the right. An area below it means that the "
+        "reverse of the score would do better."
+    ),
+    "score_sets": (
+        "Each set of variants that something is known about, by its name and, behind a dot, the model where it is "
+        "not the one trained here. The model (orange) stands above the best of the scores that need no model "
+        "(blue, named at the right), each with its 95 % bootstrap interval. The dashed line is what a useless "
+        "score gets. A model is of use for a set where its interval lies to the right of the other."
     ),
 }

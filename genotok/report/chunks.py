@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
-from genotok.interpret.chunks import RegionChunks, chunks_of_region, parse_region
+from genotok.genomes.regions import parse_region
+from genotok.interpret.chunks import RegionChunks, chunks_of_region
 from genotok.report.json_files import write_json
 from genotok.report.names import CHUNKS_FIGURE, CHUNKS_SUMMARY
 from genotok.report.style import BLUE, GREY, SKY, VERMILLION, WIDTH, save_figure, styled

@@ -1,5 +1,6 @@
 """`genotok info`: what a model is and costs, as data, as a table on a terminal, and as plain text."""
 
+import random
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,12 +12,14 @@ from genotok.errors import InputError
 from genotok.genomes.fasta import read_fasta
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.cost import Flops, ModelCost, measure_chunks, model_cost
+from genotok.models.hub import download_model, hub_name
 from genotok.models.saved import CONFIG_NAME
-from genotok.tokenizers import load_tokenizer
+from genotok.tokenizers import BpeTokenizer, Tokenizer, load_tokenizer
 from genotok.tokenizers.base import checked_letters
 
 ASSUMED_COMPRESSION = 3.0  # as training steers to by default
 WINDOWS = 16
+RANDOM_LETTERS = 1 << 14  # that a vocabulary is tried on
 COLUMNS = ("part", "parameters", "MFLOPs a base", "share", "cache MiB")
 
 
@@ -30,8 +33,8 @@ def describe_model(
     """What a model costs, as JSON values.
 
     Args:
-        model: a folder with a model, a configuration in JSON, or a preset's name. Only a folder has weights, which
-            `fasta` and `sequence` need.
+        model: a folder with a model, a name on the Hugging Face Hub, a configuration in JSON, or a preset's name.
+            Only the first two have weights, which `fasta` and `sequence` need.
         length: tokens of the sequence that the cost is worked out for.
         compression: rows a chunk of each chunking stage; None to measure it where a FASTA or a sequence is given,
             and to assume 3 elsewhere.
@@ -39,13 +42,14 @@ def describe_model(
         sequence: letters to measure chunks in, instead.
 
     Returns:
-        model, layout, d_model, tokenizer, length; compression and where it is from; parameters and flops_per_base
+        model, layout, d_model, tokenizer, length; letters_a_token, how many letters a token adds to those in front,
+        and where it is from; compression and where it is from; parameters and flops_per_base (a letter, not a token)
         by part and in total; memory_bytes; chunks, one entry a chunking stage, where they were measured.
 
     Raises:
         InputError: there is no such model, the settings do not fit it, or the letters cannot be read.
     """
-    config, chunks = find_config(model), []
+    config, chunks, windows = find_config(model), [], []
     if fasta is not None and sequence is not None:
         raise InputError("give a FASTA or a sequence, not both")
     if fasta is not None or sequence is not None:
@@ -58,16 +62,19 @@ def describe_model(
         stages = config.stage_layout.depth - 1
         compression = [stage.compression for stage in chunks] or [ASSUMED_COMPRESSION] * stages
     cost = model_cost(config, length, compression)
+    letters, letters_from = letters_a_token(load_tokenizer(config.tokenizer), windows)
     return {
         "model": model,
         "layout": config.layout,
         "d_model": config.d_model,
         "tokenizer": load_tokenizer(config.tokenizer).name,
         "length": length,
+        "letters_a_token": letters,
+        "letters_a_token_is": letters_from,
         "compression": cost.compression,
         "compression_is": origin if cost.compression else "none",
         "parameters": {**{part.name: part.parameters for part in cost.parts}, "total": cost.parameters},
-        "flops_per_base": _flops_per_base(cost),
+        "flops_per_base": _flops_per_base(cost, letters),
         "memory_bytes": {
             "weights": cost.weight_bytes,
             "weights, gradients and AdamW": cost.training_bytes,
@@ -79,11 +86,14 @@ def describe_model(
 
 
 def find_config(model: str) -> ModelConfig:
-    """The configuration of a model's folder, a JSON file or a preset.
+    """The configuration of a model's folder, of a model on the Hugging Face Hub, in a JSON file, or of a preset.
 
     Raises:
-        InputError: it is none of these.
+        InputError: it is none of these, or the Hub does not give it.
     """
+    on_hub = hub_name(model)
+    if on_hub is not None:
+        return ModelConfig.from_json(download_model(*on_hub, (CONFIG_NAME,)) / CONFIG_NAME)
     path = Path(model)
     if path.is_dir():
         return ModelConfig.from_json(path / CONFIG_NAME)
@@ -95,9 +105,29 @@ def find_config(model: str) -> ModelConfig:
         raise InputError(f"{model}: is neither a folder, nor a file, nor a preset: {error}") from error
 
 
-def _flops_per_base(cost: ModelCost) -> dict[str, dict[str, float]]:
+def letters_a_token(tokenizer: Tokenizer, windows: Sequence[str] = ()) -> tuple[float, str]:
+    """How many letters a token adds to those in front of it.
+
+    Args:
+        tokenizer: any.
+        windows: letters to measure it in; those of k-mers, and of tokens of one letter, are known without.
+
+    Returns:
+        The number, and where it is from: `known`, `measured`, or `random letters` where pairs were merged and there
+        are no windows.
+    """
+    if not isinstance(tokenizer, BpeTokenizer):
+        return float(tokenizer.letter_counts.max() - tokenizer.overlap), "known"
+    origin = "measured" if windows else "random letters"
+    windows = windows or ["".join(random.Random(0).choices("ACGT", k=RANDOM_LETTERS))]
+    tokens = sum(len(tokenizer.encode_letters(window.encode())) for window in windows)
+    return sum(map(len, windows)) / tokens, origin
+
+
+def _flops_per_base(cost: ModelCost, letters: float) -> dict[str, dict[str, float]]:
     def of(flops: Flops) -> dict[str, float]:
-        return {key: value / cost.length for key, value in {**asdict(flops), "total": flops.total}.items()}
+        bases = cost.length * letters
+        return {key: value / bases for key, value in {**asdict(flops), "total": flops.total}.items()}
 
     return {**{part.name: of(part.flops) for part in cost.parts}, "total": of(cost.flops)}
 
@@ -144,6 +174,8 @@ def summary_lines(info: dict[str, Any]) -> list[str]:
         f"layout {info['layout']}, d_model {info['d_model']}, tokenizer {info['tokenizer']}",
         f"one sequence of {info['length']:,} tokens, forward pass, a multiply-add counts as 2",
     ]
+    if info["letters_a_token"] != 1:
+        lines.append(f"letters a token, {info['letters_a_token_is']}: {info['letters_a_token']:.3g}")
     if info["compression"]:
         ratios = ", ".join(f"{ratio:.3g}" for ratio in info["compression"])
         lines.append(f"compression {info['compression_is']}: {ratios} rows a chunk")

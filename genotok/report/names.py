@@ -19,11 +19,17 @@ DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
     "variant_effect",
     "llr_against_truth",
 )
+LABELS_FIGURE = "label_areas"
 VARIANTS_SUMMARY = "variant_effect.json"
+SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
 
 VARIANT_PREDICTORS = {
     "model": "this model",
+    "model_absolute": "this model, size alone",
     "transition": "transition or transversion",
+    "low_gc": "GC around",
+    "mutability": "mutability of 3 letters",
+    "splice_distance": "distance to splice site",
     "consequence": "consequence class",
     "consequence_then_transition": "class, then transition",
 }

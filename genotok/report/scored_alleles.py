@@ -33,9 +33,13 @@ def read_scores(parquet: Path) -> pd.DataFrame:
 
 
 def read_alleles(
-    parquet: Path, scored_vcf: Path, truth_field: str | None, consequence_field: str | None
+    parquet: Path,
+    scored_vcf: Path,
+    truth_field: str | None,
+    consequence_field: str | None,
+    label_field: str | None = None,
 ) -> pd.DataFrame:
-    """The scores with the columns `truth` (float64) and `consequence` (text) for the fields that are given.
+    """The scores with the columns `truth` (float64), `consequence` and `label` for the fields that are given.
 
     Alleles that occur several times are joined in their order.
 
@@ -44,13 +48,15 @@ def read_alleles(
         scored_vcf: of the same scoring.
         truth_field: an INFO field of numbers, `Number=A`, or None.
         consequence_field: an INFO field, `Number=A`, or None.
+        label_field: an INFO field of any type, or None. One that is no `Number=A` holds for all alleles of its
+            record, its values joined by commas; a flag is True or False.
 
     Raises:
         InputError: a file cannot be read, the VCF has no such field for each allele, or a scored allele of
             the table is not in the VCF.
     """
     scores = read_scores(parquet)
-    fields = {"truth": truth_field, "consequence": consequence_field}
+    fields = {"truth": truth_field, "consequence": consequence_field, "label": label_field}
     fields = {column: name for column, name in fields.items() if name}
     if not fields:
         return scores
@@ -70,7 +76,7 @@ def _read_fields(scored_vcf: Path, fields: dict[str, str], alleles: int) -> pd.D
     columns: dict[str, list] = {name: [] for name in [*ALLELE, *fields]}
     with open_vcf(scored_vcf) as vcf, progress("join", alleles, "alleles") as bar:
         for column, name in fields.items():
-            _check_field(scored_vcf, vcf.header, name, number=column == "truth")
+            _check_field(scored_vcf, vcf.header, name, column)
         try:
             for record in vcf:
                 alts = record.alts or ()
@@ -78,11 +84,14 @@ def _read_fields(scored_vcf: Path, fields: dict[str, str], alleles: int) -> pd.D
                     columns[column] += [values] * len(alts)
                 columns["alt"] += alts
                 for column, name in fields.items():
-                    columns[column] += _values(scored_vcf, record, name, len(alts))
+                    each = column != "label" or vcf.header.info[name].number == "A"
+                    read = _values if each else _common_value
+                    columns[column] += read(scored_vcf, record, name, len(alts))
                 bar.advance(len(alts))
         except (OSError, ValueError) as error:
             raise InputError(f"{scored_vcf}: cannot be read behind allele {bar.done}: {error}") from error
-    kinds = {"chrom": str, "pos": "int64", "ref": str, "alt": str, "truth": "float64", "consequence": object}
+    kinds = {"chrom": str, "pos": "int64", "ref": str, "alt": str, "truth": "float64"}
+    kinds |= {"consequence": object, "label": object}
     return pd.DataFrame(columns).astype({name: kinds[name] for name in columns})
 
 
@@ -99,6 +108,17 @@ def _values(path: Path, record: pysam.VariantRecord, name: str, alleles: int) ->
     return values
 
 
+def _common_value(path: Path, record: pysam.VariantRecord, name: str, alleles: int) -> list:
+    """The value of an INFO field of the whole record, once for each allele."""
+    value = record.info.get(name)
+    if record.header.info[name].type == "Flag":
+        return [bool(value)] * alleles
+    if isinstance(value, tuple):
+        known = [str(part) for part in value if part not in (None, ".")]
+        value = ",".join(known) or None
+    return [None if value == "." else value] * alleles
+
+
 def open_vcf(path: Path) -> pysam.VariantFile:
     """Open a VCF for its INFO fields; the samples are left out.
 
@@ -113,16 +133,16 @@ def open_vcf(path: Path) -> pysam.VariantFile:
     return vcf
 
 
-def _check_field(path: Path, header: pysam.VariantHeader, name: str, number: bool) -> None:
+def _check_field(path: Path, header: pysam.VariantHeader, name: str, column: str) -> None:
     if name not in header.info:
         there = ", ".join(sorted(header.info)) or "none"
         raise InputError(f"{path}: its header has no INFO field {name}; it has {there}")
     field = header.info[name]
-    if field.number != "A":
+    if field.number != "A" and column != "label":
         raise InputError(
             f"{path}: INFO field {name} has Number={field.number}; a value for each ALT (A) is needed"
         )
-    if number and field.type not in ("Float", "Integer"):
+    if column == "truth" and field.type not in ("Float", "Integer"):
         raise InputError(f"{path}: INFO field {name} holds text (Type={field.type}); numbers are needed")
 
 

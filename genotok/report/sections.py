@@ -134,7 +134,16 @@ def _variants_headline(folder: Path, summary: Summary) -> str:
         if values["spearman"] is not None
     ]
     truth = f" Spearman's correlation with {summary['fields']['truth']}: {'; '.join(agreement)}."
-    return headline + (truth if agreement else "")
+    return headline + (truth if agreement else "") + _labels_headline(summary)
+
+
+def _labels_headline(summary: Summary) -> str:
+    areas = [
+        f"{VARIANT_PREDICTORS[name]} {values['auroc']:.3f}"
+        for name, values in (summary.get("labels") or {}).get("predictors", {}).items()
+        if values["auroc"] is not None
+    ]
+    return f" AUROC for {summary['fields']['label']}: {'; '.join(areas)}." if areas else ""
 
 
 def _variants_section(folder: Path, summary: Summary) -> list[str]:
@@ -143,7 +152,36 @@ def _variants_section(folder: Path, summary: Summary) -> list[str]:
     if summary["statistics"]:
         parts += [figure(folder, names.AGREEMENT_FIGURE), _agreement_table(summary["statistics"])]
         parts.append(figure(folder, names.TRUTH_FIGURE))
+    if summary.get("labels"):
+        parts += [figure(folder, names.LABELS_FIGURE), _labels_table(summary["labels"])]
     return [*parts, figure(folder, names.DISTRIBUTION_FIGURE)]
+
+
+def _labels_table(labels: Summary) -> str:
+    columns: Columns = {"Variants": None, "Predictor": None, "n": ",", "Harmful": ","}
+    keys = ["n", "positives"]
+    for name, key in (("AUROC", "auroc"), ("AUPRC", "auprc"), ("AUPRC by contig", "auprc_by_chrom")):
+        columns |= {name: ".3f", f"{name}, 95 % from": ".3f", f"{name}, to": ".3f"}
+        keys += [key, f"{key}_low", f"{key}_high"]
+    rows, model_rows = [], set()
+    for group, predictors in agreement_groups(labels).items():
+        model_rows.add(len(rows))
+        for name, values in predictors.items():
+            shown = group.replace("_", " ") if name == "model" else ""
+            rows.append((shown, VARIANT_PREDICTORS[name], *(values[key] for key in keys)))
+    return table(columns, rows, own=model_rows)
+
+
+def _sets_section(folder: Path, summary: Summary) -> list[str]:
+    keys = ("set", "measure", "predictor", "n", "value", "low", "high")
+    rows = [
+        tuple(VARIANT_PREDICTORS[row[key]] if key == "predictor" else row[key] for key in keys)
+        for row in summary["rows"]
+    ]
+    columns: Columns = {"Set": None, "Measure": None, "Predictor": None, "n": ","}
+    columns |= dict.fromkeys(["Value", "95 % from", "95 % to"], "+.3f")
+    own = {number for number, row in enumerate(summary["rows"]) if row["predictor"] == "model"}
+    return [figure(folder, names.SETS_FIGURE), table(columns, rows, own=own)]
 
 
 def _agreement_table(statistics: Summary) -> str:
@@ -185,6 +223,12 @@ KINDS = (
         title="Learned chunks",
         section=_chunks_section,
         provenance=_chunks_provenance,
+    ),
+    Kind(
+        summary=names.SETS_SUMMARY,
+        title="Sets of variants",
+        section=_sets_section,
+        provenance=lambda folder, summary: [("Sets of variants", ", ".join(summary["sets"]))],
     ),
     Kind(
         summary=names.VARIANTS_SUMMARY,

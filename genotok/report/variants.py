@@ -10,17 +10,19 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from genotok.evaluation.variant_effect import evaluate_variants
+from genotok.evaluation.variant_labels import AREAS, evaluate_labels
 from genotok.report.json_files import write_json
 from genotok.report.names import (
     AGREEMENT_FIGURE,
     DISTRIBUTION_FIGURE,
+    LABELS_FIGURE,
     TRUTH_FIGURE,
     VARIANT_PREDICTORS,
     VARIANTS_SUMMARY,
     agreement_groups,
     signed,
 )
-from genotok.report.scored_alleles import about_scoring, read_alleles
+from genotok.report.scored_alleles import about_scoring
 from genotok.report.style import (
     BASELINE,
     BLACK,
@@ -34,6 +36,7 @@ from genotok.report.style import (
     save_figure,
     styled,
 )
+from genotok.report.truth import Truth, alleles_with_truth
 
 BINS = 60
 TAIL = 0.002  # this part of the scores at either end is counted in the outermost bins
@@ -47,45 +50,53 @@ def report_variants(
     consequence_field: str | None,
     out_folder: Path,
     *,
+    known: Truth | None = None,
     harmful_below: float | None = None,
     resamples: int = 1000,
 ) -> None:
-    """Draw the scores of a VCF, and compare them with measured effects where a field holds these.
+    """Draw the scores of a VCF, and compare them with measured effects or labels where these are known.
 
-    Writes `llr_distribution.svg` and `.tsv` and `variant_effect.json` into `out_folder`; with a truth field
-    also `variant_effect.svg` and `.tsv`, and `llr_against_truth.svg` and `.tsv`.
+    Writes `llr_distribution.svg` and `.tsv` and `variant_effect.json` into `out_folder`; with measured effects
+    also `variant_effect.svg` and `.tsv`, and `llr_against_truth.svg` and `.tsv`; with labels `label_areas.svg` and
+    `.tsv`.
 
     Args:
         parquet: of `genotok score`.
         scored_vcf: of the same scoring.
         truth_field: INFO field (`Number=A`) with measured effects, higher = fitter; None or empty for none.
         consequence_field: INFO field (`Number=A`) with consequence classes; None or empty for none. With a
-            truth field, the names must be those of `genotok.evaluation.variant_effect.CONSEQUENCE_SCORES`.
+            truth, the names must be those of `genotok.evaluation.variant_effect.CONSEQUENCE_SCORES`.
         out_folder: made where it is missing.
+        known: more about the truth, in place of the two fields.
         harmful_below: a truth below it counts as harmful in the areas under the curves; None leaves these out.
         resamples: of the bootstrap.
 
     Raises:
         InputError: a file cannot be read, the two are not of one scoring, or a field is not what it should be.
     """
-    alleles = read_alleles(parquet, scored_vcf, truth_field, consequence_field)
-    consequence = "consequence" if consequence_field else None
-    statistics = None
-    if truth_field:
+    known = known or Truth(truth=truth_field or None, consequence=consequence_field or None)
+    alleles, baselines = alleles_with_truth(parquet, scored_vcf, known)
+    consequence = "consequence" if "consequence" in alleles else None
+    statistics = labels = None
+    if known.truth:
         options = {"truth": "truth", "consequence": consequence, "harmful_below": harmful_below}
-        statistics = evaluate_variants(alleles, "llr", **options, resamples=resamples)
+        statistics = evaluate_variants(alleles, "llr", **options, baselines=baselines, resamples=resamples)
         save_figure(*variant_effect(statistics), out_folder, AGREEMENT_FIGURE)
-        save_figure(*llr_against_truth(alleles, truth_field), out_folder, TRUTH_FIGURE)
+        save_figure(*llr_against_truth(alleles, known.truth), out_folder, TRUTH_FIGURE)
+    if known.label:
+        labels = evaluate_labels(alleles, baselines, resamples=resamples)
+        save_figure(*label_areas(labels), out_folder, LABELS_FIGURE)
     save_figure(*score_distribution(alleles), out_folder, DISTRIBUTION_FIGURE)
     summary = {
         "alleles": len(alleles),
         "status": {name: int(count) for name, count in alleles["status"].value_counts().items()},
         "llr": _quantiles(alleles["llr"].dropna()),
-        "fields": {"truth": truth_field or None, "consequence": consequence_field or None},
+        "fields": {"truth": known.truth, "consequence": known.consequence}
+        | ({"label": known.label} if known.label else {}),
         "scoring": about_scoring(scored_vcf),
         "statistics": statistics,
     }
-    write_json(summary, out_folder / VARIANTS_SUMMARY)
+    write_json(summary | ({"labels": labels} if labels else {}), out_folder / VARIANTS_SUMMARY)
 
 
 def _quantiles(llr: pd.Series) -> dict[str, float] | None:
@@ -193,6 +204,54 @@ def _name_rows(axes: Axes, data: pd.DataFrame, places: pd.Series) -> None:
         axes.annotate(
             label, (0, places[rows.index[0]]), (-140, 4), va="top", ha="right", color=BLACK, **place
         )
+
+
+def label_table(labels: dict[str, Any]) -> pd.DataFrame:
+    """The areas with their intervals: `variants` (`all` or a class), `predictor`, `n`, `positives` and the rest."""
+    rows = [
+        {"variants": group, "predictor": predictor, **values}
+        for group, predictors in agreement_groups(labels).items()
+        for predictor, values in predictors.items()
+    ]
+    return pd.DataFrame(rows).astype(
+        {f"{area}{end}": float for area in AREAS for end in ("", "_low", "_high")}
+    )
+
+
+@styled
+def label_areas(labels: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
+    """The areas under the ROC and the precision-recall curve, with their intervals: the model beside trivial scores.
+
+    Args:
+        labels: of `genotok.evaluation.variant_labels.evaluate_labels`.
+    """
+    data = label_table(labels)
+    places = np.arange(len(data)) + 0.7 * (data["variants"] != data["variants"].shift()).cumsum() - 0.7
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.25 * (places.max() + 1)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    useless = 0.5, data["positives"] / data["n"].where(data["n"] > 0)
+    names = "AUROC", "AUPRC"
+    for axes, area, name, guess in zip(panels, ("auroc", "auprc"), names, useless, strict=True):
+        _draw_areas(axes, data, area, places, np.broadcast_to(guess, len(data)))
+        axes.set_xlabel(f"{name} (95 % interval)")
+    _name_rows(panels[0], data, places)
+    panels[0].set_ylim(places.max() + 0.6, -0.6)
+    return figure, data
+
+
+def _draw_areas(axes: Axes, data: pd.DataFrame, area: str, places: pd.Series, useless: np.ndarray) -> None:
+    """Dots with whiskers, and for each row a grey mark at the area of a useless score."""
+    axes.plot(useless, places, "|", color=GREY, markersize=9)
+    for place, row in zip(places, data.to_dict("records"), strict=True):
+        colour = MODEL if row["predictor"].startswith("model") else BASELINE
+        ends = [row[f"{area}_low"], row[f"{area}_high"]]
+        axes.plot(ends, [place, place], color=colour, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(row[area], place, "o", color=colour, markersize=5)
+        text = "undefined" if np.isnan(row[area]) else f"{row[area]:.3f}"
+        side = {"transform": axes.get_yaxis_transform(), "va": "center", "size": 8}
+        axes.text(1.02, place, text, color=colour, **side)
+    axes.set_xlim(0, 1)
+    axes.grid(axis="x")
 
 
 @styled

@@ -52,6 +52,8 @@ class Manifest:
         sources: the FASTA files: genome name, file name, SHA-256 of the file.
         entropies: where the shards have a column of entropies, the hash of the `model` that gave them and their
             `dtype`; see `genotok.shards.entropies`.
+        boundaries: where the shards have a column of boundaries, the files of intervals that these are from, each
+            with its name, SHA-256 and `features`; see `genotok.shards.boundaries`.
     """
 
     tokenizer: str | dict[str, Any]
@@ -61,6 +63,7 @@ class Manifest:
     contigs: list[Contig] = field(default_factory=list)
     files: list[ShardFile] = field(default_factory=list)
     entropies: dict[str, str] | None = None
+    boundaries: list[dict[str, Any]] | None = None
 
     @property
     def letter_tokenizer(self) -> LetterTokenizer:
@@ -113,8 +116,9 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as text, the same bytes every time."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
-        if self.entropies is None:
-            del values["entropies"]
+        for key in ("entropies", "boundaries"):
+            if getattr(self, key) is None:
+                del values[key]
         return json.dumps(values, indent=1) + "\n"
 
     def save(self, folder: Path) -> None:
@@ -178,6 +182,7 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
                 raise InputError(
                     f"{folder}: {key} is {mine} and that of {read[0][0]} is {theirs}; shards of one run must agree"
                 )
+        merged.boundaries = _merged_boundaries(folder, manifest, merged, first=folder == read[0][0])
         known = {source["genome"] for source in merged.sources}
         for source in manifest.sources:
             if source["genome"] in known:
@@ -190,6 +195,17 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
     target.mkdir(parents=True, exist_ok=True)
     merged.save(target)
     return merged
+
+
+def _merged_boundaries(
+    folder: Path, manifest: Manifest, merged: Manifest, first: bool
+) -> list[dict[str, Any]] | None:
+    """The files of boundaries of all folders so far; each genome may have its own."""
+    if not first and (manifest.boundaries is None) != (merged.boundaries is None):
+        has, others = ("no", "have") if manifest.boundaries is None else ("a", "have none")
+        raise InputError(f"{folder}: has {has} column of boundaries, and the shards before it {others}")
+    added = [file for file in manifest.boundaries or [] if file not in (merged.boundaries or [])]
+    return None if manifest.boundaries is None else [*(merged.boundaries or []), *added]
 
 
 def _shown(value: Any) -> str:

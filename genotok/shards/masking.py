@@ -1,6 +1,7 @@
 """Hiding tokens, so that a model learns to find them again (BERT, arXiv 1810.04805; spans: SpanBERT, 1907.10529)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -98,7 +99,8 @@ class Masking:
         )
         for row, (length, key) in enumerate(zip(batch.lengths.tolist(), keys, strict=True)):
             input_ids[row, :length], labels[row, :length] = self.mask_ids(input_ids[row, :length], key)
-        return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels), batch.lengths, batch.letters)
+        hidden = {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}
+        return replace(batch, **hidden)
 
 
 def _cut(total: int, parts: int, random: np.random.Generator) -> np.ndarray:

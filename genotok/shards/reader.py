@@ -1,5 +1,6 @@
 """Reading shards back: windows by index, without copying what is not asked for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from genotok.errors import InputError
 from genotok.shards.manifest import Manifest, read_manifest
 
 ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opposite strand
+BOUNDARY_COLUMN = "boundaries"
 
 
 @dataclass
@@ -60,6 +62,16 @@ class ShardDataset:
         """
         batch, row = self._locate(index)
         return batch.column(ENTROPY_COLUMNS[reverse])[row].values.to_numpy().astype(np.float32)
+
+    def boundaries(self, index: int, reverse: bool = False) -> np.ndarray:
+        """(L,) bool, the letters of a window that a chunk begins with, the first among them; or of its other strand.
+
+        Only shards with a column of boundaries have them; see `genotok.shards.boundaries`. What lies in front of
+        letter i lies in front of letter L - i on the other strand.
+        """
+        batch, row = self._locate(index)
+        mask = batch.column(BOUNDARY_COLUMN)[row].values.to_numpy(zero_copy_only=False)
+        return np.concatenate([mask[:1], mask[:0:-1]]) if reverse else mask
 
     def __getitem__(self, index: int) -> Window:
         batch, row = self._locate(index)
@@ -112,4 +124,15 @@ def contig_sequences(shards: str | Path, split: str):
         yield first, np.concatenate(stretch)
 
 
-__all__ = ["Manifest", "ShardDataset", "Window", "contig_sequences"]
+def training_letters(shards: str | Path) -> Iterator[bytes]:
+    """The letters of each unbroken stretch of the split `train`.
+
+    Raises:
+        InputError: the shards cannot be read, or have no such split.
+    """
+    tokenizer = read_manifest(shards)[1].letter_tokenizer
+    for _, ids in contig_sequences(shards, "train"):
+        yield tokenizer.decode(ids).encode()
+
+
+__all__ = ["Manifest", "ShardDataset", "Window", "contig_sequences", "training_letters"]

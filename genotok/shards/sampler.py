@@ -1,6 +1,6 @@
 """The order in which windows are seen, and how they become a batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ class Batch:
         lengths: (B,) int64.
         letters: (B, L) int64, how many letters of the window each token adds to those of the tokens in front; 0 for
             the start token and the padding.
-        boundary_inputs: (B, L) float32, entropies that the shards hold; None to have the model work them out.
+        boundary_inputs: (B, L) of a column of the shards: float32 entropies, or bool boundaries; None where the model
+            works them out or needs none.
     """
 
     input_ids: Tensor
@@ -95,6 +96,36 @@ def collate(ids: list[np.ndarray], tokenizer: Tokenizer) -> Batch:
     return Batch(*map(torch.from_numpy, (input_ids, labels, lengths, letters)))
 
 
+def boundary_inputs(
+    dataset: ShardDataset, column: str | None, places: Sequence[tuple[int, bool]], tokenizer: Tokenizer
+) -> Tensor | None:
+    """What the chunker of the outermost stage reads of the shards, padded as a batch's tokens are.
+
+    Args:
+        dataset: the windows.
+        column: `entropies` or `boundaries`; None gives None.
+        places: of each row the window's index, and whether the opposite strand is read.
+        tokenizer: the model's.
+    """
+    if column is None:
+        return None
+    if column == "entropies":
+        rows = [dataset.entropies(*place) for place in places]
+    else:
+        rows = [boundaries_of_tokens(dataset.boundaries(*place), tokenizer) for place in places]
+    return torch.nn.utils.rnn.pad_sequence(list(map(torch.from_numpy, rows)), batch_first=True)
+
+
+def boundaries_of_tokens(letters: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """(L,) bool of letters, the first true, as (tokens,) of a tokenizer with a token a letter.
+
+    A start token begins the first chunk, and the first letter is in it.
+    """
+    return (
+        letters.copy() if tokenizer.start_id is None else np.concatenate([letters[:1], [False], letters[1:]])
+    )
+
+
 class TrainingBatches:
     """Batches of shuffled windows without end; see `genotok.shards.order.ShuffledOrder`.
 
@@ -108,7 +139,8 @@ class TrainingBatches:
         tokenizer: the model's; None for that of the shards' ids.
 
     Attributes:
-        with_entropies: whether the entropies that the shards hold go into the batches; at first they do not.
+        column: `entropies` or `boundaries`, what of the shards goes into the batches as `boundary_inputs`; at first
+            None.
     """
 
     def __init__(
@@ -121,7 +153,7 @@ class TrainingBatches:
         tokenizer: Tokenizer | None = None,
     ):
         self.dataset, self.batch_size, self.masking = dataset, batch_size, masking
-        self.with_entropies = False
+        self.column: str | None = None
         stored = dataset.manifest.letter_tokenizer
         self.encode = WindowEncoder(stored, tokenizer or stored)
         self.order = ShuffledOrder(dataset, seed, both_strands)
@@ -134,23 +166,26 @@ class TrainingBatches:
         places = [self.order.next_place() for _ in range(self.batch_size)]
         ids = [self.encode(self.dataset[place.index].ids, place.reverse) for place in places]
         batch = collate(ids, self.encode.tokenizer)
-        if self.with_entropies:
-            rows = [torch.from_numpy(self.dataset.entropies(place.index, place.reverse)) for place in places]
-            batch.boundary_inputs = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        strands = [(place.index, place.reverse) for place in places]
+        batch.boundary_inputs = boundary_inputs(self.dataset, self.column, strands, self.encode.tokenizer)
         if self.masking is None:
             return batch
         return self.masking.mask_batch(batch, [(place.epoch, place.index) for place in places])
 
 
 def batches_in_order(
-    dataset: ShardDataset, batch_size: int, tokenizer: Tokenizer | None = None
+    dataset: ShardDataset, batch_size: int, tokenizer: Tokenizer | None = None, column: str | None = None
 ) -> Iterator[tuple[list[Window], Batch]]:
     """All windows once, in order, in the tokens of a tokenizer (None for that of the shards' ids).
 
-    The last batch may be smaller.
+    The last batch may be smaller. `column` is that of `TrainingBatches`.
     """
     stored = dataset.manifest.letter_tokenizer
     encode = WindowEncoder(stored, tokenizer or stored)
     for begin in range(0, len(dataset), batch_size):
-        windows = [dataset[i] for i in range(begin, min(begin + batch_size, len(dataset)))]
-        yield windows, collate([encode(window.ids) for window in windows], encode.tokenizer)
+        indices = range(begin, min(begin + batch_size, len(dataset)))
+        windows = [dataset[i] for i in indices]
+        batch = collate([encode(window.ids) for window in windows], encode.tokenizer)
+        forward = [(i, False) for i in indices]
+        batch.boundary_inputs = boundary_inputs(dataset, column, forward, encode.tokenizer)
+        yield windows, batch

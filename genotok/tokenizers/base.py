@@ -127,7 +127,7 @@ class LetterTokenizer(Tokenizer):
 
     def __init__(self, name: str, table: np.ndarray, letters: list[str], start_id: int | None):
         self.name = self.description = name
-        self.table = table
+        self.table, self._table_text = table, table.tobytes()
         self.letters = self.token_letters = letters
         self.vocab_size = len(letters)
         self.start_id = start_id
@@ -148,8 +148,8 @@ class LetterTokenizer(Tokenizer):
 
     def encode_letters(self, letters: bytes | np.ndarray) -> np.ndarray:
         """Ids (L,) uint8 of L letters given as bytes or as an array of uint8."""
-        if isinstance(letters, (bytes, bytearray)):
-            letters = np.frombuffer(letters, np.uint8)
+        if isinstance(letters, (bytes, bytearray)):  # faster than indexing by far
+            return np.frombuffer(letters.translate(self._table_text), np.uint8)
         return self.table[letters]
 
     def reverse_complement(self, ids: np.ndarray) -> np.ndarray:

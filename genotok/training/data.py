@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 from genotok.atomic import sha256_of
+from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.shards.manifest import read_manifest
 from genotok.shards.masking import TRAINING, VALIDATION, Masking
 from genotok.shards.reader import ShardDataset
-from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order
+from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order, boundary_inputs
 from genotok.tokenizers import Tokenizer, load_tokenizer
+from genotok.training.columns import check_boundaries, cuts_by_given
 from genotok.training.config import TrainConfig
 from genotok.training.labelled import LabelledBatch, LabelledBatches, LabelledTable
 
@@ -31,6 +33,17 @@ class TrainingData:
     unit: str
     units_a_step: int
 
+    def read_column(self, shards: str, column: str | None) -> None:
+        """Have all batches bring a column of the shards along, see `TrainingBatches.column`."""
+        self.batches.column = column
+        if column is None or not self.validation:
+            return
+        dataset, done = ShardDataset(shards, "valid"), 0
+        for batch in self.validation:
+            places = [(done + row, False) for row in range(len(batch.lengths))]
+            batch.boundary_inputs = boundary_inputs(dataset, column, places, self.batches.encode.tokenizer)
+            done += len(places)
+
 
 def training_data(config: TrainConfig, model: ModelConfig, task: str) -> TrainingData:
     """Open the data of a run.
@@ -46,6 +59,7 @@ def shard_data(config: TrainConfig, model: ModelConfig, task: str) -> TrainingDa
     dataset = ShardDataset(config.shards, "train")
     tokenizer = load_tokenizer(model.tokenizer)
     dataset.manifest.check_serves(tokenizer, "model.tokenizer: is")
+    check_boundaries(model, dataset.manifest, config.shards)
     training = masking_of(config, model, TRAINING) if task == "mlm" else None
     batches = TrainingBatches(
         dataset, config.batch_size, config.seed, config.both_strands, training, tokenizer
@@ -89,6 +103,8 @@ def validation_batches(config: TrainConfig, tokenizer: Tokenizer) -> list[Batch]
 def table_data(config: TrainConfig, model: ModelConfig) -> TrainingData:
     """The rows of a table, and all of the table `valid`."""
     table, validation = config.table, []
+    if cuts_by_given(model):
+        raise InputError("chunkers[0].kind: 'given' cuts by boundaries of shards, and a table has none")
     settings = {"columns": table.labels, "sequence": table.sequence, "max_length": table.max_length}
     train = LabelledTable(table.train, model, **settings)
     batches = LabelledBatches(train, config.batch_size, config.seed, config.both_strands)

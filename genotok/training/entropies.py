@@ -1,6 +1,5 @@
 """Entropy models: their settings, their entropies in the shards, and thresholds for a wanted chunk length."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,21 +135,6 @@ def annotate(
     annotate_shards(
         shards, target, lambda windows: window_entropies(model, windows), model.content_hash(), dtype
     )
-
-
-def has_entropies_of(model: GenomicLM, dataset: ShardDataset) -> bool:
-    """Whether shards hold the entropies that a model with an entropy model would work out; says if another's."""
-    column = dataset.manifest.entropies
-    if model.entropy_model is None or column is None:
-        return False
-    if column["model"] == model.entropy_model.content_hash():
-        return True
-    print(
-        f"{dataset.folder}: its entropies are those of model {column['model'][:12]} and not of this run's "
-        "entropy_model, so they are worked out anew",
-        file=sys.stderr,
-    )
-    return False
 
 
 def calibrated_threshold(

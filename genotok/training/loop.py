@@ -20,9 +20,10 @@ from genotok.models import GenomicLM
 from genotok.pretrained.main_network import weights_file
 from genotok.progress import Progress, progress
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
+from genotok.training.columns import column_for, has_entropies_of
 from genotok.training.config import TrainConfig
 from genotok.training.data import TrainingData, training_data
-from genotok.training.entropies import calibrate, has_entropies_of, needs_calibration, with_entropy_model
+from genotok.training.entropies import calibrate, needs_calibration, with_entropy_model
 from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import Objective, objective
@@ -64,8 +65,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, config)
         self.identity = run_identity(config, self.model, self.data)
         self.calibrates = needs_calibration(self.model, self.task)
-        if self.task == "lm":
-            self.batches.with_entropies = has_entropies_of(self.model, self.batches.dataset)
+        if self.task != "prediction":
+            column = column_for(self.model, self.batches.dataset, self.task)
+            self.data.read_column(config.shards, column)
         self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
@@ -84,7 +86,11 @@ class Trainer:
         with sole_writer(self.folder):
             records = self._find_start(resume, restart_if_changed)
             if self.calibrates and self.step == 0:
-                calibrate(self.model, self.batches.dataset, self.batches.with_entropies)
+                dataset, column = self.batches.dataset, self.batches.column
+                cached = column == "entropies" or (
+                    self.task == "mlm" and has_entropies_of(self.model, dataset)
+                )
+                calibrate(self.model, dataset, cached)
             self._run_to_end(Monitor(self.folder, self.step, records))
 
     def _run_to_end(self, monitor: Monitor) -> None:

@@ -58,7 +58,8 @@ def validation_record(
                 nats -= likelihood.double().sum().item()
                 count += batch.nucleotides
             else:
-                logits = model(batch.input_ids, task="mlm", lengths=batch.lengths).logits
+                inputs = {"lengths": batch.lengths, "boundary_inputs": batch.boundary_inputs}
+                logits = model(batch.input_ids, task="mlm", **inputs).logits
                 masked = int((batch.labels != IGNORED_LABEL).sum())
                 nats += token_loss(logits, batch.labels, batch.lengths).item() * masked
                 right += int((logits.argmax(-1) == batch.labels).sum())

@@ -39,6 +39,7 @@ class Judge:
         ref_mismatch: `error` raises, `skip` gives the status, `use-vcf` puts the record's REF in the place of
             the FASTA's letters. Where a record lies outside its contig, `use-vcf` is like `skip`.
         aliases: the FASTA's names of contigs that the VCF calls otherwise.
+        horizon: letters behind each variant that count; None for all of the window.
 
     Attributes:
         patched: how many records' REF took the place of the FASTA's letters.
@@ -52,9 +53,10 @@ class Judge:
         both_strands: bool,
         ref_mismatch: str,
         aliases: dict[str, str],
+        horizon: int | None = None,
     ):
         self.reference, self.window, self.both_strands = reference, window, both_strands
-        self.ref_mismatch, self.aliases = ref_mismatch, aliases
+        self.ref_mismatch, self.aliases, self.horizon = ref_mismatch, aliases, horizon
         self.letters = ReferenceLetters(reference)
         self._contigs: dict[str, ForwardStrand | None] = {}
         self.patched = 0
@@ -125,7 +127,8 @@ class Judge:
         edit = left_align(Edit(site.start, site.ref, alt), site.contig)
         if max(len(edit.ref), len(edit.alt)) > self.window // 2:
             return Verdict("too_long", [])
-        return Verdict("ok", window_pairs(edit, site.contig, self.window, self.both_strands))
+        pairs = window_pairs(edit, site.contig, self.window, self.both_strands, self.horizon)
+        return Verdict("ok", pairs)
 
 
 def _shown(letters: bytes) -> str:

@@ -1,5 +1,6 @@
 """Letters of contigs around variants, read from the FASTA in blocks: upper-case bytes with T for U."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -84,3 +85,51 @@ class ReverseStrand:
         """The letters of `[start, end)`; what lies outside the contig is left out."""
         letters = self.contig.fetch(self.length - end, self.length - start)
         return letters.translate(LETTER_COMPLEMENT)[::-1]
+
+
+class EditedStrand:
+    """A contig with edits made; positions are those of the edited contig.
+
+    Args:
+        contig: the letters before.
+        edits: (start, letters there, letters instead), ascending, none touching a letter of another.
+    """
+
+    def __init__(self, contig: ContigLetters, edits: Sequence[tuple[int, bytes, bytes]]):
+        self.contig = contig
+        self._stretches: list[
+            tuple[int, int, bytes | int]
+        ] = []  # start, end, and letters or start in the contig
+        place = begin = 0
+        for start, ref, alt in edits:
+            self._stretches.append((place, place + start - begin, begin))
+            place += start - begin
+            self._stretches.append((place, place + len(alt), alt))
+            place, begin = place + len(alt), start + len(ref)
+        self.length = place + contig.length - begin
+        self._stretches.append((place, self.length, begin))
+
+    def fetch(self, start: int, end: int) -> bytes:
+        """The letters of `[start, end)`; what lies outside the contig is left out."""
+        start, end = max(start, 0), min(end, self.length)
+        parts = []
+        for begin, stop, letters in self._stretches:
+            first, last = max(start, begin) - begin, min(end, stop) - begin
+            if first < last and isinstance(letters, int):
+                parts.append(self.contig.fetch(letters + first, letters + last))
+            elif first < last:
+                parts.append(letters[first:last])
+        return b"".join(parts)
+
+    def before_edits(self, position: int) -> int:
+        """Where a position lies on the contig before; within new letters, where these begin."""
+        begin = 0
+        for start, stop, letters in self._stretches:
+            if isinstance(letters, int):
+                begin = letters
+                if position < stop:
+                    return begin + position - start
+                begin += stop - start
+            elif position < stop:
+                return begin
+        return begin + position - self.length

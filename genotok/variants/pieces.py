@@ -6,7 +6,7 @@ from pathlib import Path
 
 from genotok.errors import InputError
 from genotok.variants.vcf_header import COMMAND, VcfHeader
-from genotok.variants.vcf_input import Record, open_vcf
+from genotok.variants.vcf_input import BLOCK_RECORDS, Record, open_vcf
 from genotok.variants.vcf_output import open_vcf_output
 
 _PORTION = 1000  # records in memory
@@ -15,8 +15,9 @@ _PORTION = 1000  # records in memory
 def split_vcf(vcf: str | Path, pieces: Sequence[str | Path]) -> list[int]:
     """Cut a VCF into as many pieces as paths are given, each a stretch of its records under the whole header.
 
-    The numbers of records differ by one at most; with fewer records than pieces some have none. Pieces get no
-    index.
+    A piece ends behind a whole number of blocks of 256 records, as scoring cuts them, so that the scores do not
+    depend on the number of pieces. The numbers of blocks differ by one at most; with fewer blocks than pieces some
+    pieces have none. Pieces get no index.
 
     Returns:
         The number of records in each piece.
@@ -31,7 +32,8 @@ def split_vcf(vcf: str | Path, pieces: Sequence[str | Path]) -> list[int]:
         raise InputError(f"{vcf}: name at least one piece to split it into")
     with open_vcf(vcf) as source:
         total = sum(1 for _ in source)
-    ends = [total * (i + 1) // len(pieces) for i in range(len(pieces))]
+    blocks = -(-total // BLOCK_RECORDS)
+    ends = [min(total, blocks * (i + 1) // len(pieces) * BLOCK_RECORDS) for i in range(len(pieces))]
     sizes = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
     with open_vcf(vcf) as source:
         records = iter(source)
@@ -45,8 +47,7 @@ def split_vcf(vcf: str | Path, pieces: Sequence[str | Path]) -> list[int]:
 def gather_vcfs(pieces: Sequence[str | Path], output: str | Path, command: str | None = None) -> None:
     """Put scored pieces together in the order given, with an index.
 
-    The file is the one that scoring the whole VCF at once writes under the same command, but for the last digit
-    of scores: windows are computed in other company, and sums are rounded.
+    The file is the one that scoring the whole VCF at once writes under the same command.
 
     Args:
         pieces: as `genotok.variants.score.score_vcf` wrote them.

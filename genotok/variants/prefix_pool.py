@@ -152,7 +152,10 @@ class PrefixPool:
         return tuple(torch.from_numpy(part).to(self.model.device) for part in (ids, labels, lengths))
 
 
-def make_pool(model: GenomicLM, precision: str, batch_size: int) -> PairPool | PrefixPool:
+def make_pool(
+    model: GenomicLM, precision: str, batch_size: int, share_prefixes: bool = True
+) -> PairPool | PrefixPool:
     """The pool that is best for a model: `PrefixPool` for causal ones of one token a letter that can read on."""
     causal = likelihood_task(model) == "lm" and isinstance(model.tokenizer, LetterTokenizer)
-    return (PrefixPool if causal and model.can_extend else PairPool)(model, precision, batch_size)
+    kind = PrefixPool if share_prefixes and causal and model.can_extend else PairPool
+    return kind(model, precision, batch_size)

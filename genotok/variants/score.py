@@ -1,66 +1,53 @@
 """Scoring a VCF: every ALT allele gets a log-likelihood ratio, or a status that says why it has none."""
 
+import hashlib
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pysam
-import torch
 from pysam import bcftools
 
+import genotok
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
-from genotok.models import GenomicLM
 from genotok.progress import Progress, progress
-from genotok.training.precision import choose_device
 from genotok.variants.alleles import STATUSES
+from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
+from genotok.variants.fields import chosen_fields
+from genotok.variants.haplotypes import UNPHASED, phased_blocks, sample_column
 from genotok.variants.judge import Judge
-from genotok.variants.pool import PairPool, default_batch_size
-from genotok.variants.prefix_pool import make_pool
-from genotok.variants.table import Row, ScoreTable, open_table
-from genotok.variants.vcf_header import LLR, LLR_FORWARD, LLR_REVERSE, STATUS, with_scores
-from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
+from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
+from genotok.variants.preconditions import model_files, refuse_same_files
+from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
+from genotok.variants.saturation import Saturation
+from genotok.variants.table import ScoreTable, open_table
+from genotok.variants.unfinished import Journal, open_journal
+from genotok.variants.vcf_input import Block, VcfInput, open_vcf
 from genotok.variants.vcf_output import VcfBody, open_vcf_output, output_kind
 
-PORTION_BATCHES = 32  # windows of so many batches are pooled
-PORTION_BYTES = 1 << 26  # of records: those with many thousand samples are long
+BLOCK_BATCHES = 32  # windows of so many batches are pooled
+BLOCK_BYTES = 1 << 23  # of records: those with many thousand samples are long
 CHOICES = {
     "strands": ("both", "forward"),
     "ref_mismatch": ("error", "skip", "use-vcf"),
     "precision": ("auto", "fp32", "bf16"),
+    "unphased": UNPHASED,
 }
-
 
 T = TypeVar("T")
 
 
-@dataclass
-class Allele:
-    """One ALT allele: its status, the places of its pairs of windows in the pool, and the ratio on each strand."""
-
-    status: str
-    pairs: list[int] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-
-    def numbers(self) -> tuple[float | None, float | None, float | None]:
-        """The mean, the forward and the reverse ratio, to 6 significant digits; None for what is not there."""
-        if not self.ratios:
-            return None, None, None
-        forward, reverse = (*self.ratios, None)[:2]
-        return _six_digits(sum(self.ratios) / len(self.ratios)), _six_digits(forward), _six_digits(reverse)
-
-
 def score_vcf(
-    vcf: str,
+    vcf: str | Saturation,
     reference: Path,
     model_folder: Path,
     output: str,
@@ -70,21 +57,29 @@ def score_vcf(
     ref_mismatch: str = "skip",
     parquet: Path | None = None,
     contig_aliases: Path | None = None,
+    haplotypes: str | None = None,
+    unphased: str = "skip",
+    horizon: int | None = None,
+    share_prefixes: bool = True,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int = 2,
+    workers: int | None = None,
+    resume: bool = False,
     command: str | None = None,
+    masked: str | None = None,
+    fields: Sequence[str] = (),
 ) -> dict[str, int]:
     """Score all ALT alleles of a VCF.
 
     LLR = ln p(ALT window) - ln p(REF window), summed over the certain nucleotides of the windows that
     `genotok.variants.windows` describes. `GENOTOK_LLR` is the mean of both strands. Tokens of several letters may
-    differ along the whole window; the sums are over its letters nevertheless. For a model of masked tokens ln p is
-    the pseudo-log-likelihood of `genotok.models.likelihood`, one run of the model a token.
+    differ along the whole window; the sums are over its letters nevertheless. What a model of masked tokens
+    gives is defined in `genotok.variants.masked_pool`, and the optional fields in `genotok.variants.field_pool`.
 
     Args:
-        vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input.
+        vcf: a VCF (plain, gzip, BGZF) or BCF; `-` for standard input; or regions whose every variant is scored.
         reference: the FASTA that the variants were called against.
         model_folder: the model, causal or of masked tokens.
         output: `*.vcf.gz` (with an index), `*.vcf`, `*.bcf` (with an index), or `-` for text to standard output.
@@ -96,67 +91,106 @@ def score_vcf(
         parquet: where to write a table as well.
         contig_aliases: a table of the VCF's and the FASTA's names of contigs, beyond what
             `genotok.genomes.contigs.match_contig` knows.
-        batch_size: windows a batch; None for a default by device. Scores do not depend on it.
-        device: `auto`, `cpu`, `cuda` or a device of torch.
+        haplotypes: a sample on whose haplotypes alleles are scored as well, see `genotok.variants.haplotypes`; the
+            VCF must be sorted.
+        unphased: what an unphased heterozygous genotype of that sample does: `skip` gives a status, `error` raises.
+        horizon: letters behind each variant that count; None for all of the window.
+        share_prefixes: whether a causal model reads what is in front of a variant once for all of its alleles.
+        batch_size: windows a batch; None for a default by device. Scores do not depend on it but for rounding.
+        device: `auto`, `cpu`, `cuda` or a device of torch; several, separated by commas, each get a process and
+            the model.
         precision: `fp32`, which `auto` means on every device here, or `bf16`. With bf16 learned boundaries
             move, and the scores with them: an untrained H-Net's then agreed with those of fp32 to r = 0.87
             only, at 1.4 times the speed.
-        threads: threads on the CPU.
+        threads: threads on the CPU, for each model.
+        workers: processes that read records and make windows of them; 0 has it done in this process, None means
+            0 where the model is on the CPU, else 2 for each device. The output does not depend on it.
+        resume: go on where an earlier run with the same arguments was interrupted, see
+            `genotok.variants.unfinished`; the output has the bytes of an undisturbed run. Without it everything
+            is scored, and what such a run left is replaced.
         command: the command line for the output's header.
+        masked: how a model of masked tokens scores substitutions, `marginal` or `pseudo`; None for `marginal`
+            where its tokenizer allows for it.
+        fields: choices of optional fields, of `genotok.variants.fields.CHOICES`.
 
     Returns:
         status -> how many ALT alleles have it; a record without ALT counts once, as `missing`.
 
     Raises:
         InputError: an argument is out of range, a file cannot be read or written, REF differs and
-            `ref_mismatch` is `error`, or the model gives no number. No output is left behind then.
+            `ref_mismatch` is `error`, the model gives no number, a process was lost, or there is nothing of the
+            same run to be resumed. No output is left behind then.
     """
     began = time.monotonic()
-    _check_choices(window, strands=strands, ref_mismatch=ref_mismatch, precision=precision)
-    _check_outputs(vcf, output, parquet)
-    torch.set_num_threads(threads)
+    _check_choices(
+        window, workers, strands=strands, ref_mismatch=ref_mismatch, precision=precision, unphased=unphased
+    )
+    output_kind(output)
+    given = None if isinstance(vcf, Saturation) else vcf
+    refuse_same_files((given, reference, contig_aliases, *model_files(model_folder)), (output, parquet))
+    _check_resumable(vcf, output, resume)
+    wanted = chosen_fields(fields)
     with ExitStack() as stack:
-        source = stack.enter_context(open_vcf(vcf))
+        stack.enter_context(ended_by_sigterm())
         fasta = stack.enter_context(Reference(reference))
+        source = vcf.open(fasta) if isinstance(vcf, Saturation) else stack.enter_context(open_vcf(vcf))
         aliases = read_contig_aliases(contig_aliases, fasta) if contig_aliases else {}
-        judge = Judge(fasta, window, strands == "both", ref_mismatch, aliases)
+        task = Task(
+            source.label, source.columns, reference, window, strands == "both", ref_mismatch, aliases, horizon,
+            haplotypes, sample_column(haplotypes, source.header.samples), unphased, parquet is not None, wanted,
+        )  # fmt: skip
+        judge = task.judge(fasta)
         _warn_of_other_lengths(source, judge)
-        model = GenomicLM.from_pretrained(model_folder, choose_device(device))
+        precision = "bf16" if precision == "bf16" else "fp32"
+        model_task = ModelTask(
+            model_folder, precision, window, batch_size, share_prefixes, threads, masked, wanted
+        )
+        models = _models(stack, device.split(","), model_task)
+        model: ModelTraits = models[0].submit("traits").result()
+        desks = _desks(stack, task, _default_workers(model, models) if workers is None else workers)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
         def describe() -> None:
             name = f"{fasta.path.name} sha256:{digest.result()}"
-            source.header.describe_scores(model.content_hash(), name, window, command)
+            settings = (model.content_hash, name, window, command, wanted, model.masked, haplotypes)
+            source.header.describe_scores(*settings)
 
+        journal = None
+        if "-" not in (vcf, output):
+            identity = _identity(vcf, source, fasta, model, task, model_task)
+            outputs = [Path(path) for path in (output, parquet) if path]
+            journal = stack.enter_context(open_journal(outputs, identity, resume))
         if output == "-":
             describe()
-        table = stack.enter_context(open_table(Path(parquet))) if parquet else None
+        table = stack.enter_context(open_table(Path(parquet), wanted)) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
-        bar = stack.enter_context(progress("score", _record_count(vcf), "variants"))
-        batch_size = batch_size or default_batch_size(model.device, window)
-        pool = make_pool(model, "bf16" if precision == "bf16" else "fp32", batch_size)
-        counts = _score_records(source, judge, pool, sink, table, bar)
+        bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
+        line = _Line(desks, models, sink, table, bar, journal, model.batch_size, task.values)
+        size = _block_alleles(model, task.both_strands), BLOCK_BYTES
+        phaser = task.phaser(judge)
+        line.run(phased_blocks(phaser.phased(source), *size) if phaser else source.blocks(*size))
         if output != "-":
             describe()
-    _report(counts, judge, time.monotonic() - began)
-    return counts
+    _report(line, judge.reference.path, time.monotonic() - began)
+    return dict(line.counts)
 
 
-def _check_choices(window: int, **chosen: str) -> None:
+def _check_choices(window: int, workers: int | None, **chosen: str) -> None:
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             raise InputError(f"{name}: is {value!r} and must be one of {', '.join(CHOICES[name])}")
     if window < 2:
         raise InputError(f"window: is {window} and must be at least 2")
+    if workers is not None and workers < 0:
+        raise InputError(f"workers: is {workers} and must be at least 0")
 
 
-def _check_outputs(vcf: str, output: str, parquet: Path | None) -> None:
-    output_kind(output)
-    files = [Path(path).resolve() for path in (vcf, output, parquet) if path and str(path) != "-"]
-    for i, path in enumerate(files):
-        if path in files[:i]:
-            raise InputError(f"{path}: is named twice among input and outputs; give each a file of its own")
+def _check_resumable(vcf: str | Saturation, output: str, resume: bool) -> None:
+    if resume and vcf == "-":
+        raise InputError("standard input cannot be read again, so that there is no resuming; give a file")
+    if resume and output == "-":
+        raise InputError("standard output cannot be written again, so that there is no resuming; name a file")
 
 
 def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
@@ -172,8 +206,10 @@ def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
             return
 
 
-def _record_count(vcf: str) -> int | None:
+def _record_count(vcf: str | Saturation, reference: Reference) -> int | None:
     """How many records an indexed file holds, for the time left; None where no index tells."""
+    if isinstance(vcf, Saturation):
+        return vcf.count(reference)
     if vcf == "-" or not any(Path(f"{vcf}{suffix}").exists() for suffix in (".tbi", ".csi")):
         return None
     try:
@@ -196,97 +232,161 @@ def in_background(work: Callable[[], T]) -> "Future[T]":
     return future
 
 
-def _score_records(
-    source: Iterable[Record],
-    judge: Judge,
-    pool: PairPool,
-    sink: VcfBody,
-    table: ScoreTable | None,
-    bar: Progress,
-) -> dict[str, int]:
-    counts = Counter(dict.fromkeys(STATUSES, 0))
-    for portion in _portions(source, judge, pool):
-        scores = pool.scores()
-        rows: list[Row] = []
-        for record, alleles in portion:
-            for allele in alleles:
-                allele.ratios = [_ratio(scores[pair], record) for pair in allele.pairs]
-            record.columns[INFO] = with_scores(record.columns[INFO], _info(alleles))
-            rows += _table_rows(record, alleles)
-            counts.update(allele.status for allele in alleles)
-            counts["missing"] += not alleles
-        sink.write(record for record, _ in portion)
-        if table:
-            table.write(rows)
-        bar.advance(len(portion))
-    return dict(counts)
+def _models(stack: ExitStack, devices: list[str], task: ModelTask) -> list[Helper]:
+    """The model on each device: in this process where there is one device, else in processes of their own."""
+    if len(devices) == 1:
+        return [Here(ModelDesk(task, devices[0]))]
+    models = []
+    for device in devices:
+        child = Child(f"the model's process on {device}", ModelDesk, task, device)
+        stack.callback(child.close)
+        models.append(child)
+    return models
 
 
-def _portions(
-    source: Iterable[Record], judge: Judge, pool: PairPool
-) -> Iterator[list[tuple[Record, list[Allele]]]]:
-    """Cut the records into portions, whose windows wait in the pool when a portion is given."""
-    portion, size = [], 0
-    for record in source:
-        alleles = [
-            Allele(status, [pool.add(pair) for pair in pairs]) for status, pairs in judge.judge(record)
-        ]
-        portion.append((record, alleles))
-        size += sum(map(len, record.columns))
-        if len(pool) >= PORTION_BATCHES * pool.batch_size or size >= PORTION_BYTES:
-            yield portion
-            portion, size = [], 0
-    if portion:
-        yield portion
+def _default_workers(model: ModelTraits, models: list[Helper]) -> int:
+    return 0 if model.device == "cpu" else 2 * len(models)
 
 
-def _ratio(score: np.float64, record: Record) -> float:
-    if not np.isfinite(score):
-        raise InputError(
-            f"{record.contig}:{record.position}: the model's likelihood there is no number; try precision fp32, "
-            "or another checkpoint of the model"
-        )
-    return float(score)
+def _desks(stack: ExitStack, task: Task, workers: int) -> list[Helper]:
+    if workers == 0:
+        return [Here(Desk(task))]
+    desks = []
+    for number in range(1, workers + 1):
+        child = Child(f"worker process {number}", Desk, task)
+        stack.callback(child.close)
+        desks.append(child)
+    return desks
 
 
-def _six_digits(value: float | None) -> float | None:
-    """A number as the VCF shows it, never -0."""
-    return None if value is None else float(f"{value:.6g}") + 0.0
+def _block_alleles(model: ModelTraits, both_strands: bool) -> int:
+    """How many ALT alleles make a block, so that its windows fill `BLOCK_BATCHES` batches."""
+    return max(1, BLOCK_BATCHES * model.batch_size // (4 if both_strands else 2))
 
 
-def _info(alleles: list[Allele]) -> bytes:
-    """The score fields of a record, empty where it has no ALT allele."""
-    if not alleles:
-        return b""
-    columns = zip(*(allele.numbers() for allele in alleles), strict=True)
-    fields = [
-        f"{name}=" + ",".join("." if number is None else f"{number:.6g}" for number in column)
-        for name, column in zip((LLR, LLR_FORWARD, LLR_REVERSE), columns, strict=True)
-    ]
-    fields.append(f"{STATUS}=" + ",".join(allele.status for allele in alleles))
-    return ";".join(fields).encode()
+def _identity(
+    vcf: str | Saturation,
+    source: VcfInput,
+    fasta: Reference,
+    model: ModelTraits,
+    task: Task,
+    model_task: ModelTask,
+) -> dict[str, Any]:
+    """What scores, and the ends of blocks, depend on."""
+    files: dict[str, list[Any]] = {"VCF": [], "reference": []}
+    for key, path in (("VCF", vcf), ("reference", fasta.path)):
+        if isinstance(path, Saturation):
+            files[key] += map(list, path.regions)
+        else:
+            about = Path(path).stat()
+            files[key] += [about.st_size, about.st_mtime_ns]
+    files["VCF"].append(hashlib.sha256(source.header.to_bytes()).hexdigest())
+    options = task._asdict() | model_task._asdict() | {"model": model.content_hash, "device": model.device}
+    for about_files_or_speed in ("label", "columns", "reference", "with_rows", "folder", "threads"):
+        del options[about_files_or_speed]
+    options |= {"genotok": genotok.__version__, "batch_size": model.batch_size, "masked": model.masked}
+    options["fields"] = [field.column for field in task.fields]
+    return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
-def _table_rows(record: Record, alleles: list[Allele]) -> list[Row]:
-    ref = record.ref.decode("utf-8", "replace")
-    return [
-        (
-            record.contig,
-            record.position,
-            ref,
-            alt.decode("utf-8", "replace"),
-            *allele.numbers(),
-            allele.status,
-        )
-        for alt, allele in zip(record.alts, alleles, strict=True)
-    ]
+class _Line:
+    """Blocks on their way: through a desk, a model, the same desk, and into the outputs, in their order.
+
+    Few blocks are anywhere at a time, so that memory does not depend on how many there are.
+
+    Attributes:
+        counts: status -> how many ALT alleles have it.
+        patched: how many records' REF took the place of the FASTA's letters.
+        unknown_contigs: the names in records that the FASTA has not.
+    """
+
+    def __init__(
+        self,
+        desks: list[Helper],
+        models: list[Helper],
+        sink: VcfBody,
+        table: ScoreTable | None,
+        bar: Progress,
+        journal: Journal | None,
+        batch_size: int,
+        values: int,
+    ):
+        self._desks, self._models, self._sink, self._table, self._bar = desks, models, sink, table, bar
+        self._journal, self._batch_size, self._values = journal, batch_size, values
+        self._resumed = journal.blocks if journal else 0
+        self._prepared: deque[Future[BlockWindows]] = deque()
+        self._scored: deque[Future[tuple[np.ndarray, int]]] = deque()
+        self._finished: deque[Future[ScoredBlock]] = deque()
+        self._read = self._run = self._noted = self._written = 0  # blocks
+        self.counts = Counter(dict.fromkeys(STATUSES, 0))
+        self.patched, self.unknown_contigs = 0, []
+
+    def run(self, blocks: Iterable[Block]) -> None:
+        """Score all blocks."""
+        if self._journal and self._journal.batch_size:
+            for model in self._models:
+                model.submit("limit_batches", self._journal.batch_size)
+        for block in blocks:
+            self._prepared.append(self._desk(self._read).submit("prepare", self._read, block))
+            self._read += 1
+            self._move_on()
+        self._move_on(ahead=False)
+        if self._run < self._resumed:
+            raise InputError("the unfinished run had more blocks than the VCF; run without --resume")
+
+    def _desk(self, block: int) -> Helper:
+        return self._desks[block % len(self._desks)]
+
+    def _move_on(self, ahead: bool = True) -> None:
+        """Move blocks on until no more than are wanted ahead wait at each place."""
+        while len(self._prepared) > ahead * sum(desk.ahead for desk in self._desks):
+            self._score(self._prepared.popleft().result())
+            while len(self._scored) > ahead * sum(model.ahead for model in self._models):
+                self._finish(*self._scored.popleft().result())
+        while self._scored and not ahead:
+            self._finish(*self._scored.popleft().result())
+        while self._finished and not ahead:
+            self._write(self._finished.popleft().result())
+
+    def _score(self, windows: BlockWindows) -> None:
+        if self._run < self._resumed:
+            scores = self._journal.scores()
+            if len(scores) != len(windows) * self._values:
+                raise InputError("the unfinished run had other windows than this one; run without --resume")
+            future: Future[tuple[np.ndarray, int]] = Future()
+            future.set_result((scores, self._batch_size))
+        else:
+            future = min(self._models, key=lambda model: model.waiting).submit("scores", windows)
+        self._scored.append(future)
+        self._run += 1
+
+    def _finish(self, scores: np.ndarray, batch_size: int) -> None:
+        if self._journal and self._noted >= self._resumed:
+            self._journal.add(self._noted, scores, batch_size)
+        self._finished.append(self._desk(self._noted).submit("finish", self._noted, scores))
+        self._noted += 1
+        while len(self._finished) > sum(desk.ahead for desk in self._desks) // 2:
+            self._write(self._finished.popleft().result())
+
+    def _write(self, block: ScoredBlock) -> None:
+        self._sink.add(block.text, block.stretches)
+        if self._table:
+            self._table.write(block.rows)
+        self.counts.update(block.counts)
+        self.patched += block.patched
+        self.unknown_contigs += [name for name in block.unknown_contigs if name not in self.unknown_contigs]
+        if self._written < self._resumed:
+            self._bar.resume_at(self._bar.done + block.records)
+        else:
+            self._bar.advance(block.records)
+        self._written += 1
 
 
-def _report(counts: dict[str, int], judge: Judge, seconds: float) -> None:
-    said = ", ".join(f"{status} {count}" for status, count in counts.items() if count) or "no records"
+def _report(line: _Line, reference: Path, seconds: float) -> None:
+    said = ", ".join(f"{status} {count}" for status, count in line.counts.items() if count) or "no records"
     print(f"score: {said}; {seconds:.1f} s", file=sys.stderr)
-    if judge.patched:
-        print(f"score: REF of {judge.patched} records is not the FASTA's and was scored", file=sys.stderr)
-    if judge.unknown_contigs:
-        names = ", ".join(judge.unknown_contigs[:5]) + (" ..." if len(judge.unknown_contigs) > 5 else "")
-        print(f"score: {judge.reference.path} has no contig {names}", file=sys.stderr)
+    if line.patched:
+        print(f"score: REF of {line.patched} records is not the FASTA's and was scored", file=sys.stderr)
+    if line.unknown_contigs:
+        names = ", ".join(line.unknown_contigs[:5]) + (" ..." if len(line.unknown_contigs) > 5 else "")
+        print(f"score: {reference} has no contig {names}", file=sys.stderr)

@@ -1,23 +1,20 @@
 """The header of a VCF: what it says about contigs, and what scoring adds to it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import genotok
+from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
 
-LLR, LLR_FORWARD, LLR_REVERSE, STATUS = "GENOTOK_LLR", "GENOTOK_LLR_FWD", "GENOTOK_LLR_RC", "GENOTOK_STATUS"
-FIELDS = (LLR, LLR_FORWARD, LLR_REVERSE, STATUS)
+HAPLOTYPE_FIELDS = ("GENOTOK_LLR_H1", "GENOTOK_LLR_H2", "GENOTOK_HAPLOTYPE_STATUS")
 
-_RATIO = "ln p(ALT window) - ln p(REF window) in nats; negative = the model finds ALT less likely"
-_DESCRIPTIONS = {
-    LLR: ("Float", f"Log-likelihood ratio, mean of the scored strands: {_RATIO}"),
-    LLR_FORWARD: ("Float", "Log-likelihood ratio on the forward strand"),
-    LLR_REVERSE: ("Float", "Log-likelihood ratio on the reverse strand"),
-    STATUS: ("String", "ok, or why the allele has no score"),
-}
+_ADDED = (*(field.info for field in FIELDS), *HAPLOTYPE_FIELDS)
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
-_LENGTH = re.compile(rb"[<,]length=(\d+)")
-_FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(FIELDS).encode() + rb")[,>]")
+_LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
+_CONTIG_NAME = re.compile(
+    r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*"
+)  # VCF 4.3, section 1.4.7
+_FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(_ADDED).encode() + rb")[,>]")
 COMMAND = b"##genotok_command="
 
 
@@ -45,13 +42,24 @@ class VcfHeader:
                 self.contigs[found[1].decode("utf-8", "replace")] = int(length[1]) if length else None
 
     def add_contig(self, name: str, length: int | None) -> None:
-        """Add a contig, unless the header has it."""
+        """Add a contig, unless the header has it, or VCF has no way to write its name there."""
         if name not in self.contigs:
             self.contigs[name] = length
+            if not _CONTIG_NAME.fullmatch(name):
+                return
             text = f"##contig=<ID={name}>" if length is None else f"##contig=<ID={name},length={length}>"
             self.meta.append(text.encode())
 
-    def describe_scores(self, model: str, reference: str, window: int, command: str | None) -> None:
+    def describe_scores(
+        self,
+        model: str,
+        reference: str,
+        window: int,
+        command: str | None,
+        fields: Sequence[ScoreField] = DEFAULT_FIELDS,
+        masked: str | None = None,
+        sample: str | None = None,
+    ) -> None:
         """Say how the scores were made, in place of what an earlier scoring said.
 
         Args:
@@ -59,17 +67,27 @@ class VcfHeader:
             reference: the FASTA's name and hash.
             window: letters a window.
             command: the command line; None leaves its line out.
+            fields: those that records get.
+            masked: how a model of masked tokens scored substitutions; None for a causal model.
+            sample: whose haplotypes were scored as well, or None.
         """
         about = {
             "version": genotok.__version__,
             "model_sha256": model,
             "reference": reference,
             "window": window,
-        }
+        } | ({"masked": masked} if masked else {})
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
-        for name, (kind, text) in _DESCRIPTIONS.items():
+        for name, _, kind, text, _ in fields:
             self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
+        if sample is not None:
+            self.scores += _haplotype_lines(sample)
         self.set_command(command)
+
+    @property
+    def samples(self) -> list[str]:
+        """The names of the samples, in the order of their columns."""
+        return [name.decode("utf-8", "replace") for name in self.columns.split(b"\t")[9:]]
 
     def set_command(self, command: str | None) -> None:
         """Replace the line of the command, or take it away."""
@@ -82,10 +100,24 @@ class VcfHeader:
         return b"".join(line + b"\n" for line in [*self.meta, *self.scores, self.columns])
 
 
+def _haplotype_lines(sample: str) -> list[bytes]:
+    quoted = sample.replace("\\", "\\\\").replace('"', '\\"')
+    texts = [
+        f"Log-likelihood ratio on haplotype {number} of sample {quoted}, with its phased variants around in both "
+        "windows, mean of the scored strands; missing where the haplotype does not carry the allele"
+        for number in (1, 2)
+    ]
+    texts.append(f"ok, or what is to be known about the haplotypes of sample {quoted}")
+    return [
+        f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode()
+        for name, kind, text in zip(HAPLOTYPE_FIELDS, ("Float", "Float", "String"), texts, strict=True)
+    ]
+
+
 def with_scores(info: bytes, added: bytes) -> bytes:
     """An INFO column with the score fields `added`, in place of those of an earlier scoring."""
     entries = [] if info in (b".", b"") else [info]
     if b"GENOTOK_" in info:
-        names = tuple(name.encode() for name in FIELDS)
+        names = tuple(name.encode() for name in _ADDED)
         entries = [entry for entry in info.split(b";") if entry.split(b"=", 1)[0] not in names]
     return b";".join([*entries, added] if added else entries) or b"."

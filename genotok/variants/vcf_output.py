@@ -4,13 +4,15 @@ The header of a file is written last and put in front, since it names all contig
 only when the records have been seen. The same records and header give the same bytes.
 """
 
+import operator
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import pysam
 from pysam import bcftools
@@ -25,6 +27,10 @@ COMPRESSION_LEVEL = 6
 TABIX_LONGEST = 1 << 29  # a .tbi index reaches 512 Mb (tabix specification); beyond, CSI is needed
 
 ContigLength = Callable[[str], int | None]
+
+
+class NotWritten(InputError):
+    """The disk, not the input, is why there is no output."""
 
 
 class VcfBody:
@@ -55,21 +61,25 @@ class VcfBody:
         Raises:
             InputError: the disk is full.
         """
-        lines = []
-        for record in records:
-            self._note(record.contig, record.position)
-            lines.append(record.line)
-        if self._header_due:
-            lines.insert(0, self.header.to_bytes())
-            self._header_due = False
-        try:
-            self.sink.write(b"".join(lines))
-        except BrokenPipeError:
-            raise
-        except OSError as error:  # pysam's names no file
-            raise InputError(f"the output cannot be written ({error}); is the disk full?") from error
+        records = list(records)
+        self.add(b"".join(record.line for record in records), stretches(records))
 
-    def _note(self, contig: str, position: int) -> None:
+    def add(self, text: bytes, stretches: Iterable["Stretch"]) -> None:
+        """Add records as text; `stretches` says where they lie.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        for stretch in stretches:
+            self._note(stretch)
+        if self._header_due:
+            text = self.header.to_bytes() + text
+            self._header_due = False
+        with _full_disk_is_said():
+            self.sink.write(text)
+
+    def _note(self, stretch: "Stretch") -> None:
+        contig = stretch.contig
         if contig != self._contig:
             self.sorted = self.sorted and contig not in self._seen
             self._seen.add(contig)
@@ -77,9 +87,42 @@ class VcfBody:
                 self.header.add_contig(contig, self.length_of(contig))
             self.farthest = max(self.farthest, self.header.contigs.get(contig) or 0)
             self._contig, self._position = contig, -1
-        self.sorted = self.sorted and position >= self._position
-        self.farthest = max(self.farthest, position)
-        self._position = position
+        self.sorted = self.sorted and stretch.ascending and stretch.first >= self._position
+        self.farthest = max(self.farthest, stretch.farthest)
+        self._position = stretch.last
+
+
+class Stretch(NamedTuple):
+    """Consecutive records on one contig: their first, last and highest position, and whether these ascend."""
+
+    contig: str
+    first: int
+    last: int
+    farthest: int
+    ascending: bool
+
+
+def stretches(records: Iterable[Record]) -> list[Stretch]:
+    """Where records lie; a contig that comes again makes a stretch of its own."""
+    found = []
+    for contig, group in groupby(records, key=lambda record: record.columns[0]):
+        positions = [record.position for record in group]
+        ascending = all(map(operator.le, positions, positions[1:]))
+        name = contig.decode("utf-8", "replace")
+        found.append(Stretch(name, positions[0], positions[-1], max(positions), ascending))
+    return found
+
+
+@contextmanager
+def _full_disk_is_said() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # pysam's names no file
+        raise NotWritten(
+            f"the output cannot be written ({error.strerror or error}); is the disk full?"
+        ) from error
 
 
 def output_kind(output: str | Path) -> str:
@@ -121,7 +164,8 @@ def open_vcf_output(
         body = VcfBody(sys.stdout.buffer, header, length_of, header_first=True)
         yield body
         body.write([])
-        sys.stdout.buffer.flush()
+        with _full_disk_is_said():
+            sys.stdout.buffer.flush()
         return
     with quiet_htslib(), ExitStack() as leftovers:
         with atomic_path(output) as whole:
@@ -155,12 +199,14 @@ def _assemble(output: Path, whole: Path, records: Path, body: VcfBody, index: Pa
     try:
         body.sink.close()
         if kind == "bcf":
-            _write_bcf(body.header.to_bytes(), records, whole)
+            _write_bcf(output, body.header.to_bytes(), records, whole)
         else:
             _put_in_front(body.header.to_bytes(), records, whole, kind == "vcf.gz")
-        return _index(output, whole, body, index) if index and kind != "vcf" else ""
-    except (pysam.SamtoolsError, OSError, ValueError) as error:
-        raise InputError(f"{output}: cannot be written: {error}") from error
+    except OSError as error:
+        raise NotWritten(
+            f"{output}: cannot be written ({error.strerror or error}); is the disk full?"
+        ) from error
+    return _index(output, whole, body, index) if index and kind != "vcf" else ""
 
 
 def _put_in_front(header: bytes, records: Path, whole: Path, compressed: bool) -> None:
@@ -173,22 +219,31 @@ def _put_in_front(header: bytes, records: Path, whole: Path, compressed: bool) -
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _write_bcf(header: bytes, records: Path, whole: Path) -> None:
+def _write_bcf(output: Path, header: bytes, records: Path, whole: Path) -> None:
     """Convert to BCF. It holds only what its header declares; htslib declares the rest while it reads all once."""
-    text = records.with_name(records.name + ".vcf")
+    text, declared = (records.with_name(records.name + end) for end in (".vcf", ".header.vcf"))
     try:
         _put_in_front(header, records, text, compressed=False)
         with pysam.VariantFile(str(text)) as reader:
             for _ in reader:
                 pass
-            declared = str(reader.header).encode()
-        _put_in_front(declared, records, text, compressed=False)
+            pysam.VariantFile(str(declared), "w", header=reader.header).close()
+        _put_in_front(declared.read_bytes(), records, text, compressed=False)
         bcftools.view("--no-version", "-Ob", "-o", str(whole), str(text), catch_stdout=False)
+    except (pysam.SamtoolsError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise InputError(
+            f"{output}: cannot be written; BCF takes no POS over 2147483647 and only what htslib can read, and "
+            "room on the disk: try *.vcf.gz"
+        ) from None  # the message is htslib's and tells nothing
     finally:
-        text.unlink(missing_ok=True)
+        for path in (text, declared):
+            path.unlink(missing_ok=True)
 
 
 def _index(output: Path, whole: Path, body: VcfBody, index: Path) -> str:
+    """Write the index; returns its suffix, empty when the records are not sorted."""
     if not body.sorted:
         print(
             f"{output}: the records are not sorted, so there is no index; their order is kept",
@@ -196,8 +251,23 @@ def _index(output: Path, whole: Path, body: VcfBody, index: Path) -> str:
         )
         return ""
     if output_kind(output) == "bcf":
-        bcftools.index("--csi", "-o", str(index), str(whole))
-        return ".csi"
-    far = body.farthest >= TABIX_LONGEST
-    pysam.tabix_index(str(whole), preset="vcf", csi=far, index=str(index), force=True, keep_original=True)
-    return ".csi" if far else ".tbi"
+        kinds = [".csi"]
+    else:
+        kinds = [".csi"] if body.farthest >= TABIX_LONGEST else [".tbi", ".csi"]  # END may reach farther
+    for kind in kinds:
+        try:
+            _write_index(whole, index, kind)
+            return kind
+        except (pysam.SamtoolsError, OSError, ValueError):
+            continue
+    raise InputError(
+        f"{output}: its index cannot be written; is the disk full, or a POS or END beyond 4 Gb? (*.vcf needs none)"
+    )
+
+
+def _write_index(whole: Path, index: Path, kind: str) -> None:
+    if whole.suffix == ".bcf":
+        bcftools.index("--force", "--csi", "-o", str(index), str(whole))
+    else:
+        tabix = {"preset": "vcf", "force": True, "keep_original": True}
+        pysam.tabix_index(str(whole), csi=kind == ".csi", index=str(index), **tabix)

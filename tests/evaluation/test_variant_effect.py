@@ -178,8 +178,8 @@ def test_consequences_in_order_of_harm():
     ]
     np.testing.assert_array_equal(consequence_score(names), [0, 0, -1, -2, -2, -3] + [np.nan] * 4)
     assert consequence_score([]).shape == (0,)
-    with pytest.raises(InputError, match="unknown consequence 'frameshift'"):
-        consequence_score(["missense", "frameshift"])
+    with pytest.raises(InputError, match="unknown consequence 'frame'"):
+        consequence_score(["missense", "frame"])
 
 
 def variant_table():

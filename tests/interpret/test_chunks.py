@@ -1,4 +1,4 @@
-"""Regions as people write them, chunks along them, and the BED file."""
+"""Chunks along regions, and the BED file."""
 
 import gzip
 import math
@@ -11,48 +11,7 @@ from hypothesis import strategies as st
 from staged_model import staged_model
 
 from genotok.errors import InputError
-from genotok.interpret.chunks import RegionChunks, chunks_of_region, find_chunks, parse_region, write_bed
-
-CONTIGS = {"chr1": 5000, "2": 100, "HLA-DRB1*16:02:01": 12356, "a:1-5": 40, "b": 9, "b:2-3": 4}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("chr1:1-1", ("chr1", 0, 1)),
-        ("chr1:1,000-2,000", ("chr1", 999, 2000)),
-        (" chr1:11-20 ", ("chr1", 10, 20)),
-        ("1:5000-5000", ("chr1", 4999, 5000)),
-        ("chr2", ("2", 0, 100)),
-        ("HLA-DRB1*16:02:01:1-100", ("HLA-DRB1*16:02:01", 0, 100)),
-        ("HLA-DRB1*16:02:01", ("HLA-DRB1*16:02:01", 0, 12356)),
-        ("a:1-5", ("a:1-5", 0, 40)),
-        ("a:1-5:2-3", ("a:1-5", 1, 3)),
-    ],
-)
-def test_regions(text, expected):
-    assert parse_region(text, CONTIGS) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("chr1:0-10", "the start must be at least 1 and at most the end"),
-        ("chr1:11-10", "the start must be at least 1 and at most the end"),
-        ("chr1:1-5001", "ends behind chr1, which has 5,000 bases"),
-        ("chrX:1-2", "there is no contig chrX; there are chr1, 2, "),
-        ("chr1:10", "is neither CONTIG:START-END"),
-        ("chr1:-3-10", "is neither CONTIG:START-END"),
-        ("chr1:,-10", "is neither CONTIG:START-END"),
-        ("chr1:1-\N{ARABIC-INDIC DIGIT THREE}", "is neither CONTIG:START-END"),
-        ("", "is neither CONTIG:START-END"),
-        ("b:2-3", "is a contig's name and a part of contig b; write b:2-3:1-4 for the contig"),
-    ],
-)
-def test_bad_regions(text, sentence):
-    with pytest.raises(InputError, match=r"^region ") as caught:
-        parse_region(text, CONTIGS)
-    assert sentence in str(caught.value)
+from genotok.interpret.chunks import RegionChunks, chunks_of_region, find_chunks, write_bed
 
 
 def chunks_from_one_pass(model, reference, contig):

@@ -162,3 +162,21 @@ def test_revisions_that_contradict(tmp_path, monkeypatch):
     assert GenomicLM.from_pretrained("lab/model").config.layout == ["M2"]
     with pytest.raises(InputError, match="lab/model: is a folder, and only a name on the Hub has a revision"):
         GenomicLM.from_pretrained("lab/model", revision="main")
+
+
+def test_info_needs_the_configuration_alone(hub, tmp_path):
+    """A name as everywhere else; weights are not fetched for what the configuration tells."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    before = len(hub.asked)
+    done = subprocess.run(
+        [sys.executable, "-m", "genotok", "info", "lab/good@v1", "--length", "100", "--json"],
+        env={**kept, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.endpoint},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    own = sum(parameter.numel() for parameter in tiny_model("one stage").parameters())
+    assert json.loads(done.stdout)["parameters"]["total"] == own
+    assert {path.rsplit("/", 1)[1] for _, path, _ in hub.asked[before:]} == {"config.json"}

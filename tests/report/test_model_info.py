@@ -7,7 +7,16 @@ import torch
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
-from genotok.report.model_info import COLUMNS, WINDOWS, describe_model, print_info
+from genotok.models.cost import model_cost
+from genotok.report.model_info import (
+    COLUMNS,
+    WINDOWS,
+    describe_model,
+    letters_a_token,
+    print_info,
+    summary_lines,
+)
+from genotok.tokenizers import load_tokenizer
 
 CONFIG = {
     "layout": ["m1", ["T1"], "m1"],
@@ -66,6 +75,38 @@ def test_the_first_windows_of_a_fasta(model, tmp_path):
     (tmp_path / "some.fa").write_text(f">a\n{'ACGTTGCA' * 5}\n>empty\n>b\n{'GATTACA' * 1000}\n")
     (stage,) = describe_model(model, 16, fasta=tmp_path / "some.fa")["chunks"]
     assert stage["chunks"] * stage["mean"] == pytest.approx(40 + (WINDOWS - 3) * 16)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "sequence", "letters", "origin"),
+    [
+        ("kmer", None, 6, "known"),
+        ({"type": "kmer", "k": 4, "stride": 2}, "ACGT", 2, "known"),
+        ("ntv2", None, 6, "known"),
+        # GAT T ACA, four times: three tokens for seven letters
+        ({"type": "bpe", "merges": ["A C", "AC A", "G A", "GA T"]}, "GATTACA" * 4, 7 / 3, "measured"),
+    ],
+)
+def test_operations_a_letter(tokenizer, sequence, letters, origin, tmp_path):
+    """The whole work over the letters that the tokens stand for."""
+    settings = CONFIG | {"layout": ["m1"], "d_model": 16, "d_intermediate": 0}
+    config = ModelConfig.from_dict(settings | {"tokenizer": tokenizer})
+    GenomicLM(config).save_pretrained(tmp_path)
+    found = describe_model(str(tmp_path), 600, sequence=sequence)
+    assert (found["letters_a_token"], found["letters_a_token_is"]) == (pytest.approx(letters), origin)
+    whole = model_cost(config, 600, []).flops.total
+    assert found["flops_per_base"]["total"]["total"] == pytest.approx(whole / (600 * letters))
+    assert any(line.startswith(f"letters a token, {origin}: ") for line in summary_lines(found))
+
+
+def test_letters_of_byte_pairs_without_letters_to_measure_in():
+    """Random letters stand in, the same ones every time."""
+    tokenizer = load_tokenizer({"type": "bpe", "merges": ["A C", "A G", "A T"]})
+    letters, origin = letters_a_token(tokenizer)
+    assert origin == "random letters"
+    # Of N random letters 3 N / 16 make a pair with the A in front.
+    assert letters == pytest.approx(1 / (1 - 3 / 16), rel=0.02)
+    assert letters_a_token(tokenizer) == (letters, origin)
 
 
 def test_plain_text(model, capsys):

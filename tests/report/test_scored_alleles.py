@@ -9,8 +9,10 @@ import pytest
 
 from genotok.errors import InputError
 from genotok.report.scored_alleles import about_scoring, read_alleles, read_scores
-from genotok.variants.table import SCHEMA
+from genotok.variants.fields import DEFAULT_FIELDS
+from genotok.variants.table import schema_of
 
+SCHEMA = schema_of(DEFAULT_FIELDS)
 HEADER = """##fileformat=VCFv4.3
 ##contig=<ID=c>
 ##contig=<ID=d>

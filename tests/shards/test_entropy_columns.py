@@ -135,7 +135,7 @@ def test_batches_with_entropies(shards, annotated, both_strands):
     """The same batches, and beside each token its value on the strand that is read."""
     plain = TrainingBatches(ShardDataset(shards, "train"), 5, 3, both_strands)
     found = TrainingBatches(ShardDataset(annotated, "train"), 5, 3, both_strands)
-    found.with_entropies = True
+    found.column = "entropies"
     for _ in range(12):
         before, after = next(plain), next(found)
         assert before.boundary_inputs is None

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from genotok.cli import app
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
+from genotok.shards.entropies import annotate_shards
 from genotok.shards.reader import ShardDataset
 from genotok.shards.sampler import TrainingBatches
 from genotok.training.config import TrainConfig
@@ -63,7 +64,7 @@ def test_the_column_is_what_the_model_works_out(annotated, entropy_run):
     whole = GenomicLM(toy_model_config(chunkers=[settings]))
     whole.entropy_model.load_state_dict(model.state_dict())
     batches = TrainingBatches(ShardDataset(annotated, "train"), 7, 1, True)
-    batches.with_entropies = True
+    batches.column = "entropies"
     for _ in range(20):
         batch = next(batches)
         kept = whole(batch.input_ids, lengths=batch.lengths, boundary_inputs=batch.boundary_inputs)
@@ -94,7 +95,7 @@ def test_training_with_and_without_the_column(toy_shards, entropy_run, finished,
     """The same bytes, and the same again after an interruption."""
     settings = {"model": BY_LENGTH, "entropy_model": str(entropy_run), **SHORT}
     trainer = train(toy_shards, tmp_path / "run", **settings)
-    assert not trainer.batches.with_entropies
+    assert trainer.batches.column is None
     assert results(tmp_path / "run") == results(finished)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000006")
     train(toy_shards, tmp_path / "run", resume=True, **settings)
@@ -141,13 +142,53 @@ def test_entropies_of_another_model_are_not_used(annotated, entropy_run, tmp_pat
     trainer = Trainer(
         toy_config(annotated, model=BY_LENGTH, entropy_model=str(other), **SHORT), tmp_path / "run"
     )
-    assert not trainer.batches.with_entropies
-    assert "and not of this run's entropy_model, so they are worked out anew" in capsys.readouterr().err
+    assert trainer.batches.column is None
+    assert "and not of the entropy model at hand, so they are worked out anew" in capsys.readouterr().err
     again = Trainer(
         toy_config(annotated, model=BY_LENGTH, entropy_model=str(entropy_run), **SHORT), tmp_path / "run"
     )
-    assert again.batches.with_entropies
+    assert again.batches.column == "entropies"
     assert again.identity != trainer.identity
+
+
+def known_entropies(windows):
+    """Values that no model gives: high at every fifth token."""
+    return [np.where(np.arange(len(ids) + 1) % 5 == 0, 3.0, 0.0).astype(np.float32) for ids in windows]
+
+
+def test_validation_and_evaluation_read_the_column(toy_shards, entropy_run, finished, tmp_path):
+    """A column that names the right model is taken at its word; one in half precision only by validation."""
+    right = read_entropy_model(entropy_run).content_hash()
+    for dtype in ("float32", "float16"):
+        annotate_shards(toy_shards, tmp_path / dtype, known_entropies, right, dtype)
+    annotate_shards(toy_shards, tmp_path / "wrong", known_entropies, "ab" * 32)
+    lengths = {}
+    for name in ("float32", "float16", "wrong"):
+        words = ("--split", "valid", "--device", "cpu", "--threads", 1)
+        genotok("evaluate", finished, tmp_path / name, "-o", tmp_path / "m.json", *words)
+        (stage,) = json.loads((tmp_path / "m.json").read_text())["stages"]
+        lengths[name] = stage["mean_length"]
+        trainer = Trainer(toy_config(tmp_path / name, init=str(finished), model=None), tmp_path / "run")
+        for batch in trainer.validation:
+            if name == "wrong":
+                assert batch.boundary_inputs is None
+            else:
+                (wanted,) = known_entropies([batch.input_ids[0, 1:]])
+                assert batch.boundary_inputs[0].tolist() == wanted.tolist()
+    # Of 630 letters: nineteen windows of 32 with a chunk at letter 0, 5, ..., 30, and one of 22.
+    assert lengths["float32"] == pytest.approx(630 / (19 * 7 + 5))
+    assert lengths["float16"] == lengths["wrong"] != lengths["float32"]
+
+
+def test_masked_tokens_are_cut_by_what_is_seen(annotated, entropy_run, tmp_path):
+    """The column knows the hidden tokens, so that only the threshold is found with it."""
+    blocks = {"layout": ["T1", ["T1"], "T1"], "d_intermediate": [32, 32], "tasks": ["mlm"]}
+    settings = {"model": {**BY_LENGTH, **blocks}, "entropy_model": str(entropy_run)}
+    trainer = train(annotated, tmp_path / "run", **settings, **SHORT | {"steps": 1})
+    assert next(trainer.batches).boundary_inputs is None
+    assert all(batch.boundary_inputs is None for batch in trainer.validation)
+    (chunker,) = trainer.model.config.chunkers
+    assert chunker["threshold"] == threshold_of_shards(annotated, 4, max_length=12)
 
 
 def test_the_learning_rate_follows_the_mean_length(toy_shards, entropy_run, tmp_path):
@@ -165,7 +206,7 @@ def test_a_trained_model_brings_its_own(annotated, finished, tmp_path):
     """Training goes on from a run without another word on its entropy model."""
     settings = {"init": str(finished), "model": None, **SHORT, "steps": 2}
     trainer = train(annotated, tmp_path / "more", **settings)
-    assert trainer.batches.with_entropies
+    assert trainer.batches.column == "entropies"
     before, after = (GenomicLM.from_pretrained(folder) for folder in (finished, tmp_path / "more"))
     assert after.config == before.config
     assert after.entropy_model.content_hash() == before.entropy_model.content_hash()

@@ -128,13 +128,30 @@ def test_both_windows_begin_half_a_window_before_the_edit(edit, window, ref, alt
     )
 
 
+@pytest.mark.parametrize(
+    ("edit", "horizon", "ref", "alt"),
+    [
+        (Edit(8, b"A", b"C"), 0, b"GCA", b"GCC"),
+        (Edit(8, b"A", b"C"), 2, b"GCATC", b"GCCTC"),
+        (Edit(8, b"", b"GG"), 1, b"GCATC", b"GCGGA"),
+        (Edit(8, b"AT", b""), 1, b"GCATC", b"GCCGG"),
+        (Edit(8, b"A", b"C"), 90, b"GCATCGGATC", b"GCCTCGGATC"),
+    ],
+)
+def test_the_horizon_bounds_what_counts_behind_the_longer_allele(edit, horizon, ref, alt):
+    contig = Contig("GC" + SEQUENCE[8:])
+    moved = Edit(edit.start - 6, edit.ref, edit.alt)
+    assert haplotypes(moved, contig, 40, horizon)[:2] == (ref, alt)
+    assert haplotypes(moved, contig, 40, None) == haplotypes(moved, contig, 40, 1000)
+
+
 def test_the_reverse_strand_has_windows_of_its_own():
     pairs = window_pairs(Edit(8, b"A", b"C"), Contig(SEQUENCE), 6, both_strands=True)
-    assert pairs == [(b"GCAATC", b"GCACTC", 3), (b"CGATTG", b"CGAGTG", 3)]
+    assert pairs == [(b"GCAATC", b"GCACTC", 3, (4, 4)), (b"CGATTG", b"CGAGTG", 3, (4, 4))]
     assert window_pairs(Edit(8, b"A", b"C"), Contig(SEQUENCE), 6, both_strands=False) == pairs[:1]
 
 
 def test_on_each_strand_an_indel_is_placed_at_its_own_leftmost_position():
     forward, reverse = window_pairs(Edit(3, b"A", b""), Contig("CGTAAAAGCT"), 4, both_strands=True)
-    assert forward == (b"GTAA", b"GTAA", 2)
-    assert reverse == (b"GCTT", b"GCTT", 2)
+    assert forward == (b"GTAA", b"GTAA", 2, (3, 2))
+    assert reverse == (b"GCTT", b"GCTT", 2, (3, 2))

@@ -14,18 +14,20 @@ from genotok.variants.pieces import gather_vcfs, split_vcf
 from genotok.variants.score import score_vcf
 from genotok.variants.table import gather_tables
 
-LETTERS = "".join("ACGT"[(5 * i * i + i // 3) % 4] for i in range(300))
+LETTERS = "".join("ACGT"[(5 * i * i + i // 3) % 4] for i in range(2300))
 
 
 def records(number):
     """Records on two contigs that no header names."""
     return [
         ("cd"[pos > 100], pos, LETTERS[pos - 1], "ACGT".replace(LETTERS[pos - 1], "")[pos % 3])
-        for pos in range(20, 20 + 10 * number, 10)
+        for pos in range(20, 20 + 3 * number, 3)
     ]
 
 
-@pytest.mark.parametrize(("number", "sizes"), [(11, [3, 4, 4]), (2, [0, 1, 1]), (0, [0, 0, 0])])
+@pytest.mark.parametrize(
+    ("number", "sizes"), [(750, [256, 256, 238]), (600, [256, 256, 88]), (2, [0, 0, 2]), (0, [0, 0, 0])]
+)
 def test_pieces_are_balanced_and_hold_everything_once(tmp_path, number, sizes):
     vcf = write_vcf(tmp_path / "in.vcf", records(number), "##x=1\n")
     pieces = [tmp_path / f"{i}.vcf.gz" for i in range(3)]
@@ -50,12 +52,14 @@ def test_a_real_file_split_and_gathered_has_its_bytes(tmp_path):
         assert len(list(gathered.fetch("MT", 1000, 1100))) > 0
 
 
-def test_gathered_scores_are_those_of_the_whole(tmp_path, model_folder):
+@pytest.mark.parametrize("batch_size", [None, 7])
+def test_gathered_scores_are_those_of_the_whole(tmp_path, model_folder, batch_size):
+    """To the last digit: scoring cuts blocks at the same records, whatever the number of pieces."""
     fasta = write_fasta(tmp_path / "genome.fa", {"c": LETTERS, "d": LETTERS})
     vcf = write_vcf(
-        tmp_path / "in.vcf", [*records(20), ("nowhere", 4, "A", "C,<DEL>"), ("nowhere", 5, "A", ".")]
+        tmp_path / "in.vcf", [*records(700), ("nowhere", 4, "A", "C,<DEL>"), ("nowhere", 5, "A", ".")]
     )
-    options = {"window": 16, "threads": 1, "batch_size": 1}
+    options = {"window": 16, "threads": 1, "batch_size": batch_size}
     score_vcf(
         str(vcf), fasta, model_folder, str(tmp_path / "whole.vcf.gz"), parquet=tmp_path / "whole.parquet",
         command="gather", **options,
@@ -70,7 +74,7 @@ def test_gathered_scores_are_those_of_the_whole(tmp_path, model_folder):
     gather_tables(tables, tmp_path / "gathered.parquet")
     for name in ("vcf.gz", "vcf.gz.tbi", "parquet"):
         assert (tmp_path / f"gathered.{name}").read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
-    assert len(read_scores(tmp_path / "gathered.vcf.gz")) == 22
+    assert len(read_scores(tmp_path / "gathered.vcf.gz")) == 702
 
 
 def test_row_groups_do_not_depend_on_the_pieces(tmp_path, monkeypatch):

@@ -233,8 +233,8 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
 def test_bf16_has_to_be_asked_for(score, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "genotok.variants.score.make_pool",
-        lambda model, precision, size: asked.append(precision) or make_pool(model, precision, size),
+        "genotok.variants.scoring_pool.make_pool",
+        lambda model, precision, *rest: asked.append(precision) or make_pool(model, precision, *rest),
     )
     record = ("c", 60, LETTERS[59], LETTERS[59] + "GA")
     scores = [score({"c": LETTERS}, [record], precision=name)[0].llr for name in ("auto", "fp32", "bf16")]
@@ -254,7 +254,7 @@ def test_variants_across_portions_and_blocks(score, monkeypatch):
     ]
     whole = score({"c": LETTERS}, records)
     monkeypatch.setattr("genotok.variants.letters.BLOCK", 16)
-    for name, value in (("PORTION_BATCHES", 1), ("PORTION_BYTES", 10)):
+    for name, value in (("BLOCK_BATCHES", 1), ("BLOCK_BYTES", 10)):
         monkeypatch.setattr(f"genotok.variants.score.{name}", value)
         cut = score({"c": LETTERS}, records, batch_size=5)
         for one, other in zip(whole, cut, strict=True):

@@ -41,7 +41,7 @@ class Workflow:
         rows = ["genome\tsource\tsplit", "lambda\tlambda.fa\ttrain", "sars_cov_2\tsars_cov_2.fa\ttest"]
         (folder / "genomes.tsv").write_text("\n".join(rows) + "\n")
         rows = [
-            "set\tvcf\tgenome\ttruth\tconsequence",
+            "name\tvcf\tgenome\ttruth\tconsequence",
             "fitness\tvariants.vcf\tsars_cov_2\tFITNESS\tCONSEQUENCE",
         ]
         (folder / "variants.tsv").write_text("\n".join(rows) + "\n")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pandas
+import yaml
+from jsonschema import Draft202012Validator
 
 WORKFLOW = Path(workflow.basedir)
 SCHEMAS = WORKFLOW / "workflow" / "schemas"
@@ -21,6 +23,16 @@ os.environ.update(
 )
 
 RESULTS = config["results"].rstrip("/")
+TOKENIZER = config["tokenize"]["tokenizer"]
+LETTER_TOKENIZERS = ("nucleotide", "byte", "hyenadna")
+ENTROPY = config.get("entropy_model", {})
+# The shards that the model reads.
+READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
+
+if ENTROPY and TOKENIZER not in LETTER_TOKENIZERS:
+    raise WorkflowError(
+        f"entropy_model: needs a token a letter, and tokenize.tokenizer is {TOKENIZER!r}"
+    )
 
 
 def find(path):
@@ -32,42 +44,93 @@ def find(path):
     )
 
 
-def read_table(path, schema, key):
-    """Read a table with one row for each `key`, with empty cells as empty text."""
+def read_table(path, schema):
+    """The rows of a table as its schema wants them, empty cells as their defaults."""
     try:
         table = pandas.read_csv(
             find(path), sep="\t", dtype=str, keep_default_na=False, comment="#"
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise WorkflowError(
-            f"{path}: the table of the configuration cannot be read: {error.strerror}"
+            f"{path}: the table of the configuration cannot be read: {error}"
         )
-    for row, name in enumerate(table.get(key, [])):
-        if list(table[key]).index(name) != row:
+    schema = yaml.safe_load((SCHEMAS / schema).read_text())
+    defaults = {
+        key: about["default"]
+        for key, about in schema["properties"].items()
+        if "default" in about
+    }
+    rows = []
+    for number, cells in enumerate(table.to_dict("records"), 1):
+        row = defaults | {
+            key: cell.strip() for key, cell in cells.items() if cell.strip()
+        }
+        for error in Draft202012Validator(schema).iter_errors(row):
+            key = "".join(f"column {key!r}: " for key in error.path)
+            raise WorkflowError(f"{path}: row {number}: {key}{error.message}")
+        rows.append(row)
+    return rows
+
+
+def by_key(path, rows, column, key_of):
+    """The rows of a table by a key that no two of them may share."""
+    found = {}
+    for number, row in enumerate(rows, 1):
+        key = key_of(row)
+        if key in found:
             raise WorkflowError(
-                f"{path}: row {row + 1}: {name!r} stands in the column {key!r} twice"
+                f"{path}: row {number}: {key!r} stands in the column {column!r} twice"
             )
-    validate(table, str(SCHEMAS / schema))
-    return {row[key]: row for row in table.fillna("").to_dict("records")}
+        found[key] = row
+    return found
 
 
-GENOMES = read_table(config["genomes"], "genomes.schema.yaml", "genome")
+def model_label(row):
+    """What files of a set of variants call its model: `trained`, a folder's name, or a name on the Hub."""
+    model = row["model"].rstrip("/")
+    folder = Path(find(model))
+    return re.sub(r"[^A-Za-z0-9_.-]+", "--", folder.name if folder.is_dir() else model)
+
+
+def score_set(row):
+    """What files of a set of variants are called: its name, and behind a dot its model unless that is trained here."""
+    label = model_label(row)
+    return row["name"] if label == "trained" else f"{row['name']}.{label}"
+
+
+GENOMES = by_key(
+    config["genomes"],
+    read_table(config["genomes"], "genomes.schema.yaml"),
+    "genome",
+    lambda row: row["genome"],
+)
 VARIANTS = (
-    read_table(config["variants"], "variants.schema.yaml", "set")
+    by_key(
+        config["variants"],
+        read_table(config["variants"], "variants.schema.yaml"),
+        "name",
+        score_set,
+    )
     if config["variants"]
     else {}
 )
 
-for name, row in VARIANTS.items():
+for number, row in enumerate(VARIANTS.values(), 1):
+    if row["truth"] and row["label"]:
+        raise WorkflowError(
+            f"{config['variants']}: row {number}: columns 'truth' and 'label': give one of the two"
+        )
     if row["genome"] not in GENOMES:
         raise WorkflowError(
-            f"{config['variants']}: {name}: the genome {row['genome']!r} is not in {config['genomes']}"
+            f"{config['variants']}: row {number}: column 'genome': {row['genome']!r} is not in {config['genomes']}"
         )
 
 
 wildcard_constraints:
     genome="[A-Za-z0-9_.-]+",
     set="[A-Za-z0-9_.-]+",
+    name="[A-Za-z0-9_.-]+",
+    model="[A-Za-z0-9_.-]+",
 
 
 scattergather:
@@ -143,25 +206,83 @@ def split_options(wildcards):
 
 
 def tokenize_options():
-    """The section `tokenize` of the configuration as options."""
+    """The section `tokenize` of the configuration as options.
+
+    Shards hold letters, so that those of `nucleotide` serve every tokenizer of several letters.
+    """
+    tokenizer = TOKENIZER if TOKENIZER in LETTER_TOKENIZERS else "nucleotide"
     return [
         word
-        for key, value in config["tokenize"].items()
+        for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
         for word in (f"--{key}", str(value))
     ]
 
 
+def tokenizer_file():
+    """The file of the model's tokenizer, where it has one: learned from the shards, or the user's."""
+    if isinstance(TOKENIZER, dict):
+        return [f"{RESULTS}/tokenizer.json"]
+    return [find(TOKENIZER)] if TOKENIZER.endswith(".json") else []
+
+
+def model_setting(model):
+    """A model as `genotok train` takes it, with the tokenizer of the section `tokenize`."""
+    is_file = isinstance(model, str) and model.endswith(".json")
+    model = find(model) if is_file else model
+    wanted = (tokenizer_file() or [TOKENIZER])[0]
+    if wanted == "nucleotide":
+        return model
+    values = model
+    if isinstance(model, str):
+        preset = WORKFLOW / "genotok" / "models" / "presets" / f"{model}.json"
+        values = read_json(model if is_file else preset)
+    elif values.get("tokenizer", wanted) != wanted:
+        raise WorkflowError(
+            f"model.tokenizer: is {values['tokenizer']!r}, and tokenize.tokenizer is {TOKENIZER!r}"
+        )
+    if values.get("tokenizer") == wanted:
+        return model
+    # The size of another vocabulary means nothing here.
+    return {k: v for k, v in values.items() if k != "vocab_size"} | {
+        "tokenizer": wanted
+    }
+
+
+def read_json(path):
+    """The object in a JSON file of the configuration."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise WorkflowError(f"{path}: cannot be read as a model: {error}")
+
+
 def train_settings():
     """The settings of `genotok train` as JSON."""
-    model, settings = config["model"], dict(config["train"])
-    if isinstance(model, str) and model.endswith(".json"):
-        model = find(model)
+    model, settings = model_setting(config["model"]), dict(config["train"])
+    if ENTROPY:
+        settings["entropy_model"] = f"{RESULTS}/entropy_model"
     for path in published_weights():
         settings["main_network"] = {**settings["main_network"], "ntv2": path}
+    return json.dumps(
+        {"shards": READ_SHARDS, "model": model, **settings},
+        sort_keys=True,
+    )
+
+
+def entropy_train_settings():
+    """The settings of `genotok entropy train` as JSON; a model of one stage has no chunks to steer."""
+    settings = {k: v for k, v in ENTROPY["train"].items() if k != "target_chunk_length"}
+    model = model_setting(ENTROPY["model"])
     return json.dumps(
         {"shards": f"{RESULTS}/shards", "model": model, **settings},
         sort_keys=True,
     )
+
+
+def entropy_model_files():
+    """The model whose entropies the model cuts by, where the configuration has one."""
+    names = ("config.json", "model.safetensors") if ENTROPY else ()
+    return [f"{RESULTS}/entropy_model/{name}" for name in names]
 
 
 def published_weights():
@@ -175,6 +296,11 @@ def train_gpus(wildcards=None):
     return int(config["train"]["device"].startswith("cuda"))
 
 
+def entropy_gpus(wildcards=None):
+    """The same for the entropy model."""
+    return int(ENTROPY["train"]["device"].startswith("cuda"))
+
+
 def variant_file(wildcards):
     """The VCF of a set of variants."""
     return find(VARIANTS[wildcards.set]["vcf"])
@@ -185,15 +311,81 @@ def variant_genome(wildcards):
     return f"{RESULTS}/genomes/{VARIANTS[wildcards.set]['genome']}.fa.gz"
 
 
-def truth_options(wildcards):
-    """The INFO fields with measured effects and consequences as options of `genotok report variants`."""
+def is_trained_here(wildcards):
+    """Whether a set of variants is scored with the model that this workflow trains."""
+    return model_label(VARIANTS[wildcards.set]) == "trained"
+
+
+def scoring_model(wildcards):
+    """The model of a set of variants: a folder, or a name on the Hugging Face Hub."""
+    return (
+        f"{RESULTS}/model"
+        if is_trained_here(wildcards)
+        else find(VARIANTS[wildcards.set]["model"])
+    )
+
+
+def scoring_model_files(wildcards):
+    """The files of the model of a set of variants, none for one on the Hub."""
+    folder = Path(scoring_model(wildcards))
+    names = ["config.json", "model.safetensors"]
+    return [
+        str(folder / name)
+        for name in names
+        if is_trained_here(wildcards) or (folder / name).is_file()
+    ]
+
+
+def truth_files(wildcards):
+    """What a comparison of a set of variants with the truth reads besides its scores."""
     row = VARIANTS[wildcards.set]
+    files = {key: find(row[key]) for key in ("table", "gff") if row[key]}
+    return files | (
+        {"reference": variant_genome(wildcards)} if row["label"] or row["gff"] else {}
+    )
+
+
+def truth_options(wildcards):
+    """The truth about a set of variants as options of `genotok report variants`."""
+    row = VARIANTS[wildcards.set]
+    named = {
+        key: row[key]
+        for key in ("truth", "label", "positive", "negative", "consequence")
+        if row[key]
+    }
     return [
         word
-        for key in ("truth", "consequence")
-        if row[key]
-        for word in (f"--{key}", row[key])
+        for key, value in (named | truth_files(wildcards)).items()
+        for word in (f"--{key}", value)
     ]
+
+
+def sets_with(*keys):
+    """The sets of variants whose rows have all these keys, and of truth and label no other."""
+    return [
+        name
+        for name, row in VARIANTS.items()
+        if {key for key in ("truth", "label") if row[key]} == set(keys)
+    ]
+
+
+def exported_variants():
+    """The exports of the scores of every set that the configuration asks for."""
+    endings = {
+        "traitgym": "traitgym/{}/features/{}.parquet",
+        "cadd": "cadd/{}/{}.tsv.gz",
+    }
+    return [
+        f"{RESULTS}/{endings[kind].format(row['name'], model_label(row))}"
+        for kind in config["score"]["exports"]
+        for row in VARIANTS.values()
+    ]
+
+
+def exported_set(wildcards):
+    """The scored VCF that an export is made of."""
+    ending = "" if wildcards.model == "trained" else f".{wildcards.model}"
+    return f"{RESULTS}/scores/{wildcards.name}{ending}.vcf.gz"
 
 
 def scored_variants():

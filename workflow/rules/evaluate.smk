@@ -1,6 +1,6 @@
 """Bits per base on held-out contigs, beside Markov baselines.
 
-REQUIRED INPUTS: <results>/model/, <results>/shards/
+REQUIRED INPUTS: <results>/model/, <results>/shards/, or <results>/entropies/ where the configuration has entropy_model
 OUTPUTS: <results>/evaluation/metrics.json
 """
 
@@ -9,8 +9,8 @@ rule evaluate:
     input:
         config=f"{RESULTS}/model/config.json",
         weights=f"{RESULTS}/model/model.safetensors",
-        manifest=f"{RESULTS}/shards/manifest.json",
-        shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
+        manifest=f"{READ_SHARDS}/manifest.json",
+        shards=expand(f"{READ_SHARDS}/{{genome}}", genome=trained_genomes()),
     output:
         f"{RESULTS}/evaluation/metrics.json",
     log:

@@ -101,8 +101,9 @@ rule report_chunks:
 
 rule report_variants:
     input:
+        unpack(truth_files),
         vcf=f"{RESULTS}/scores/{{set}}.vcf.gz",
-        table=f"{RESULTS}/scores/{{set}}.parquet",
+        scores=f"{RESULTS}/scores/{{set}}.parquet",
     output:
         distribution=report(
             f"{RESULTS}/figures/variants/{{set}}/llr_distribution.svg",
@@ -115,7 +116,7 @@ rule report_variants:
     log:
         f"{RESULTS}/logs/report_variants/{{set}}.log",
     wildcard_constraints:
-        set=any_of(name for name, row in VARIANTS.items() if not row["truth"]),
+        set=any_of(sets_with()),
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -125,7 +126,7 @@ rule report_variants:
         folder=subpath(output.summary, parent=True),
         truth=truth_options,
     shell:
-        "genotok report variants {input.table:q} {input.vcf:q} {params.truth:q} "
+        "genotok report variants {input.scores:q} {input.vcf:q} {params.truth:q} "
         "-o {params.folder:q} > {log:q} 2>&1"
 
 
@@ -154,7 +155,57 @@ use rule report_variants as report_variants_with_truth with:
         ),
         summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
     wildcard_constraints:
-        set=any_of(name for name, row in VARIANTS.items() if row["truth"]),
+        set=any_of(sets_with("truth")),
+
+
+use rule report_variants as report_variants_with_labels with:
+    output:
+        distribution=report(
+            f"{RESULTS}/figures/variants/{{set}}/llr_distribution.svg",
+            caption="../report/llr_distribution.rst",
+            category="4 Variant scores",
+            subcategory="{set}",
+            labels={"figure": "distribution"},
+        ),
+        areas=report(
+            f"{RESULTS}/figures/variants/{{set}}/label_areas.svg",
+            caption="../report/label_areas.rst",
+            category="4 Variant scores",
+            subcategory="{set}",
+            labels={"figure": "harmful told from harmless"},
+        ),
+        summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
+    wildcard_constraints:
+        set=any_of(sets_with("label")),
+
+
+rule report_score_sets:
+    input:
+        expand(
+            f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
+            set=sets_with("truth") + sets_with("label"),
+        ),
+    output:
+        figure=report(
+            f"{RESULTS}/figures/score_sets/score_sets.svg",
+            caption="../report/score_sets.rst",
+            category="4 Variant scores",
+            labels={"figure": "sets and models beside each other"},
+        ),
+        table=f"{RESULTS}/figures/score_sets/score_sets.tsv",
+        summary=f"{RESULTS}/figures/score_sets/score_sets.json",
+    log:
+        f"{RESULTS}/logs/report_score_sets.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        folders=lambda wildcards, input: [os.path.dirname(path) for path in input],
+        folder=subpath(output.summary, parent=True),
+    shell:
+        "genotok report score-sets {params.folders:q} -o {params.folder:q} > {log:q} 2>&1"
 
 
 rule results_page:
@@ -164,6 +215,11 @@ rule results_page:
         chunks=(
             [f"{RESULTS}/figures/chunks/chunks.json"]
             if config["report"]["region"]
+            else []
+        ),
+        score_sets=(
+            [f"{RESULTS}/figures/score_sets/score_sets.json"]
+            if len(sets_with("truth") + sets_with("label")) > 1
             else []
         ),
         variants=expand(

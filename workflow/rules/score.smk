@@ -1,7 +1,10 @@
 """Variant scores: each VCF is cut into pieces, which are scored side by side and put together again.
 
-REQUIRED INPUTS: <results>/model/, the VCFs of the table of variants and their genomes.
-OUTPUTS: <results>/scores/{set}.vcf.gz with .tbi, and {set}.parquet
+A set is called {name} where it is scored with the model that is trained here, else {name}.{model}.
+
+REQUIRED INPUTS: <results>/model/ or the models of the table of variants, its VCFs and their genomes.
+OUTPUTS: <results>/scores/{set}.vcf.gz with .tbi, and {set}.parquet;
+    <results>/traitgym/{name}/features/{model}.parquet and <results>/cadd/{name}/{model}.tsv.gz with .tbi
 """
 
 
@@ -29,8 +32,7 @@ rule score_variants:
     input:
         vcf=f"{RESULTS}/scores/pieces/{{set}}/{{scatteritem}}.vcf.gz",
         fasta=variant_genome,
-        config=f"{RESULTS}/model/config.json",
-        weights=f"{RESULTS}/model/model.safetensors",
+        model=scoring_model_files,
     output:
         vcf=temp(f"{RESULTS}/scores/pieces/{{set}}/{{scatteritem}}.scored.vcf.gz"),
         table=temp(f"{RESULTS}/scores/pieces/{{set}}/{{scatteritem}}.parquet"),
@@ -46,16 +48,21 @@ rule score_variants:
         runtime=480,
         gpu=train_gpus(),
     params:
-        model=subpath(input.config, parent=True),
+        model=scoring_model,
         window=config["score"]["window"],
         strands=config["score"]["strands"],
         ref_mismatch=config["score"]["ref_mismatch"],
         device=config["train"]["device"],
+        batch_size=(
+            f"--batch-size {config['score']['batch_size']}"
+            if "batch_size" in config["score"]
+            else ""
+        ),
     shell:
         "genotok score {input.vcf:q} -r {input.fasta:q} -m {params.model:q} -o {output.vcf:q} "
         "--parquet {output.table:q} --window {params.window} --strands {params.strands} "
         "--ref-mismatch {params.ref_mismatch} "
-        "--device {params.device} --threads {threads} > {log:q} 2>&1"
+        "--device {params.device} {params.batch_size} --threads {threads} > {log:q} 2>&1"
 
 
 rule gather_scores:
@@ -80,3 +87,36 @@ rule gather_scores:
     shell:
         "(genotok vcf gather {input.vcfs:q} -o {output.vcf:q} && "
         "genotok vcf gather-tables {input.tables:q} -o {output.table:q}) > {log:q} 2>&1"
+
+
+rule export_traitgym:
+    input:
+        exported_set,
+    output:
+        f"{RESULTS}/traitgym/{{name}}/features/{{model}}.parquet",
+    log:
+        f"{RESULTS}/logs/export_traitgym/{{name}}.{{model}}.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "genotok vcf export {input:q} --traitgym {output:q} > {log:q} 2>&1"
+
+
+rule export_cadd:
+    input:
+        exported_set,
+    output:
+        table=f"{RESULTS}/cadd/{{name}}/{{model}}.tsv.gz",
+        index=f"{RESULTS}/cadd/{{name}}/{{model}}.tsv.gz.tbi",
+    log:
+        f"{RESULTS}/logs/export_cadd/{{name}}.{{model}}.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "genotok vcf export {input:q} --cadd {output.table:q} > {log:q} 2>&1"

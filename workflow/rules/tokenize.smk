@@ -1,7 +1,8 @@
 """Shards: each genome cut into windows of token ids.
 
 REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz
-OUTPUTS: <results>/shards/{genome}/ and the manifest of all, <results>/shards/manifest.json
+OUTPUTS: <results>/shards/{genome}/ and the manifest of all, <results>/shards/manifest.json; <results>/tokenizer.json
+where the configuration has byte pairs learned.
 """
 
 
@@ -42,3 +43,27 @@ rule merge_shards:
         folder=subpath(output[0], parent=True),
     shell:
         "genotok shards merge {input:q} -o {params.folder:q} > {log:q} 2>&1"
+
+
+if isinstance(TOKENIZER, dict):
+
+    rule train_tokenizer:
+        input:
+            manifest=f"{RESULTS}/shards/manifest.json",
+            shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
+        output:
+            f"{RESULTS}/tokenizer.json",
+        log:
+            f"{RESULTS}/logs/train_tokenizer.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/train_tokenizer.tsv"
+        conda:
+            "../../envs/genotok.yaml"
+        resources:
+            mem_mb=8000,
+            runtime=240,
+        params:
+            shards=subpath(input.manifest, parent=True),
+            size=TOKENIZER["bpe"],
+        shell:
+            "genotok bpe {params.shards:q} -o {output:q} --vocab-size {params.size} > {log:q} 2>&1"

@@ -1,7 +1,8 @@
 """The model.
 
-REQUIRED INPUTS: <results>/shards/manifest.json and the shards that it names; published weights where the
-configuration has train.main_network.
+REQUIRED INPUTS: <results>/shards/manifest.json and the shards that it names, or those of <results>/entropies/ and
+<results>/entropy_model/ where the configuration has entropy_model; the tokenizer's file where it has one; published
+weights where the configuration has train.main_network.
 OUTPUTS: <results>/model/ with config.json, model.safetensors and metrics.jsonl. Its checkpoints/ and
 tensorboard/ are no outputs of the rule, so that a run that was killed goes on where it was; nor is README.md, the
 model's card, which Snakemake would remove before a new run although a person may have written in it.
@@ -10,8 +11,10 @@ model's card, which Snakemake would remove before a new run although a person ma
 
 rule train:
     input:
-        manifest=f"{RESULTS}/shards/manifest.json",
-        shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
+        manifest=f"{READ_SHARDS}/manifest.json",
+        shards=expand(f"{READ_SHARDS}/{{genome}}", genome=trained_genomes()),
+        tokenizer=tokenizer_file(),
+        entropy=entropy_model_files(),
         published=published_weights(),
     output:
         config=f"{RESULTS}/model/config.json",

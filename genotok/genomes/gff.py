@@ -1,0 +1,131 @@
+"""Transcripts of a GFF3: their exons, and the coding parts with phase (Sequence Ontology, GFF3 1.26)."""
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from genotok.errors import InputError
+
+EXONIC = frozenset(["exon", "CDS", "five_prime_UTR", "three_prime_UTR", "UTR"])
+_COLUMNS = 9
+
+
+class CodingPart(NamedTuple):
+    """A stretch of coding sequence, 0-based and half-open.
+
+    `phase` is the number of bases at its 5' end that belong to a codon which began before; None where the file
+    leaves it open.
+    """
+
+    start: int
+    end: int
+    phase: int | None
+
+
+@dataclass
+class Transcript:
+    """What hangs on one parent of a GFF3.
+
+    Attributes:
+        name: the parent's ID.
+        contig: as in the file.
+        forward: whether it is read on the forward strand.
+        exons: (start, end), 0-based and half-open, ascending, overlapping and touching ones joined. Coding parts
+            and untranslated regions count as exons where the file has no others.
+        coding: in the direction of reading; none for a transcript that makes no protein.
+        genetic_code: number of the NCBI translation table.
+    """
+
+    name: str
+    contig: str
+    forward: bool
+    exons: list[tuple[int, int]] = field(default_factory=list)
+    coding: list[CodingPart] = field(default_factory=list)
+    genetic_code: int = 1
+
+    @property
+    def start(self) -> int:
+        """The first base, 0-based."""
+        return self.exons[0][0]
+
+    @property
+    def end(self) -> int:
+        """Behind the last base."""
+        return self.exons[-1][1]
+
+
+def read_transcripts(gff: Path) -> list[Transcript]:
+    """Read the transcripts of a GFF3, plain or gzip, in the order in which they begin in the file.
+
+    Features of the types exon, CDS and UTR are gathered by `Parent`, each parent being a transcript; a CDS without
+    one, by its own ID. All else is passed over.
+
+    Raises:
+        InputError: the file cannot be read, a line is not GFF3, or a transcript lies on two contigs or strands.
+    """
+    found: dict[str, Transcript] = {}
+    for number, line in _lines(gff):
+        columns = line.split("\t")
+        if len(columns) != _COLUMNS:
+            raise InputError(
+                f"{gff}: line {number}: has {len(columns)} columns and must have {_COLUMNS}; give a GFF3"
+            )
+        if columns[2] in EXONIC:
+            _add(found, columns, f"{gff}: line {number}")
+    for transcript in found.values():
+        transcript.exons = _joined(transcript.exons)
+        transcript.coding.sort(key=lambda part: part.start if transcript.forward else -part.end)
+    return list(found.values())
+
+
+def _lines(gff: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with open(gff, "rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(gff, "rt") if packed else open(gff) as text:
+            for number, line in enumerate(text, 1):
+                line = line.rstrip("\r\n")
+                if line.startswith("##FASTA"):
+                    return
+                if line and not line.startswith("#"):
+                    yield number, line
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"{gff}: cannot be read as GFF3: {error}") from error
+
+
+def _add(found: dict[str, Transcript], columns: list[str], place: str) -> None:
+    """Add a feature to the transcripts that it belongs to."""
+    attributes = dict(word.strip().split("=", 1) for word in columns[8].split(";") if "=" in word)
+    if columns[6] not in "+-" or not (columns[3].isdigit() and columns[4].isdigit()):
+        raise InputError(f"{place}: a {columns[2]} has a start, an end, and the strand + or -")
+    start, end = int(columns[3]) - 1, int(columns[4])
+    if not 0 <= start < end:
+        raise InputError(f"{place}: begins at {columns[3]} and ends at {columns[4]}")
+    owners = attributes.get("Parent") or attributes.get("ID")
+    if not owners:
+        raise InputError(f"{place}: this {columns[2]} has neither Parent nor ID")
+    for owner in owners.split(","):
+        contig, forward = unquote(columns[0]), columns[6] == "+"
+        transcript = found.setdefault(owner, Transcript(unquote(owner), contig, forward))
+        if (transcript.contig, transcript.forward) != (contig, forward):
+            raise InputError(f"{place}: {owner} lies on two contigs or strands")
+        transcript.exons.append((start, end))
+        if columns[2] == "CDS":
+            phase = int(columns[7]) if columns[7] in ("0", "1", "2") else None
+            transcript.coding.append(CodingPart(start, end, phase))
+            code = attributes.get("transl_table", "1")
+            transcript.genetic_code = int(code) if code.isdigit() else 1
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in ascending order, those that overlap or touch joined."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined

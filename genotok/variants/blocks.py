@@ -1,0 +1,316 @@
+"""What is done with a block of records before and after its windows have been scored.
+
+Workers import this room's part that needs no model; see `genotok.variants.score` for the whole.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from genotok.errors import InputError
+from genotok.genomes.fasta import Reference
+from genotok.variants.alleles import STATUSES
+from genotok.variants.fields import (
+    DEFAULT_FIELDS,
+    LLR,
+    LLR_FORWARD,
+    LLR_REVERSE,
+    STATUS,
+    ScoreField,
+    Value,
+    info_text,
+)
+from genotok.variants.haplotypes import Phaser, haplotype_info
+from genotok.variants.judge import Judge
+from genotok.variants.snv_windows import SnvWindows, snv_windows
+from genotok.variants.table import Row
+from genotok.variants.vcf_header import with_scores
+from genotok.variants.vcf_input import INFO, Block, Record
+from genotok.variants.vcf_output import Stretch, stretches
+from genotok.variants.windows import WindowPair
+
+
+@dataclass
+class Allele:
+    """One ALT allele: its status, the places of its pairs of windows in the pool, and what was found of each.
+
+    `found` holds the ratio and the optional fields of each strand.
+    """
+
+    status: str
+    pairs: list[int] = field(default_factory=list)
+    found: list[list[float]] = field(default_factory=list)
+
+    def values(self, fields: Sequence[ScoreField]) -> list[Value]:
+        """What the fields hold, numbers to 6 significant digits; None for what is not there."""
+        optional = len(fields) - len(DEFAULT_FIELDS)
+        if not self.found:
+            return [None, None, None, self.status, *[None] * optional]
+        forward, reverse = (*(ratio for ratio, *_ in self.found), None)[:2]
+        llr, *means = (sum(strands) / len(strands) for strands in zip(*self.found, strict=True))
+        return [*map(_six_digits, (llr, forward, reverse)), self.status, *map(_six_digits, means)]
+
+
+class Task(NamedTuple):
+    """How a VCF's records are to be worked on.
+
+    Attributes:
+        label: how error sentences call the VCF.
+        columns: how many columns its header has.
+        reference: the FASTA.
+        window: letters a window.
+        both_strands: whether windows of the reverse strand are wanted.
+        ref_mismatch: see `genotok.variants.judge.Judge`.
+        aliases: see `genotok.variants.judge.Judge`.
+        horizon: see `genotok.variants.judge.Judge`.
+        sample: on whose haplotypes alleles are scored as well, or None.
+        sample_column: see `genotok.variants.haplotypes.Phaser`.
+        unphased: see `genotok.variants.haplotypes.Phaser`.
+        with_rows: whether rows of a table are wanted.
+        fields: those that each allele gets.
+    """
+
+    label: str
+    columns: int
+    reference: Path
+    window: int
+    both_strands: bool
+    ref_mismatch: str
+    aliases: dict[str, str]
+    horizon: int | None
+    sample: str | None
+    sample_column: int
+    unphased: str
+    with_rows: bool
+    fields: tuple[ScoreField, ...] = DEFAULT_FIELDS
+
+    @property
+    def values(self) -> int:
+        """How many values are found of each pair of windows: the ratio, and the optional fields."""
+        return 1 + len(self.fields) - len(DEFAULT_FIELDS)
+
+    def judge(self, reference: Reference) -> Judge:
+        """Who decides about alleles."""
+        return Judge(reference, self.window, self.both_strands, self.ref_mismatch, self.aliases, self.horizon)
+
+    def phaser(self, judge: Judge) -> Phaser | None:
+        """Who decides about alleles on haplotypes, where that is wanted."""
+        return None if self.sample is None else Phaser(judge, self.sample, self.sample_column, self.unphased)
+
+
+class BlockWindows(NamedTuple):
+    """Pairs of windows of a block: first those of its plain single-nucleotide variants, then the others.
+
+    Attributes:
+        letters: (n, 2, window) uint8: REF and ALT, cut at the horizon.
+        shared: how many letters each of these pairs shares in front of the variant.
+        others: the other pairs.
+    """
+
+    letters: np.ndarray
+    shared: int
+    others: list[WindowPair]
+
+    def __len__(self) -> int:
+        return len(self.letters) + len(self.others)
+
+    def pairs(self) -> Iterator[WindowPair]:
+        """All pairs in their order."""
+        text, window = self.letters.tobytes(), self.letters.shape[2]
+        for i in range(0, len(text), 2 * window):
+            ref, alt = text[i : i + window], text[i + window : i + 2 * window]
+            yield WindowPair(ref, alt, self.shared, (self.shared + 1, self.shared + 1))
+        yield from self.others
+
+
+class ScoredBlock(NamedTuple):
+    """A block's records with their scores, ready to be written.
+
+    Attributes:
+        text: their lines.
+        stretches: where they lie.
+        rows: of the table, where one is wanted.
+        records: how many they are.
+        counts: status -> how many ALT alleles have it; a record without ALT counts once, as `missing`.
+        patched: how many records' REF took the place of the FASTA's letters.
+        unknown_contigs: the names that the FASTA has not.
+    """
+
+    text: bytes
+    stretches: list[Stretch]
+    rows: list[Row]
+    records: int
+    counts: dict[str, int]
+    patched: int
+    unknown_contigs: list[str]
+
+
+class _Prepared(NamedTuple):
+    """What a desk remembers of a block until its scores come."""
+
+    records: list[Record]
+    snvs: SnvWindows
+    alleles: dict[int, list[Allele]]
+    carried: list[
+        list[tuple[str, list[list[int]]]]
+    ]  # statuses and pairs of the haplotypes, where they are wanted
+    patched: int
+    unknown_contigs: list[str]
+
+
+class Desk:
+    """Makes windows of blocks of records, and text of their scores, in the same order."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self._judge = task.judge(Reference(task.reference))
+        self._phaser = task.phaser(self._judge)
+        self._waiting: dict[int, _Prepared] = {}
+
+    def prepare(self, number: int, block: Block) -> BlockWindows:
+        """The windows of the block of this number.
+
+        Raises:
+            InputError: a line is no record, or REF is not the FASTA's and this is to be an error.
+        """
+        judge = self._judge
+        judge.patched, judge.unknown_contigs = 0, []
+        records = list(block.records(self.task.columns, self.task.label))
+        snvs = snv_windows(records, judge)
+        plain = set(snvs.chosen.tolist())
+        letters = snvs.letters.reshape(-1, 2, snvs.letters.shape[3])
+        others: list[WindowPair] = []
+        alleles = {}
+        for i, record in enumerate(records):
+            if i not in plain:
+                alleles[i] = []
+                for status, pairs in judge.judge(record):
+                    places = range(len(letters) + len(others), len(letters) + len(others) + len(pairs))
+                    alleles[i].append(Allele(status, list(places)))
+                    others += pairs
+        snvs = snvs._replace(letters=letters[:0])
+        carried = self._on_haplotypes(records, alleles, others, len(letters)) if self._phaser else []
+        waiting = _Prepared(records, snvs, alleles, carried, judge.patched, judge.unknown_contigs)
+        self._waiting[number] = waiting
+        return BlockWindows(letters, snvs.shared, others)
+
+    def _on_haplotypes(
+        self,
+        records: list[Record],
+        alleles: dict[int, list[Allele]],
+        others: list[WindowPair],
+        before: int,
+    ) -> list[list[tuple[str, list[list[int]]]]]:
+        """Add the windows on haplotypes to the others, which `before` pairs stand in front of."""
+        carried = []
+        for i, record in enumerate(records):
+            statuses = [allele.status for allele in alleles[i]] if i in alleles else ["ok"]
+            carried.append([])
+            for status, haplotypes in self._phaser.judge_alleles(record, statuses):
+                places = []
+                for pairs in haplotypes:
+                    first = before + len(others)
+                    places.append(list(range(first, first + len(pairs))))
+                    others += pairs
+                carried[-1].append((status, places))
+        return carried
+
+    def finish(self, number: int, scores: np.ndarray) -> ScoredBlock:
+        """The block of this number with its scores.
+
+        Args:
+            number: as `prepare` was told it; the block is forgotten.
+            scores: (pairs x values,) float64.
+
+        Raises:
+            InputError: a score is no number.
+        """
+        block = self._waiting.pop(number)
+        strands = 1 + self.task.both_strands
+        fields, scores = self.task.fields, scores.reshape(-1, self.task.values)
+        of_snvs = scores[: len(block.snvs.chosen) * strands].reshape(-1, strands, self.task.values)
+        _write_snvs(block, of_snvs, fields)
+        rows: list[Row] = []
+        counts = Counter(dict.fromkeys(STATUSES, 0), ok=len(of_snvs))
+        for i, alleles in block.alleles.items():
+            record = block.records[i]
+            for allele in alleles:
+                allele.found = [_numbers(scores[pair], record) for pair in allele.pairs]
+            values = [allele.values(fields) for allele in alleles]
+            record.columns[INFO] = with_scores(record.columns[INFO], info_text(fields, values))
+            counts.update(allele.status for allele in alleles)
+            counts["missing"] += not alleles
+        for record, found in zip(block.records, block.carried, strict=bool(block.carried)):
+            info = haplotype_info([(status, _ratios(places, scores, record)) for status, places in found])
+            record.columns[INFO] += b";" * bool(info) + info
+        if self.task.with_rows:
+            alleles_of_snvs = (Allele("ok", [], found) for found in of_snvs.tolist())
+            of = block.alleles | {
+                i: [a] for i, a in zip(block.snvs.chosen.tolist(), alleles_of_snvs, strict=True)
+            }
+            rows = [
+                row for i, record in enumerate(block.records) for row in _table_rows(record, of[i], fields)
+            ]
+        return ScoredBlock(
+            b"".join([record.line for record in block.records]),
+            stretches(block.records),
+            rows,
+            len(block.records),
+            dict(counts),
+            block.patched,
+            block.unknown_contigs,
+        )
+
+
+def _write_snvs(block: _Prepared, found: np.ndarray, fields: Sequence[ScoreField]) -> None:
+    """Put what was found (n, strands, values) of the plain variants into their records, as `info_text` would."""
+    records = [block.records[i] for i in block.snvs.chosen.tolist()]
+    for row in np.flatnonzero(~np.isfinite(found).all((1, 2)))[:1]:
+        _numbers(found[row], records[row])
+    scores, optional = found[:, :, 0], found[:, :, 1:]
+    names = (LLR, LLR_FORWARD, LLR_REVERSE)
+    shown = [f"{name}=%.6g" for name in names[: 1 + scores.shape[1]]] + [
+        f"{name}=." for name in names[1 + scores.shape[1] :]
+    ]
+    more = [f"{field.info}=%.6g" for field in fields[len(DEFAULT_FIELDS) :]]
+    pattern = ";".join([*shown, f"{STATUS}=ok", *more]).encode()
+    numbers = [scores.sum(1) / scores.shape[1], scores, optional.sum(1) / scores.shape[1]]
+    numbers = np.column_stack(numbers) + 0.0  # never -0
+    for record, row in zip(records, numbers.tolist(), strict=True):
+        record.columns[INFO] = with_scores(record.columns[INFO], pattern % tuple(row))
+
+
+def _ratios(places: list[list[int]], scores: np.ndarray, record: Record) -> list[list[float]]:
+    return [[_numbers(scores[place], record)[0] for place in of_haplotype] for of_haplotype in places]
+
+
+def _numbers(found: np.ndarray, record: Record) -> list[float]:
+    if not np.isfinite(found).all():
+        raise InputError(
+            f"{record.contig}:{record.position}: the model's likelihood there is no number; try precision fp32, "
+            "or another checkpoint of the model"
+        )
+    return found.tolist()
+
+
+def _six_digits(value: float | None) -> float | None:
+    """A number as the VCF shows it, never -0."""
+    return None if value is None else float(f"{value:.6g}") + 0.0
+
+
+def _table_rows(record: Record, alleles: list[Allele], fields: Sequence[ScoreField]) -> list[Row]:
+    ref = record.ref.decode("utf-8", "replace")
+    return [
+        (
+            record.contig,
+            record.position,
+            ref,
+            alt.decode("utf-8", "replace"),
+            *allele.values(fields),
+        )
+        for alt, allele in zip(record.alts, alleles, strict=True)
+    ]

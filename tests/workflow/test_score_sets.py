@@ -1,0 +1,152 @@
+"""Several sets of variants with models of their own: pieces, truth, exports. No model is trained here."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pysam
+import pytest
+import torch
+from small_workflow import MODEL, Workflow
+
+from genotok.genomes.fasta import Reference
+from genotok.models import GenomicLM, ModelConfig
+from genotok.variants.pieces import gather_vcfs, split_vcf
+from genotok.variants.score import score_vcf
+from genotok.variants.table import gather_tables
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(300)]
+CONTIG = "NC_045512.2"
+GFF = f"##gff-version 3\n{CONTIG}\tx\tCDS\t266\t3999\t.\t+\t0\tID=cds\n"
+SCORING = {"window": 32, "batch_size": 1}  # alone in its batch, a window's sum is rounded in one way
+SETS = ("labelled.one", "labelled.org--two", "measured.one")
+
+
+def save_model(folder: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    GenomicLM(ModelConfig.from_dict(MODEL)).save_pretrained(folder)
+
+
+def write_inputs(folder: Path) -> None:
+    """28 records, of two alleles each: an uncompressed VCF with labels, and a table with numbers."""
+    with Reference(folder / "sars_cov_2.fa") as reference:
+        letters = reference.fetch(CONTIG)
+    info = '##INFO=<ID=SIG,Number=.,Type=String,Description="x">\n'
+    lines = ["##fileformat=VCFv4.3\n", info, "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n"]
+    rows = ["chrom\tpos\tref\talt\tgrowth\n"]
+    for number, pos in enumerate(range(200, 3000, 100)):
+        ref = letters[pos - 1]
+        alts = [alt for alt in "ACGT" if alt != ref][:2]
+        sig = "Pathogenic" if number % 3 == 0 else "Benign" if number % 5 else "Unclear"
+        lines.append(f"{CONTIG}\t{pos}\t.\t{ref}\t{','.join(alts)}\t.\t.\tSIG={sig}\n")
+        rows += [f"{CONTIG}\t{pos}\t{ref}\t{alt}\t{(number * 7 + ord(alt)) % 11}\n" for alt in alts]
+    (folder / "labels.vcf").write_text("".join(lines))
+    (folder / "growth.tsv").write_text("".join(rows))
+    (folder / "genes.gff3").write_text(GFF)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Workflow:
+    """Two models on one VCF in two pieces, with labels, and one of them on a table of numbers."""
+    workflow = Workflow(tmp_path_factory.mktemp("sets") / "work")
+    for name, seed in (("one", 1), ("two", 2)):
+        save_model(workflow.folder / "models" / name, seed)
+    (workflow.folder / "models" / "two").rename(workflow.folder / "org--two")
+    write_inputs(workflow.folder)
+    (workflow.folder / "variants.tsv").write_text(
+        "name\tvcf\tgenome\tmodel\ttruth\tlabel\tpositive\tnegative\tgff\ttable\n"
+        "labelled\tlabels.vcf\tsars_cov_2\tmodels/one\t\tSIG\tPathogenic\tBenign\tgenes.gff3\t\n"
+        "labelled\tlabels.vcf\tsars_cov_2\torg--two\t\tSIG\tPathogenic\tBenign\tgenes.gff3\t\n"
+        "measured\tlabels.vcf\tsars_cov_2\tmodels/one/\tgrowth\t\t\t\t\tgrowth.tsv\n"
+    )
+    workflow.config["score"] = SCORING | {"pieces": 2, "exports": ["traitgym", "cadd"]}
+    workflow.write_config()
+    exports = "results/traitgym/labelled/features/one.parquet", "results/cadd/labelled/org--two.tsv.gz"
+    workflow.run("results/figures/score_sets/score_sets.json", *exports)
+    return workflow
+
+
+@pytest.mark.parametrize("number", [1, 3, 7])
+def test_the_bytes_do_not_depend_on_the_pieces(scored, tmp_path, number):
+    """The verbs, by hand, with other numbers of pieces than the workflow's two."""
+    folder = scored.folder
+    pieces = [tmp_path / f"{i}.vcf.gz" for i in range(number)]
+    sizes = split_vcf(folder / "labels.vcf", pieces)
+    assert (sum(sizes), max(sizes) - min(sizes) <= 1) == (28, True)
+    for piece in pieces:
+        score_vcf(
+            str(piece), folder / "results" / "genomes" / "sars_cov_2.fa.gz", folder / "models" / "one",
+            f"{piece}.scored.vcf", parquet=Path(f"{piece}.parquet"), threads=1, device="cpu",
+            command=str(piece), **SCORING,
+        )  # fmt: skip
+    gather_vcfs([f"{piece}.scored.vcf" for piece in pieces], tmp_path / "all.vcf.gz")
+    gather_tables([Path(f"{piece}.parquet") for piece in pieces], tmp_path / "all.parquet")
+    for end in ("vcf.gz", "vcf.gz.tbi", "parquet"):
+        expected = (folder / "results" / "scores" / f"labelled.one.{end}").read_bytes()
+        assert (tmp_path / f"all.{end}").read_bytes() == expected
+
+
+def test_every_set_has_its_own_scores(scored):
+    scores = {
+        name: pq.read_table(scored.folder / "results" / "scores" / f"{name}.parquet")["llr"].to_pylist()
+        for name in SETS
+    }
+    assert scores["labelled.one"] == scores["measured.one"] != scores["labelled.org--two"]
+    assert not (scored.folder / "results" / "model").exists()
+
+
+def test_exports_hold_the_scores(scored):
+    results = scored.folder / "results"
+    one, two = (
+        pq.read_table(results / "scores" / f"labelled.{model}.parquet")["llr"].to_pylist()
+        for model in ("one", "org--two")
+    )
+    exported = pq.read_table(results / "traitgym" / "labelled" / "features" / "one.parquet")
+    assert exported["score"].to_pylist() == pytest.approx([-value for value in one])
+    with pysam.TabixFile(str(results / "cadd" / "labelled" / "org--two.tsv.gz")) as table:
+        found = [float(line.split("\t")[-1]) for line in table.fetch(CONTIG, 299, 300)]
+    assert found == pytest.approx([-value for value in two[2:4]], rel=1e-5)
+
+
+def test_all_exports_are_planned(scored):
+    """The rule `scores` makes those of every set that the configuration asks for."""
+    plan = scored.run("scores", "--dry-run").stdout
+    for name, model in (("labelled", "org--two"), ("measured", "one")):
+        assert f"results/traitgym/{name}/features/{model}.parquet" in plan
+    assert "results/cadd/measured/one.tsv.gz" in plan
+
+
+def test_agreement_with_the_truth_stands_beside_each_other(scored):
+    figures = scored.folder / "results" / "figures"
+    labels = json.loads((figures / "variants" / "labelled.one" / "variant_effect.json").read_text())["labels"]
+    assert (labels["n"], labels["n_missing"], labels["positives"]) == (48, 8, 20)
+    assert set(labels["per_consequence"]) <= {"intergenic", "synonymous", "missense", "nonsense"}
+    assert labels["predictors"]["low_gc"]["n"] == 48
+    measured = json.loads((figures / "variants" / "measured.one" / "variant_effect.json").read_text())
+    assert measured["statistics"]["n"] == 56
+    rows = json.loads((figures / "score_sets" / "score_sets.json").read_text())["rows"]
+    own = {(row["set"], row["measure"]) for row in rows if row["predictor"] == "model"}
+    assert own == {("measured.one", "spearman"), *((name, "auroc") for name in SETS[:2])}
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "complaint"),
+    [
+        ("genome", "", "row 2: 'genome' is a required property"),
+        ("name", "a/b", "row 2: column 'name': 'a/b' does not match"),
+        ("nonsense", "x", "row 2: Additional properties are not allowed ('nonsense' was unexpected)"),
+        ("name", "fitness", "row 2: 'fitness' stands in the column 'name' twice"),
+        ("label", "L", "row 2: columns 'truth' and 'label': give one of the two"),
+    ],
+)
+def test_a_wrong_row_and_key_are_named(tmp_path, column, cell, complaint):
+    workflow = Workflow(tmp_path / "work")
+    row = {"name": "second", "vcf": "variants.vcf", "genome": "sars_cov_2", "truth": "FITNESS"} | {
+        column: cell
+    }
+    first = {"name": "fitness", "vcf": "variants.vcf", "genome": "sars_cov_2"}
+    lines = ["\t".join(row), "\t".join(first.get(key, "") for key in row), "\t".join(row.values())]
+    (workflow.folder / "variants.tsv").write_text("\n".join(lines) + "\n")
+    done = workflow.run("--dry-run", check=False)
+    assert done.returncode
+    assert f"variants.tsv: {complaint}" in done.stdout + done.stderr

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005 -- Triton joins tuples by + alone
 """The moving average of chunk states and its spreading over rows in Triton.
 
 The average runs over rows instead of chunks: a row that begins a chunk moves the state, every other row passes it

@@ -448,7 +448,7 @@ def _spread_back(
     there = columns < width
     base, end, _ = _placed(block, total, chunk_of_row, BLOCK)
     back = tl.load(carried + (blocks - 1 - block) * width + columns, there, 0.0)
-    after, q = _step(steps, base, BLOCK, end)
+    _, q = _step(steps, base, BLOCK, end)
     for done in range(0, BLOCK, TILE):
         start = BLOCK - TILE - done
         gradients, moves = (), ()

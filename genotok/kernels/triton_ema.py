@@ -357,7 +357,7 @@ def _tile(x, steps, chunk_of_row, base, start, end, columns, width, stride, TILE
     for i in tl.static_range(TILE):
         row = start + i
         step, _ = _step(steps, base, row, end)
-        begins, first = _kind(step)
+        begins, _ = _kind(step)
         chunk = tl.load(chunk_of_row + base + row, row < end, 0)
         value = tl.load(x + chunk * stride + columns, (columns < width) & begins, 0.0)
         values = values + (value.to(tl.float32),)

@@ -24,6 +24,7 @@ from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.fields import chosen_fields
 from genotok.variants.haplotypes import UNPHASED, phased_blocks, sample_column
+from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
 from genotok.variants.preconditions import model_files, refuse_same_files
@@ -169,9 +170,19 @@ def score_vcf(
         line = _Line(desks, models, sink, table, bar, journal, model.batch_size, task.values)
         size = _block_alleles(model, task.both_strands), BLOCK_BYTES
         phaser = task.phaser(judge)
-        line.run(phased_blocks(phaser.phased(source), *size) if phaser else source.blocks(*size))
+        first: list[Block] = []
+        line.run(
+            phased_blocks(phaser.phased(source), *size)
+            if phaser
+            else remembering(source.blocks(*size), first)
+        )
         if output != "-":
             describe()
+        if horizon is not None and first:
+            said = horizon_report(
+                first[0], task, fasta, lambda windows: models[0].submit("scores", windows).result()[0]
+            )
+            print(f"score: {said}" if said else "score: no allele has a score", file=sys.stderr)
     _report(line, judge.reference.path, time.monotonic() - began)
     return dict(line.counts)
 

@@ -4,7 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from genotok.kernels.backend import uses_triton
 from genotok.kernels.ragged import Ragged
+
+# What torch's flash attention takes; other heads and precisions go through padded sequences and a mask.
+FLASH_TYPES, WIDEST_FLASH_HEAD = (torch.float16, torch.bfloat16), 256
 
 
 def ragged_attention(
@@ -26,8 +30,10 @@ def ragged_attention(
     """
     # Repeated rather than `enable_gqa`, with which masks and float32 miss torch's fused kernels.
     k, v = (_repeated(part, q.shape[1]) for part in (k, v))
-    q, k, v = (ragged.to_padded(part).transpose(1, 2) for part in (q, k, v))
     limited = 0 <= window < ragged.max_seqlen - 1
+    if (limited or not ragged.is_uniform) and _flash_takes(q, k, v):
+        return _flash_attention(q, k, v, ragged, causal, window if limited else -1)
+    q, k, v = (ragged.to_padded(part).transpose(1, 2) for part in (q, k, v))
     # Behind the end of a shorter sequence lie rows that no causal query in front of them can see.
     if causal and not limited:
         out = scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -35,6 +41,24 @@ def ragged_attention(
         mask = None if ragged.is_uniform and not limited else _visible(ragged, causal, window)
         out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return ragged.to_packed(out.transpose(1, 2))
+
+
+def _flash_takes(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    width = q.shape[-1]
+    fits = q.dtype in FLASH_TYPES and k.dtype == v.dtype == q.dtype
+    return uses_triton(q) and fits and width % 8 == 0 and width <= WIDEST_FLASH_HEAD
+
+
+def _flash_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool, window: int) -> Tensor:
+    """Attention over the packed rows as they lie, by flash attention (arXiv 2307.08691).
+
+    Sequences of one length without a window are left to `scaled_dot_product_attention`, which knows faster kernels.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    ends, longest = ragged.cu_seqlens, ragged.max_seqlen
+    sides = (window, 0 if causal else window)
+    return varlen_attn(q, k, v, ends, ends, longest, longest, window_size=sides)
 
 
 def step_attention(q: Tensor, k: Tensor, v: Tensor, filled: Tensor) -> Tensor:
@@ -124,8 +148,16 @@ def rotate(x: Tensor, positions: Tensor, dim: int, base: float = 10_000.0) -> Te
         dim: how many of the E features turn; even. The rest pass unchanged.
         base: of the geometric series of wave lengths.
     """
-    frequency = base ** -(torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / dim)
-    angle = positions[:, None].float() * frequency
+    if uses_triton(x):
+        from genotok.kernels import triton_rotary
+
+        return triton_rotary.rotate(x, positions, rotary_frequencies(dim, base, x.device))
+    angle = positions[:, None].float() * rotary_frequencies(dim, base, x.device)
     cos, sin = (part.to(x.dtype)[:, None] for part in (angle.cos(), angle.sin()))
     first, second, rest = x[..., : dim // 2], x[..., dim // 2 : dim], x[..., dim:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
+
+
+def rotary_frequencies(dim: int, base: float, device: torch.device) -> Tensor:
+    """(dim / 2,) float32, the angle by which each pair of features turns from one row to the next."""
+    return base ** -(torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)

@@ -1,5 +1,6 @@
 """A mixer and an MLP around a residual stream, and a stack of such blocks."""
 
+import torch
 from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
@@ -15,7 +16,11 @@ from genotok.models.norms import NORMS
 
 
 class Block(nn.Module):
-    """Pre-norm residual block; the residual stream stays float32 under autocast."""
+    """Pre-norm residual block; the residual stream stays float32 under autocast.
+
+    Blocks hand on the stream and, apart from it, what is still to be added, so that the addition and the norm
+    behind it, of the next block, are one pass over memory.
+    """
 
     def __init__(self, layout: BlockLayout, config: ModelConfig, stage: int):
         super().__init__()
@@ -26,30 +31,50 @@ class Block(nn.Module):
         self.mlp_norm = norm(width, config.norm_eps) if layout.mlp else None
         self.mlp = mlp(width, config.d_intermediate[stage]) if layout.mlp else None
 
-    def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
-        """(T, D) float32 to (T, D) float32; other than causal, rows see what lies behind them as well."""
-        normed = self.mixer_norm(x)
-        if isinstance(self.mixer, Attention):
-            return self._after_mixer(x + self.mixer(normed, ragged, causal))
-        mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
-        return self._after_mixer(x + mixed)
+    def forward(
+        self, x: Tensor, added: Tensor | None, ragged: Ragged, causal: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Run the block.
 
-    def prefill(self, x: Tensor, ragged: Ragged, before: Cache | None = None) -> tuple[Tensor, Cache]:
+        Args:
+            x: (T, D) float32, the residual stream.
+            added: (T, D), what is still to be added to it; None for nothing.
+            ragged: the layout of the T rows.
+            causal: otherwise rows see what lies behind them as well.
+
+        Returns:
+            The stream and what is still to be added, as `x` and `added`.
+        """
+        x, normed = self.mixer_norm.after_adding(x, added)
+        if isinstance(self.mixer, Attention):
+            return self._after_mixer(x, self.mixer(normed, ragged, causal))
+        mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
+        return self._after_mixer(x, mixed)
+
+    def prefill(
+        self, x: Tensor, added: Tensor | None, ragged: Ragged, before: Cache | None = None
+    ) -> tuple[Tensor, Tensor, Cache]:
         """`forward`, and the mixer's cache behind each sequence's last row; `before` is for Mamba-2 alone."""
         follows = {} if before is None else {"before": before}
-        mixed, cache = self.mixer.prefill(self.mixer_norm(x), ragged, **follows)
-        return self._after_mixer(x + mixed), cache
+        x, normed = self.mixer_norm.after_adding(x, added)
+        mixed, cache = self.mixer.prefill(normed, ragged, **follows)
+        return *self._after_mixer(x, mixed), cache
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: Cache) -> Tensor:
-        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
-        return self._after_mixer(x + self.mixer.extend(self.mixer_norm(x), ragged, cache))
+    def extend(self, x: Tensor, added: Tensor | None, ragged: Ragged, cache: Cache) -> tuple[Tensor, Tensor]:
+        """`forward` of rows that follow on what the cache holds; the cache stays as it is."""
+        x, normed = self.mixer_norm.after_adding(x, added)
+        return self._after_mixer(x, self.mixer.extend(normed, ragged, cache))
 
-    def step(self, x: Tensor, cache: Cache) -> Tensor:
-        """One further row (B, D) of each sequence."""
-        return self._after_mixer(x + self.mixer.step(self.mixer_norm(x), cache))
+    def step(self, x: Tensor, added: Tensor | None, cache: Cache) -> tuple[Tensor, Tensor]:
+        """`forward` of one further row of each sequence, (B, D)."""
+        x, normed = self.mixer_norm.after_adding(x, added)
+        return self._after_mixer(x, self.mixer.step(normed, cache))
 
-    def _after_mixer(self, x: Tensor) -> Tensor:
-        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
+    def _after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mlp is None:
+            return x, mixed
+        x, normed = self.mlp_norm.after_adding(x, mixed)
+        return x, self.mlp(normed)
 
     @property
     def residual_writes(self) -> int:
@@ -69,12 +94,13 @@ class BlockStack(nn.Module):
         self, x: Tensor, ragged: Ragged, causal: bool = True, between: list[Tensor] | None = None
     ) -> Tensor:
         """(T, D) to (T, D) float32; the states between two blocks are added to `between`."""
-        x = x.float()
+        x, added = x.float(), None
         for i, block in enumerate(self.blocks):
             if i and between is not None:
+                x, added = x + added, None
                 between.append(x)
-            x = block(x, ragged, causal)
-        return self.norm(x)
+            x, added = block(x, added, ragged, causal)
+        return self._closed(x, added)
 
     def prefill(
         self,
@@ -87,27 +113,33 @@ class BlockStack(nn.Module):
 
         Given the cache `before` of the same sequences, the rows are those that follow on it; Mamba-2 alone.
         """
-        x, cache = x.float(), StackCache([])
+        x, added, cache = x.float(), None, StackCache([])
         for i, block in enumerate(self.blocks):
             if i and between is not None:
+                x, added = x + added, None
                 between.append(x)
-            x, of_block = block.prefill(x, ragged, None if before is None else before.blocks[i])
+            x, added, of_block = block.prefill(x, added, ragged, None if before is None else before.blocks[i])
             cache.blocks.append(of_block)
-        return self.norm(x), cache
+        return self._closed(x, added), cache
 
     def extend(self, x: Tensor, ragged: Ragged, cache: StackCache) -> Tensor:
         """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
-        x = x.float()
+        x, added = x.float(), None
         for block, of_block in zip(self.blocks, cache.blocks, strict=True):
-            x = block.extend(x, ragged, of_block)
-        return self.norm(x)
+            x, added = block.extend(x, added, ragged, of_block)
+        return self._closed(x, added)
 
     def step(self, x: Tensor, cache: StackCache) -> Tensor:
         """One further row (B, D) of each sequence."""
-        x = x.float()
+        x, added = x.float(), None
         for block, of_block in zip(self.blocks, cache.blocks, strict=True):
-            x = block.step(x, of_block)
-        return self.norm(x)
+            x, added = block.step(x, added, of_block)
+        return self._closed(x, added)
+
+    def _closed(self, x: Tensor, added: Tensor | None) -> Tensor:
+        """The norm behind the last block, (T, D) float32."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.norm.after_adding(x, added)[1]
 
     @property
     def residual_writes(self) -> int:

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from genotok.kernels.token_loss import linear_cross_entropy
 from genotok.models.norms import LayerNorm
 
 
@@ -11,6 +12,10 @@ class LinearHead(nn.Linear):
 
     def __init__(self, width: int, vocab_size: int, norm_eps: float):
         super().__init__(width, vocab_size, bias=False)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """(T, D) to (T, V); given labels (T,), -100 for none, to the cross-entropy (T,) in nats and (T, V)."""
+        return super().forward(x) if labels is None else linear_cross_entropy(x, self.weight, labels)
 
 
 class RobertaHead(nn.Linear):

@@ -10,13 +10,14 @@ from torch.nn.functional import cross_entropy
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.token_loss import is_fused
 from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import WITH_INPUTS, check_chunkers
 from genotok.models.config import ModelConfig
 from genotok.models.entropies import entropy_cache, next_token_entropies, next_token_entropy_step
 from genotok.models.generation import generate
-from genotok.models.heads import HEADS
+from genotok.models.heads import HEADS, LinearHead
 from genotok.models.prediction_heads import PredictionHead, checked_labels, prediction_loss
 from genotok.models.saved import LoadReport, model_hash, read_model, save_model
 from genotok.models.stage import Stage
@@ -241,7 +242,8 @@ class GenomicLM(nn.Module):
         length = input_ids.shape[1]
         output = ModelOutput(None, packed_boundaries=boundaries, cache=cache)
         if tasks != ["prediction"]:
-            output.logits = ragged_to_length(self.head(states), ragged, length)
+            logits = self._scored(output, states, ragged, length, tasks, None if label_smoothing else labels)
+            output.logits = ragged_to_length(logits, ragged, length)
         if "prediction" in tasks:
             output.predictions = self._predictions(states, ragged, packed_ids, length)
         for s, stage in enumerate(boundaries):
@@ -265,6 +267,28 @@ class GenomicLM(nn.Module):
         if len({self.config.is_causal(name) for name in tasks}) != 1:
             raise InputError(f"tasks {tasks!r} do not read in one direction; run the model once for each")
         return tasks
+
+    def _scored(
+        self,
+        output: ModelOutput,
+        states: Tensor,
+        ragged: Ragged,
+        length: int,
+        tasks: list[str],
+        labels: Tensor | Mapping[str, Tensor] | None,
+    ) -> Tensor:
+        """The logits (T, V); where one kernel gives the loss of `lm` or `mlm` as well, it is put into the output."""
+        name = next(task for task in tasks if task != "prediction")
+        labels = labels.get(name) if isinstance(labels, Mapping) else labels
+        fused = isinstance(self.head, LinearHead) and is_fused(states, self.config.vocab_size)
+        if not fused or labels is None or labels.shape != (ragged.batch, length):
+            return self.head(states)
+        packed = ragged.to_packed(labels.long())
+        if name == "lm":
+            packed = packed.roll(-1).index_fill(0, ragged.last_rows, IGNORED_LABEL)
+        losses, logits = self.head(states, packed)
+        output.losses[name] = losses.sum() / (packed != IGNORED_LABEL).sum().clamp(min=1)
+        return logits
 
     def _predictions(self, states: Tensor, ragged: Ragged, ids: Tensor, length: int) -> dict[str, Tensor]:
         """What the heads give, by name; packed states in, padded predictions out."""
@@ -297,6 +321,8 @@ class GenomicLM(nn.Module):
                 predictions = output.predictions[name]
                 wanted = checked_labels(name, heads[name], predictions, wanted)
                 loss = prediction_loss(heads[name], predictions, wanted, lengths, self.training)
+            elif name in output.losses:
+                loss = output.losses.pop(name)
             else:
                 function = next_token_loss if name == "lm" else token_loss
                 loss = function(output.logits, wanted, lengths, label_smoothing)

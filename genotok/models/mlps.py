@@ -1,7 +1,9 @@
 """What follows the mixer in a block, row by row."""
 
 from torch import Tensor, nn
-from torch.nn.functional import gelu, silu
+from torch.nn.functional import gelu
+
+from genotok.kernels.swiglu import swiglu
 
 
 class SwiGLU(nn.Module):
@@ -14,8 +16,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) to (T, D)."""
-        value, gate = self.value_gate(x).chunk(2, -1)
-        return self.out(silu(gate) * value)
+        return self.out(swiglu(self.value_gate(x)))
 
 
 class GeluMLP(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("name", ["test_triton_mamba2.py"])
+@pytest.mark.parametrize("name", sorted(path.name for path in Path(__file__).parent.glob("test_triton_*.py")))
 def test_in_interpreter(name):
     pytest.importorskip("triton")
     command = [

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.router import boundary_probability, pair_probability
 from genotok.models.cache import RoutingCache
 
 
@@ -72,9 +72,9 @@ class RoutingChunker(nn.Module):
         is the mean of both, so that a sequence and its mirror image have the same boundaries.
         """
         query, key = self.query(x), self.key(x)
-        prob = self._probability(query[:-1], key[1:])
-        if not causal:
-            prob = (prob + self._probability(query[1:], key[:-1])) / 2
+        if causal:
+            return Boundaries(*boundary_probability(query, key, ragged), ragged)
+        prob = (pair_probability(query[:-1], key[1:]) + pair_probability(query[1:], key[:-1])) / 2
         prob = torch.cat([prob.new_ones(1), prob]).index_fill(0, ragged.first_rows, 1.0)
         return Boundaries(prob, prob > 0.5, ragged)
 
@@ -85,15 +85,11 @@ class RoutingChunker(nn.Module):
     def extend(self, x: Tensor, ragged: Ragged, cache: RoutingCache) -> Boundaries:
         """Boundaries of (T, D) rows that follow on what the cache holds, which stays as it is."""
         before = self.query(x).roll(1, 0).index_copy(0, ragged.first_rows, cache.query)
-        prob = self._probability(before, self.key(x))
+        prob = pair_probability(before, self.key(x))
         return Boundaries(prob, prob > 0.5, ragged)
 
     def step(self, x: Tensor, cache: RoutingCache) -> Boundaries:
         """Whether one further row (B, D) of each sequence begins a chunk."""
-        prob = self._probability(cache.query, self.key(x))
+        prob = pair_probability(cache.query, self.key(x))
         cache.query = self.query(x)
         return Boundaries(prob, prob > 0.5, Ragged.uniform(len(x), 1, x.device))
-
-    def _probability(self, query: Tensor, key: Tensor) -> Tensor:
-        query, key = normalize(query.float(), dim=-1), normalize(key.float(), dim=-1)
-        return (0.5 - 0.5 * (query * key).sum(-1)).clamp(0, 1)

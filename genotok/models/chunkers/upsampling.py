@@ -4,30 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from genotok.kernels.cross_attention import attend_to_near_chunks
-from genotok.kernels.ema import ema_scan, ema_step
+from genotok.kernels.ema import ema_scan, ema_step, ema_upsample, rewarded
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import EMACache, NearChunksCache
 from genotok.models.chunkers.routing import Boundaries
-
-
-class _StraightThroughOne(torch.autograd.Function):
-    """1 in the forward pass, the identity in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, confidence: Tensor) -> Tensor:
-        return torch.ones_like(confidence)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient
-
-
-def rewarded(rows: Tensor, boundaries: Boundaries) -> Tensor:
-    """The rows (T, D) multiplied by a one whose gradient reaches the boundary probabilities (straight-through).
-
-    So confident decisions are rewarded (H-Net, arXiv 2507.07955, eq. 7 to 9).
-    """
-    return rows * _StraightThroughOne.apply(boundaries.confidence)[:, None]
 
 
 def continued_rows(chunks: Tensor, boundaries: Boundaries, before: Tensor) -> Tensor:
@@ -58,18 +38,18 @@ class EMAUpsampler(nn.Module):
         Returns:
             (T, D) float32.
         """
-        smooth = self._smooth(chunks, boundaries, chunk_layout)
-        if not causal:
-            smooth = (smooth + self._smooth_backwards(chunks, boundaries, chunk_layout)) / 2
-        return rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries)
+        if causal:
+            return self._spread(chunks, boundaries, chunk_layout)
+        smooth = ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
+        smooth = (smooth + self._smooth_backwards(chunks, boundaries, chunk_layout)) / 2
+        return rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries.confidence)
 
     def prefill(
         self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
     ) -> tuple[Tensor, EMACache]:
         """`forward`, and the cache behind each sequence's last chunk."""
-        smooth = self._smooth(chunks, boundaries, chunk_layout)
-        upsampled = rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries)
-        return upsampled, EMACache(smooth[chunk_layout.last_rows].detach())
+        upsampled = self._spread(chunks, boundaries, chunk_layout)
+        return upsampled, EMACache(upsampled[boundaries.ragged.last_rows].detach())
 
     def extend(
         self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
@@ -110,8 +90,9 @@ class EMAUpsampler(nn.Module):
         cache.value = cache.value.index_copy(0, begins, smooth)
         return cache.value
 
-    def _smooth(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
-        return ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
+    def _spread(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
+        prob, chunk_of_row = boundaries.prob[boundaries.mask], boundaries.chunk_of_row
+        return ema_upsample(chunks, prob, boundaries.confidence, chunk_of_row, chunk_layout)
 
     def _smooth_backwards(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
         """Read from the end, a chunk begins at the boundary that ends it; the last one at the sequence's end."""
@@ -127,7 +108,7 @@ class RepeatUpsampler(nn.Module):
         self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
     ) -> Tensor:
         """Bring chunk states to their rows, (T, D) float32."""
-        return rewarded(chunks.float().index_select(0, boundaries.chunk_of_row), boundaries)
+        return rewarded(chunks.float().index_select(0, boundaries.chunk_of_row), boundaries.confidence)
 
     def prefill(
         self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
@@ -227,7 +208,7 @@ class CrossAttentionUpsampler(nn.Module):
         seen = attend_to_near_chunks(
             self._query(rows), *key_value, boundaries.chunk_of_row, ends, offsets, bias
         )
-        return rewarded(self.out(seen.flatten(1)).float(), boundaries)
+        return rewarded(self.out(seen.flatten(1)).float(), boundaries.confidence)
 
     def _query(self, rows: Tensor) -> Tensor:
         return self.query(self.row_norm(rows)).unflatten(1, (self.heads, -1))

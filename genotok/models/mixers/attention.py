@@ -60,15 +60,11 @@ class Attention(nn.Module):
         return self.out(step_attention(q, *cache.append(k, v)).flatten(1))
 
     def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = (
-            self.qkv(x)
-            .view(len(x), self.heads + 2 * self.kv_heads, -1)
-            .split([self.heads, self.kv_heads, self.kv_heads], 1)
-        )
+        both = self.heads + self.kv_heads
+        turned, v = self.qkv(x).view(len(x), both + self.kv_heads, -1).split([both, self.kv_heads], 1)
         if self.rotary_dim:
-            q = rotate(q, positions, self.rotary_dim, self.rotary_base)
-            k = rotate(k, positions, self.rotary_dim, self.rotary_base)
-        return q, k, v
+            turned = rotate(turned, positions, self.rotary_dim, self.rotary_base)
+        return *turned.split([self.heads, self.kv_heads], 1), v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         return self.out(ragged_attention(q, k, v, ragged, causal=causal, window=self.window).flatten(1))

@@ -474,8 +474,11 @@ def score(
         int | None, typer.Option(min=0, help="Letters behind a variant that count.  [default: all]")
     ] = None,
     share_prefixes: Annotated[
-        bool, typer.Option(help="Read what is in front of a variant once for all of its alleles.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Read what is in front of a variant once for all of its alleles.  [default: with fp32]"
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Windows a batch.  [default: by device]")
     ] = None,

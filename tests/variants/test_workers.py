@@ -74,6 +74,8 @@ def test_what_workers_refuse_is_one_sentence(tmp_path, files, options, line, sen
 
 
 RUN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import sys
 from pathlib import Path
 from genotok.cli import main

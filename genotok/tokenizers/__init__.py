@@ -14,8 +14,11 @@ from genotok.tokenizers.kmer import BY_NAME, KmerTokenizer
 from genotok.tokenizers.ntv2 import NucleotideTransformerTokenizer
 from genotok.tokenizers.nucleotide import NucleotideTokenizer
 
+# 512 tokens that `genotok bpe` learned of viruses, Haemophilus influenzae and the human mitochondrion.
+BPE_512 = Path(__file__).with_name("bpe512.json")
 # Those that a name fixes.
 TOKENIZERS = {
+    "bpe": lambda: _read(BPE_512),
     "byte": ByteTokenizer,
     "codon": lambda: KmerTokenizer(*BY_NAME["codon"], name="codon"),
     "hyenadna": HyenaDnaTokenizer,
@@ -34,9 +37,11 @@ def load_tokenizer(source: str | Path | dict[str, Any]) -> Tokenizer:
     """The tokenizer that is meant.
 
     Args:
-        source: a name (`byte`, `codon`, `hyenadna`, `kmer`, `ntv2`, `nucleotide`); the path of a JSON file; or
-            what such a file holds, an object with `type`: `{"type": "kmer", "k": 4, "stride": 2, "alphabet": "dna"}`,
-            `{"type": "bpe", "merges": ["A T", "AT C"]}`, or a name as the type and no more.
+        source: a name (`bpe`, `byte`, `codon`, `hyenadna`, `kmer`, `ntv2`, `nucleotide`); the path of a JSON file;
+            or what such a file holds, an object with `type`: a name and no more,
+            `{"type": "kmer", "k": 4, "stride": 2, "alphabet": "dna"}`, or
+            `{"type": "bpe", "merges": ["A T", "AT C"]}`. The name `bpe` means 512 tokens of small genomes; for work
+            of your own train one with `genotok bpe`.
 
     Raises:
         InputError: there is none of that name, or the file or the object describes none.
@@ -49,11 +54,6 @@ def load_tokenizer(source: str | Path | dict[str, Any]) -> Tokenizer:
     name = str(source)
     if name in TOKENIZERS:
         return _named(name)
-    if name == "bpe":
-        raise InputError(
-            "tokenizer 'bpe' needs a vocabulary; train one with `genotok bpe FASTA... -o tokenizer.json` and give "
-            "that file"
-        )
     if name.endswith(".json") or Path(name).is_file():
         return _read(Path(name))
     raise InputError(

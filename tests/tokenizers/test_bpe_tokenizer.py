@@ -113,3 +113,10 @@ def test_what_cannot_be_learned():
         train_bpe(["ACNACNAC"], 40)
     with pytest.raises(InputError, match=r"tokenizer\.merges: this key is needed"):
         load_tokenizer({"type": "bpe"})
+
+
+def test_the_one_that_comes_with_the_package():
+    tokenizer = load_tokenizer("bpe")
+    assert tokenizer.vocab_size == 512
+    assert tokenizer.decode(tokenizer.encode("GATTACANNACGTACGT")) == "GATTACANNACGTACGT"
+    assert load_tokenizer(tokenizer.description).encode("ACGT" * 9) == tokenizer.encode("ACGT" * 9)

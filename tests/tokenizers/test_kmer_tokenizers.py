@@ -141,7 +141,6 @@ BAD = [
     ({"type": "words"}, "tokenizer.type: 'words' should be one of bpe, byte, codon"),
     ({"k": 3}, "tokenizer.type: None should be one of"),
     ({"type": "ntv2", "k": 3}, "tokenizer.k: unknown key"),
-    ("bpe", "tokenizer 'bpe' needs a vocabulary; train one with `genotok bpe FASTA"),
     ("absent.json", "absent.json: cannot be read as a tokenizer"),
 ]
 

@@ -41,7 +41,8 @@ def main() -> None:
     model = small_hyena_glt()
     ids = random[None]
     causal, both = model(ids, task="lm"), model(ids, task="mlm")
-    print(f"causal and bidirectional by the same weights: {causal.logits.shape == both.logits.shape}")
+    moved = (causal.logits - both.logits)[0].norm(dim=-1).mean()
+    print(f"the same weights, causal and both ways: logits {moved:.2f} apart at a nucleotide")
     print("generated:", model.tokenizer.decode(model.generate(["ATG"], 30, seed=2)[0].tolist()))
 
 

@@ -1,16 +1,14 @@
 """Transcripts of a GFF3: their exons, and the coding parts with phase (Sequence Ontology, GFF3 1.26)."""
 
-import gzip
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from genotok.errors import InputError
+from genotok.genomes.intervals import GFF_COLUMNS, data_lines
 
 EXONIC = frozenset(["exon", "CDS", "five_prime_UTR", "three_prime_UTR", "UTR"])
-_COLUMNS = 9
 
 
 class CodingPart(NamedTuple):
@@ -67,11 +65,11 @@ def read_transcripts(gff: Path) -> list[Transcript]:
         InputError: the file cannot be read, a line is not GFF3, or a transcript lies on two contigs or strands.
     """
     found: dict[str, Transcript] = {}
-    for number, line in _lines(gff):
+    for number, line in data_lines(gff, "GFF3"):
         columns = line.split("\t")
-        if len(columns) != _COLUMNS:
+        if len(columns) != GFF_COLUMNS:
             raise InputError(
-                f"{gff}: line {number}: has {len(columns)} columns and must have {_COLUMNS}; give a GFF3"
+                f"{gff}: line {number}: has {len(columns)} columns and must have {GFF_COLUMNS}; give a GFF3"
             )
         if columns[2] in EXONIC:
             _add(found, columns, f"{gff}: line {number}")
@@ -79,21 +77,6 @@ def read_transcripts(gff: Path) -> list[Transcript]:
         transcript.exons = _joined(transcript.exons)
         transcript.coding.sort(key=lambda part: part.start if transcript.forward else -part.end)
     return list(found.values())
-
-
-def _lines(gff: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with open(gff, "rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(gff, "rt") if packed else open(gff) as text:
-            for number, line in enumerate(text, 1):
-                line = line.rstrip("\r\n")
-                if line.startswith("##FASTA"):
-                    return
-                if line and not line.startswith("#"):
-                    yield number, line
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{gff}: cannot be read as GFF3: {error}") from error
 
 
 def _add(found: dict[str, Transcript], columns: list[str], place: str) -> None:

@@ -40,10 +40,10 @@ def read_intervals(path: str | Path, features: Collection[str] = ()) -> dict[str
         raise InputError(f"{path}: a BED file has no kinds of features; leave them out, or give GFF3 or GTF")
     if _suffix(path) not in SUFFIXES:
         raise InputError(f"{path}: the name should end in .bed, .gff, .gff3 or .gtf, or one of these and .gz")
-    read = _bed_line if _suffix(path) == ".bed" else _gff_line
+    read = bed_line if _suffix(path) == ".bed" else _gff_line
     found: dict[str, list[tuple[int, int]]] = {}
     kinds: set[str] = set()
-    for number, line in _lines(path):
+    for number, line in data_lines(path, "a file of intervals"):
         try:
             contig, feature, start, end = read(line)
         except ValueError as error:
@@ -127,8 +127,16 @@ def _suffix(path: Path) -> str:
     return (path.with_suffix("") if path.suffix in (".gz", ".bgz") else path).suffix
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines with an interval, and their numbers from 1."""
+def data_lines(path: str | Path, kind: str) -> Iterator[tuple[int, str]]:
+    """The lines of BED, GFF3 or GTF, plain or gzip, that hold data, and their numbers from 1.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the error.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         with open(path, "rb") as plain:
             packed = plain.read(2) == b"\x1f\x8b"
@@ -139,10 +147,15 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if line.strip() and not line.startswith(_NOT_DATA):
                     yield number, line.rstrip("\r\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a file of intervals: {error}") from error
+        raise InputError(f"{path}: cannot be read as {kind}: {error}") from error
 
 
-def _bed_line(line: str) -> tuple[str, str, int, int]:
+def bed_line(line: str) -> tuple[str, str, int, int]:
+    """Contig, no feature, and the interval (0-based, half-open) on a line of BED.
+
+    Raises:
+        ValueError: the line holds none; says why.
+    """
     columns = line.split("\t") if "\t" in line else line.split()
     if len(columns) < 3:
         raise ValueError("a line of BED has at least three columns: contig, start and end")

@@ -3,15 +3,14 @@
 Inside they are 0-based and half-open.
 """
 
-import gzip
 import re
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from genotok.errors import InputError
 from genotok.genomes.contigs import match_contig
+from genotok.genomes.intervals import bed_line, data_lines
 
 
 class Region(NamedTuple):
@@ -77,36 +76,22 @@ def read_bed(path: str | Path, contigs: Mapping[str, int]) -> list[Region]:
         InputError: the file cannot be read, or a line is no region of the contigs; names the line.
     """
     regions = []
-    for number, line in enumerate(_lines(path), 1):
-        columns = line.split()
-        if not columns or line.startswith("#") or columns[0] in ("track", "browser"):
-            continue
-        region = _bed_region(columns, contigs, f"{path}: line {number}")
+    for number, line in data_lines(path, "BED"):
+        region = _bed_region(line, contigs, f"{path}: line {number}")
         if region.start < region.end:
             regions.append(region)
     return regions
 
 
-def _lines(path: str | Path) -> Iterator[str]:
+def _bed_region(line: str, contigs: Mapping[str, int], place: str) -> Region:
     try:
-        with open(path, "rb") as stream:
-            compressed = stream.peek(2).startswith(b"\x1f\x8b")
-            for line in gzip.GzipFile(fileobj=stream) if compressed else stream:
-                yield line.decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as BED: {error}") from error
-
-
-def _bed_region(columns: list[str], contigs: Mapping[str, int], place: str) -> Region:
-    if len(columns) < 3 or not all(re.fullmatch(r"\d+", number, re.ASCII) for number in columns[1:3]):
-        raise InputError(f"{place}: is not BED; write contig, start and end, separated by tabs")
-    start, end = int(columns[1]), int(columns[2])
-    contig = match_contig(columns[0], contigs)
+        name, _, start, end = bed_line(line)
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from error
+    contig = match_contig(name, contigs)
     if contig is None:
         known = ", ".join(list(contigs)[:5]) + " ..." * (len(contigs) > 5)
-        raise InputError(f"{place}: there is no contig {columns[0]}; there are {known}")
-    if start > end:
-        raise InputError(f"{place}: the start {start} lies behind the end {end}")
+        raise InputError(f"{place}: there is no contig {name}; there are {known}")
     if end > contigs[contig]:
         raise InputError(f"{place}: ends behind {contig}, which has {contigs[contig]:,} bases")
     return Region(contig, start, end)

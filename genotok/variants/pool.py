@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.models.likelihood import token_log_likelihood
-from genotok.shards.sampler import Batch, collate
+from genotok.shards.sampler import Batch
 from genotok.training.precision import autocast
+from genotok.variants.waiting_windows import WaitingWindows
 from genotok.variants.windows import WindowPair
 
 _BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
@@ -28,18 +28,28 @@ class PairPool:
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int):
-        self.model, self.precision, self.batch_size = model, precision, batch_size
-        self._rows: dict[bytes, int] = {}
-        self._ids: list[np.ndarray] = []
+        self.model, self.precision = model, precision
+        self._windows = WaitingWindows(model, batch_size)
         self._pairs: list[tuple[int, int]] = []
+
+    @property
+    def batch_size(self) -> int:
+        """Windows a batch."""
+        return self._windows.batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._windows.batch_size = size
 
     def __len__(self) -> int:
         """How many different windows wait."""
-        return len(self._ids)
+        return len(self._windows)
 
     def add(self, pair: WindowPair) -> int:
         """Add a pair; returns its place in what `scores` gives."""
-        self._pairs.append((self._row(pair.ref), self._row(pair.alt)))
+        encode = self.model.tokenizer.encode_letters
+        ref, alt = (self._windows.add(encode(window)) for window in (pair.ref, pair.alt))
+        self._pairs.append((ref, alt))
         return len(self._pairs) - 1
 
     def scores(self) -> np.ndarray:
@@ -48,44 +58,15 @@ class PairPool:
         Raises:
             InputError: the device's memory does not hold one window.
         """
+        sums = np.zeros(len(self._windows))
+        for rows, found in self._windows.run(lambda batch, _: self._sums(batch)):
+            sums[rows] = found.cpu().numpy()
         ref, alt = np.array(self._pairs, int).reshape(-1, 2).T
-        sums = self._log_likelihoods()
-        self._rows, self._ids, self._pairs = {}, [], []
+        self._pairs = []
         return sums[alt] - sums[ref]
 
-    def _row(self, letters: bytes) -> int:
-        ids = self.model.tokenizer.encode_letters(letters)
-        row = self._rows.setdefault(ids.tobytes(), len(self._ids))
-        if row == len(self._ids):
-            self._ids.append(ids)
-        return row
-
-    def _log_likelihoods(self) -> np.ndarray:
-        """(windows,) float64: ln p of each window's certain nucleotides, summed."""
-        sums = np.zeros(len(self._ids))
-        # The longest first, so that too large a batch fails at once.
-        order = sorted(range(len(self._ids)), key=lambda row: -len(self._ids[row]))
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        for rows, found in [(rows, self._run(rows)) for rows in batches]:
-            sums[rows] = found.cpu().numpy()
-        return sums
-
-    def _run(self, rows: list[int]) -> torch.Tensor:
-        """(rows,) float64 on the device; cuts the batch in two as long as the memory does not hold it."""
-        batch = collate([self._ids[row] for row in rows], self.model.tokenizer)
-        try:
-            return self._sums(batch.to(self.model.device))
-        except torch.OutOfMemoryError as error:
-            if len(rows) == 1:
-                raise InputError(
-                    f"{self.model.device}: has no memory for one window of {batch.input_ids.shape[1]} tokens; "
-                    "choose a smaller window or another device"
-                ) from error
-        half = len(rows) // 2
-        self.batch_size = min(self.batch_size, len(rows) - half)
-        return torch.cat([self._run(rows[:half]), self._run(rows[half:])])
-
     def _sums(self, batch: Batch) -> torch.Tensor:
+        """(windows,) float64: ln p of each window's certain nucleotides, summed."""
         with torch.inference_mode(), autocast(self.model.device, self.precision):
             likelihood, _ = token_log_likelihood(self.model, batch)
         return likelihood.double().sum(1)

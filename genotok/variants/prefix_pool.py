@@ -43,9 +43,8 @@ class PrefixPool:
         self._ends_of: list[list[int]] = []  # of each prefix
         self._prefix_ids: list[np.ndarray] = []
         self._ending_ids: list[np.ndarray] = []
-        self._pairs: list[
-            tuple[int, int]
-        ] = []  # of endings; (-1, place) of a pair whose windows are run whole
+        # Of endings; (-1, place) of a pair whose windows are run whole.
+        self._pairs: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         """How many different windows wait."""
@@ -74,6 +73,7 @@ class PrefixPool:
         scores = np.zeros(len(ref))
         scores[ref >= 0] = sums[alt[ref >= 0]] - sums[ref[ref >= 0]]
         if (ref < 0).any():
+            self._whole.batch_size = self.batch_size
             scores[ref < 0] = self._whole.scores()[alt[ref < 0]]
         self._clear()
         return scores

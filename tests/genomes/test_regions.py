@@ -64,11 +64,11 @@ def test_bed_is_read_plain_and_compressed(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("2\t5", "line 2: is not BED"),
-        ("2\t-5\t7", "line 2: is not BED"),
-        ("2\t5\tx", "line 2: is not BED"),
+        ("2\t5", "line 2: a line of BED has at least three columns"),
+        ("2\t-5\t7", "line 2: the start '-5' is no position"),
+        ("2\t5\tx", "line 2: the end 'x' is no position"),
         ("3\t5\t7", "line 2: there is no contig 3; there are chr1, 2, "),
-        ("2\t8\t7", "line 2: the start 8 lies behind the end 7"),
+        ("2\t8\t7", "line 2: the interval ends at 7, before it starts at 8"),
         ("2\t8\t101", "line 2: ends behind 2, which has 100 bases"),
     ],
 )

@@ -5,6 +5,8 @@ causal model may not look ahead: there the row inside that stands for a chunk ca
 it, and the first one a learned state (as the patches of the Byte Latent Transformer, arXiv 2412.09871, are delayed).
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ class SelectedRows(nn.Module):
         return x[begins]
 
 
-class Summary(nn.Module):
+class Summary(nn.Module, ABC):
     """What mean and cross-attention share: the delay in causal models.
 
     Args:
@@ -45,9 +47,9 @@ class Summary(nn.Module):
         super().__init__()
         self.start = nn.Parameter(torch.zeros(width))
 
+    @abstractmethod
     def summaries(self, x: Tensor, boundaries: Boundaries, chunks: int) -> Tensor:
         """(T, D) rows to (M, D) summaries of the chunks that they make up."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged, causal: bool = True) -> Tensor:
         """(T, D) rows to (M, D) chunks; in a causal model each carries the summary of the one before it."""

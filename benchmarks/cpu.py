@@ -15,7 +15,6 @@ time in all, and the load before, tell how much to make of them.
 import argparse
 import json
 import os
-import platform
 import resource
 import tempfile
 import time
@@ -27,7 +26,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-import genotok
+from benchmarks.machine import describe_run, write_result
 from genotok.models import GenomicLM, ModelConfig
 from genotok.shards.sampler import collate
 from genotok.variants import score as scoring
@@ -165,21 +164,6 @@ def vcf(options: argparse.Namespace) -> dict:
     return figures
 
 
-def about_the_machine() -> dict:
-    """What figures are to be read with."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-    return {
-        "cpu": model or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "genotok": genotok.__version__,
-    }
-
-
 def main() -> None:
     """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu")
@@ -194,13 +178,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write Parquet as well")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "cpu_vcf.json")
     options = parser.parse_args()
-    machine = about_the_machine()
+    load = round(os.getloadavg()[0], 2)
     figures = vcf(options)
-    asked = {key: value for key, value in vars(options).items() if key not in ("what", "output")}
-    text = json.dumps({"machine": machine, "options": asked, "figures": figures}, indent=1)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(text + "\n")
-    print(text)
+    about = describe_run("cpu") | {"cores": len(os.sched_getaffinity(0)), "load_before": load}
+    write_result(options.output, about | {"figures": figures})
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ references, which wait for the host, are medians of calls. Needs a CUDA device.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import triton
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from benchmarks.machine import describe_run, write_result
+from benchmarks.machine import ceilings, describe_run, median_milliseconds, write_result
 from genotok.errors import InputError
 from genotok.kernels.attention import ragged_attention, rotate
 from genotok.kernels.backend import reference_kernels
@@ -54,19 +53,6 @@ class Case:
     of: str = "copy_tb_s"
 
 
-def events(run: Callable[[], object], repeats: int) -> float:
-    """The median time of a call in milliseconds, between device events."""
-    times = []
-    for _ in range(repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end))
-    return statistics.median(times)
-
-
 def replayed(run: Callable[[], object], calls: int = 8, repeats: int = 20) -> float:
     """The time of a call in milliseconds where the host adds nothing: in a CUDA graph."""
     aside = torch.cuda.Stream()
@@ -80,22 +66,12 @@ def replayed(run: Callable[[], object], calls: int = 8, repeats: int = 20) -> fl
         for _ in range(calls):
             run()
     graph.replay()
-    return events(graph.replay, repeats) / calls
+    return median_milliseconds(graph.replay, repeats, 0) / calls
 
 
 def called(run: Callable[[], object]) -> float:
     """The time of a call in milliseconds, the host's part included."""
-    run()
-    return events(run, 5)
-
-
-def ceilings() -> dict[str, float]:
-    """Copy speed (TB/s, read and written) and bf16 matrix products (TFLOP/s) of this device, on random data."""
-    source = torch.randn(1 << 29, device=DEVICE).to(BF16)
-    target = torch.empty_like(source)
-    copy = 2 * source.nbytes / called(lambda: target.copy_(source)) / 1e9
-    a, b = torch.randn(2, 8192, 8192, device=DEVICE).to(BF16)
-    return {"copy_tb_s": copy, "matmul_tflop_s": 2 * 8192**3 / called(lambda: a @ b) / 1e9}
+    return median_milliseconds(run, 5, 1)
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -278,8 +254,7 @@ def main() -> None:
             f"{name:22}", "  ".join(f"{key} {value:.3g}" for key, value in line.items() if "least" not in key)
         )
     if arguments.output:
-        about = describe_run(DEVICE) | {"triton": triton.__version__}
-        about |= {"commit": arguments.commit} if arguments.commit else {}
+        about = describe_run(DEVICE, arguments.commit) | {"triton": triton.__version__}
         write_result(arguments.output, about | {"ceilings": limits, "lines": lines})
 
 

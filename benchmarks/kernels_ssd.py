@@ -6,18 +6,13 @@ copy and matrix-product speeds of the same run. Needs a CUDA device.
 """
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import triton
 
-from genotok.atomic import atomic_path
+from benchmarks.machine import ceilings, describe_run, median_milliseconds, write_result
 from genotok.errors import InputError
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.causal_conv import causal_conv_silu
@@ -37,27 +32,8 @@ BF16, DEVICE = torch.bfloat16, "cuda"
 
 
 def milliseconds(run: Callable[[], object], repeats: int = 20, warmup: int = 3) -> float:
-    """The median time of a call, between device events."""
-    for _ in range(warmup):
-        run()
-    pairs = [
-        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(repeats)
-    ]
-    for begin, end in pairs:
-        begin.record()
-        run()
-        end.record()
-    torch.cuda.synchronize()
-    return statistics.median(begin.elapsed_time(end) for begin, end in pairs)
-
-
-def ceilings() -> dict[str, float]:
-    """Copy speed (TB/s, read and written) and bf16 matrix products (TFLOP/s) of this device, on random data."""
-    source = torch.randn(1 << 29, device=DEVICE).to(BF16)
-    target = torch.empty_like(source)
-    copy = 2 * source.nbytes / milliseconds(lambda: target.copy_(source)) / 1e9
-    a, b = torch.randn(2, 8192, 8192, device=DEVICE).to(BF16)
-    return {"copy_tb_s": copy, "matmul_tflop_s": 2 * 8192**3 / milliseconds(lambda: a @ b) / 1e9}
+    """The median time of a call."""
+    return median_milliseconds(run, repeats, warmup)
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -212,27 +188,8 @@ def main() -> None:
     for name, line in lines.items():
         print(f"{name:34}", "  ".join(f"{key} {value:.4g}" for key, value in line.items()))
     if arguments.output:
-        commit = (
-            arguments.commit
-            or subprocess.run(
-                ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-            ).stdout.strip()
-        )
-        about = {
-            "device": torch.cuda.get_device_name(),
-            "versions": {
-                "torch": torch.__version__,
-                "triton": triton.__version__,
-                "python": platform.python_version(),
-            },
-            "commit": commit,
-            "command": " ".join(["python", "-m", "benchmarks.kernels_ssd", *sys.argv[1:]]),
-            "ceilings": limits,
-            "lines": lines,
-        }
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(arguments.output) as path:
-            Path(path).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+        about = describe_run(DEVICE, arguments.commit) | {"triton": triton.__version__}
+        write_result(arguments.output, about | {"ceilings": limits, "lines": lines})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""What a benchmark ran on, and where its result goes."""
+"""What a benchmark ran on, what that device can do, how calls are timed on it, and where the result goes."""
 
 import json
 import platform
 import shlex
+import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,13 @@ import torch
 from genotok.atomic import atomic_path
 
 
-def describe_run(device: str) -> dict[str, Any]:
-    """Device, versions, commit and command, as JSON values."""
+def describe_run(device: str, commit: str | None = None) -> dict[str, Any]:
+    """Device, versions, commit and command, as JSON values.
+
+    Args:
+        device: of the run.
+        commit: of the code; None for what git says, `-dirty` behind it where the tree has changes.
+    """
     on_gpu = device != "cpu" and torch.cuda.is_available()
     module = Path(sys.argv[0]).stem
     return {
@@ -22,9 +29,34 @@ def describe_run(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit or _commit(),
         "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
     }
+
+
+def median_milliseconds(run: Callable[[], object], repeats: int, warmup: int) -> float:
+    """The median time of a call on the CUDA device, between device events."""
+    for _ in range(warmup):
+        run()
+    times = []
+    for _ in range(repeats):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times)
+
+
+def ceilings() -> dict[str, float]:
+    """Copy speed (TB/s, read and written) and bf16 matrix products (TFLOP/s) of the device, on random data."""
+    source = torch.randn(1 << 29, device="cuda").to(torch.bfloat16)
+    target = torch.empty_like(source)
+    copy = 2 * source.nbytes / median_milliseconds(lambda: target.copy_(source), 20, 3) / 1e9
+    a, b = torch.randn(2, 8192, 8192, device="cuda").to(torch.bfloat16)
+    product = 2 * 8192**3 / median_milliseconds(lambda: a @ b, 20, 3) / 1e9
+    return {"copy_tb_s": copy, "matmul_tflop_s": product}
 
 
 def write_result(path: Path, values: dict[str, Any]) -> None:
@@ -37,7 +69,8 @@ def write_result(path: Path, values: dict[str, Any]) -> None:
 def _commit() -> str | None:
     """The commit of the working tree; None where there is no repository."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -183,5 +183,9 @@ def test_shards_of_another_vocabulary_are_refused(work):
         InputError, match=r"model\.tokenizer: is 'nucleotide', and the shards were made with 'bpe'"
     ):
         Trainer(config, work / "refused")
-    with pytest.raises(InputError, match="tokenizer 'bpe' needs a vocabulary; train one with `genotok bpe"):
-        genotok("tokenize", work / "g.fa", "-o", work / "x", "--tokenizer", "bpe")
+    genotok("tokenize", work / "g.fa", "-o", work / "packaged_shards", "--tokenizer", "bpe")
+    packaged = ShardDataset(work / "packaged_shards", "train").manifest.tokenizer
+    assert len(packaged["merges"]) == 500
+    assert packaged != ShardDataset(work / "bpe_shards", "train").manifest.tokenizer
+    with pytest.raises(InputError, match="tokenizer 'wordpiece' is unknown; there are bpe, byte"):
+        genotok("tokenize", work / "g.fa", "-o", work / "x", "--tokenizer", "wordpiece")

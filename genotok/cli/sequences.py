@@ -1,0 +1,166 @@
+"""Verbs that get sequence ready: genomes, shards, byte pairs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genotok.cli.app import Feature, app, shards_app, words_between_commas
+
+
+class ManyContigs(typer.core.TyperCommand):
+    """Lets `--valid` and `--test` take several contigs: `--valid I II`, as well as `--valid I --valid II`.
+
+    Words behind the first belong to the option until the next option begins or a word names a file.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option in front of each of its values."""
+        expanded: list[str] = []
+        option, has_value = None, False
+        for word in args:
+            if word.startswith("-"):
+                option, has_value = (word if word in ("--valid", "--test") else None), False
+            elif option and has_value and Path(word).exists():
+                option = None
+            elif option and has_value:
+                expanded.append(option)
+            else:
+                has_value = True
+            expanded.append(word)
+        return super().parse_args(ctx, expanded)
+
+
+@app.command()
+def fetch(
+    source: Annotated[str, typer.Argument(help="URL, path, NCBI accession, UCSC or Ensembl name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="`.fa.gz` (BGZF) or `.fa`; indexed.")],
+    sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of what is downloaded.")] = None,
+    md5: Annotated[str | None, typer.Option(help="Expected MD5 of what is downloaded.")] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a byte before an attempt fails.")
+    ] = 30,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts after the first.")] = 5,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write what was downloaded, checked but not converted.")
+    ] = False,
+) -> None:
+    """Get a genome and write it as indexed FASTA.
+
+    Example: `genotok fetch GCF_000005845.2 -o ecoli.fa.gz`
+    """
+    from genotok.genomes.fetch import download_source, fetch_genome
+
+    get = download_source if raw else fetch_genome
+    get(source, output, sha256=sha256, md5=md5, timeout=timeout, retries=retries)
+
+
+@app.command(cls=ManyContigs)
+def tokenize(
+    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    tokenizer: Annotated[
+        str,
+        typer.Option(
+            help="`nucleotide`, `byte`, `kmer`, `codon`, `ntv2`, `hyenadna`, or a JSON file of `genotok bpe`. "
+            "Shards of `nucleotide` serve all tokenizers of several letters."
+        ),
+    ] = "nucleotide",
+    window: Annotated[int, typer.Option(min=1, help="Letters a window.")] = 8192,
+    stride: Annotated[
+        int | None, typer.Option(min=1, help="Letters between windows.  [default: window]")
+    ] = None,
+    valid: Annotated[
+        list[str] | None, typer.Option(help="Contigs for validation.", metavar="CONTIG...")
+    ] = None,
+    test: Annotated[list[str] | None, typer.Option(help="Contigs for testing.", metavar="CONTIG...")] = None,
+    rest: Annotated[str, typer.Option(help="Split of all other contigs: train, valid or test.")] = "train",
+    name: Annotated[list[str] | None, typer.Option(help="Name of each genome.  [default: file name]")] = None,
+) -> None:
+    """Cut genomes into windows and write them as Arrow shards.
+
+    Contigs are named as CONTIG or GENOME:CONTIG.
+
+    Example: `genotok tokenize yeast.fa.gz -o shards --window 8192 --valid XV --test XVI`
+    """
+    from genotok.shards.writer import tokenize_genomes
+
+    tokenize_genomes(
+        fastas,
+        output,
+        tokenizer=tokenizer,
+        window=window,
+        stride=stride,
+        valid=valid or (),
+        test=test or (),
+        rest=rest,
+        names=name or None,
+    )
+
+
+@app.command()
+def bpe(
+    fastas: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FASTA...",
+            help="FASTA files: plain, gzip or BGZF; or a folder of shards, of which the split `train` counts.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file of the tokenizer.")],
+    vocab_size: Annotated[int, typer.Option(min=32, help="Tokens, the 12 of letters included.")] = 4096,
+) -> None:
+    """Learn the tokens of a byte-pair encoding from genomes.
+
+    Memory grows with the genomes, by some 80 bytes a letter: give a few chromosomes of a large one.
+
+    Example: `genotok bpe yeast.fa.gz -o tokenizer.json --vocab-size 1024`
+    """
+    from genotok.atomic import atomic_path
+    from genotok.genomes.fasta import read_fasta
+    from genotok.shards.reader import training_letters
+    from genotok.tokenizers import train_bpe
+
+    def blocks(path: Path) -> Iterator[bytes]:
+        return (
+            training_letters(path) if path.is_dir() else (part for _, all in read_fasta(path) for part in all)
+        )
+
+    tokenizer = train_bpe((block for path in fastas for block in blocks(path)), vocab_size)
+    with atomic_path(output) as path:
+        path.write_text(tokenizer.to_json())
+
+
+@shards_app.command("merge")
+def merge_shards(
+    shards: Annotated[list[Path], typer.Argument(help="Folders of shards.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the common manifest.")],
+) -> None:
+    """Describe several folders of shards as one, without copying them.
+
+    Example: `genotok shards merge shards/yeast shards/ecoli -o shards`
+    """
+    from genotok.shards.manifest import merge_manifests
+
+    merge_manifests(shards, output)
+
+
+@shards_app.command("boundaries")
+def add_boundaries_to_shards(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    intervals: Annotated[
+        Path, typer.Argument(metavar="FILE", help="`.bed`, `.gff`, `.gff3` or `.gtf`, also with `.gz`.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    feature: Feature = "",
+) -> None:
+    """Write shards again with boundaries, for models with the chunker `given`.
+
+    A chunk begins where an interval begins and where one ends.
+
+    Example: `genotok shards boundaries shards genes.gff.gz --feature CDS,exon -o shards_with_boundaries`
+    """
+    from genotok.shards.boundaries import add_boundaries
+
+    add_boundaries(shards, intervals, output, words_between_commas(feature))

@@ -1,5 +1,6 @@
 """Processes that make batches ahead of the training loop, in the order in which they are asked for."""
 
+import contextlib
 import io
 import mmap
 import multiprocessing
@@ -112,6 +113,8 @@ class Prefetcher:
 
 def _close(sockets: Sequence[socket.socket], processes: Sequence[multiprocessing.Process]) -> None:
     for ours in sockets:
+        with contextlib.suppress(OSError):  # of a process that is gone
+            ours.shutdown(socket.SHUT_RDWR)  # ends it even where other processes have inherited this end
         ours.close()
     for process in processes:
         process.join(_SECONDS_TO_END)

@@ -33,6 +33,7 @@ class Batch:
         task: `lm` or `mlm`, what is learned from it.
         data: the name of its data set, where a run has several.
         turn: its number, from 1, among the batches of its data set; 0 outside training.
+        step: of the run, from 0.
     """
 
     input_ids: Tensor
@@ -44,6 +45,7 @@ class Batch:
     task: str = "lm"
     data: str = ""
     turn: int = 0
+    step: int = 0
 
     @property
     def tokens(self) -> int:

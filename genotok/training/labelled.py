@@ -33,7 +33,7 @@ class LabelledBatch:
         lengths: (B,) int64.
         bases: how many letters the sequences have.
         task: `prediction`.
-        data, turn: as in `genotok.shards.sampler.Batch`.
+        data, turn, step: as in `genotok.shards.sampler.Batch`.
     """
 
     input_ids: Tensor
@@ -43,6 +43,7 @@ class LabelledBatch:
     task: str = "prediction"
     data: str = ""
     turn: int = 0
+    step: int = 0
 
     def to(self, device: torch.device) -> "LabelledBatch":
         """The batch on a device."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import shutil
@@ -19,11 +20,13 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.pretrained.main_network import weights_file
 from genotok.progress import Progress, progress
+from genotok.shards.sampler import Batch
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
-from genotok.training.columns import column_for, has_entropies_of
 from genotok.training.config import TrainConfig
+from genotok.training.curriculum import value_at
 from genotok.training.data import TrainingData, training_data
-from genotok.training.entropies import calibrate, needs_calibration, with_entropy_model
+from genotok.training.entropies import needs_calibration, with_entropy_model
+from genotok.training.labelled import LabelledBatch
 from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import Objective, objective
@@ -56,6 +59,7 @@ class Trainer:
         self.task = choose_task(config, model_config)
         self.data = training_data(config, model_config, self.task)
         self.batches, self.validation = self.data.batches, self.data.validation
+        self.batches.pin = self.device.type == "cuda"
         self.model = starting_model(config, model_config)
         if entropy_model is not None:
             self.model.entropy_model.load_state_dict(entropy_model.state_dict())
@@ -64,10 +68,8 @@ class Trainer:
             freeze_all_but_heads(self.model)
         self.optimizer = make_optimizer(self.model, config)
         self.identity = run_identity(config, self.model, self.data)
-        self.calibrates = needs_calibration(self.model, self.task)
-        if self.task != "prediction":
-            column = column_for(self.model, self.batches.dataset, self.task)
-            self.data.read_column(config.shards, column)
+        self.calibrates = needs_calibration(self.model, bool(self.data.windows))
+        self.data.read_columns(self.model)
         self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
@@ -83,20 +85,16 @@ class Trainer:
                 the loss is no longer a number.
             Terminated: SIGTERM came; a checkpoint has been written.
         """
-        with sole_writer(self.folder):
+        with sole_writer(self.folder), contextlib.closing(self.batches):
             records = self._find_start(resume, restart_if_changed)
             if self.calibrates and self.step == 0:
-                dataset, column = self.batches.dataset, self.batches.column
-                cached = column == "entropies" or (
-                    self.task == "mlm" and has_entropies_of(self.model, dataset)
-                )
-                calibrate(self.model, dataset, cached)
+                self.data.calibrate(self.model)
             self._run_to_end(Monitor(self.folder, self.step, records))
 
     def _run_to_end(self, monitor: Monitor) -> None:
-        total = self.config.steps * self.data.units_a_step
+        total = self.data.units_before(self.config.steps)
         with progress("train", total, self.data.unit) as bar, sigterm_noted() as terminated:
-            bar.resume_at(self.step * total // self.config.steps)
+            bar.resume_at(self.data.units_before(self.step))
             while self.step < self.config.steps:
                 self._train_step(monitor, bar)
                 self._validate_and_save(monitor)
@@ -145,9 +143,9 @@ class Trainer:
             losses = objective(
                 self.model,
                 batch,
-                config.target_chunk_length,
+                value_at(config.target_chunk_length, batch.step),
                 config.ratio_weight,
-                self.task,
+                batch.task,
                 config.label_smoothing,
             )
         losses.total.backward()
@@ -156,11 +154,12 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        measure, unit = MEASURES[self.task], self.data.unit
+        measure, unit = MEASURES[batch.task], self.data.unit
         done = batch.bases if unit == "bases" else len(batch.lengths)
         bar.advance(done, f"step {self.step}, {losses.nats.item() * measure.per_nat:.4f} {measure.unit}")
-        if self.step % config.log_every == 0 or self.step == config.steps:
-            record = train_record(losses, norm, factor * config.learning_rate, self.task)
+        if batch.turn % config.log_every == 0 or self.step == config.steps:
+            record = train_record(losses, norm, factor * config.learning_rate, batch.task)
+            record = data_labels(batch) | record
             monitor.write(self.step, "train", record)
             monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
 
@@ -179,14 +178,20 @@ class Trainer:
         config, last = self.config, self.step == self.config.steps
         due = last or (config.validate_every and self.step % config.validate_every == 0)
         if due and self.validation:
-            monitor.write(self.step, "valid", self.validate())
+            for record in self.validate():
+                monitor.write(self.step, "valid", record)
         if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
             self.save_checkpoint(monitor.records)
 
-    def validate(self) -> dict[str, Any]:
-        """The numbers of the validation batches; see `genotok.training.measures`."""
+    def validate(self) -> list[dict[str, Any]]:
+        """The numbers of each data set's validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        return validation_record(self.model, self.validation, self.task, self.config.precision)
+        records = []
+        for _, group in itertools.groupby(self.validation, key=lambda batch: batch.data):
+            batches = list(group)
+            record = validation_record(self.model, batches, batches[0].task, self.config.precision)
+            records.append(data_labels(batches[0]) | record)
+        return records
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
@@ -211,6 +216,11 @@ def train_record(losses: Objective, norm: torch.Tensor, rate: float, task: str) 
         "learning_rate": rate,
         "chunk_fraction": fractions,
     }
+
+
+def data_labels(batch: Batch | LabelledBatch) -> dict[str, str]:
+    """What a record says about the data set and the task of a batch; nothing where the run has one data set."""
+    return {"data": batch.data, "task": batch.task} if batch.data else {}
 
 
 def freeze_all_but_heads(model: GenomicLM) -> None:

@@ -8,6 +8,7 @@ from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.language_model import next_token_loss, token_loss
 from genotok.shards.sampler import Batch
+from genotok.training.label_weights import weighted_loss
 from genotok.training.labelled import LabelledBatch
 
 
@@ -17,9 +18,9 @@ class Objective:
 
     Attributes:
         total: what is minimised.
-        nats: the loss of the task alone and without label smoothing: mean nats a nucleotide in `lm` (where k-mers
-            overlap with the letters that are known already, hence more than the likelihood counts), a masked token in
-            `mlm`, and in `prediction` the weighted sum over the heads.
+        nats: the loss of the task alone, without label smoothing and weights of labels: mean nats a nucleotide in
+            `lm` (where k-mers overlap with the letters that are known already, hence more than the likelihood counts),
+            a masked token in `mlm`, and in `prediction` the weighted sum over the heads.
         ratio: the ratio loss summed over learned stages.
         output: what the model gave.
     """
@@ -59,20 +60,24 @@ def objective(
         task: `lm`, `mlm` or `prediction`.
         label_smoothing: share of the labels of `lm` and `mlm` that is spread over the vocabulary.
     """
+    weights = getattr(batch, "weights", None)
     output = model(
         batch.input_ids,
         task=task,
-        labels=batch.labels,
+        labels=batch.labels if weights is None else None,
         lengths=batch.lengths,
         boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
         label_smoothing=label_smoothing,
     )
+    if weights is not None:
+        loss = weighted_loss(output.logits, batch.labels, weights, task, label_smoothing)
+        output.losses, output.loss = {task: loss}, model.config.task_weights.get(task, 1.0) * loss
     ratio = output.loss.new_zeros(())
     for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
         if boundaries.learned:
             ratio = ratio + ratio_loss(boundaries, target)
     nats = output.loss if task == "prediction" else output.losses[task]
-    if label_smoothing and task != "prediction":
+    if (label_smoothing or weights is not None) and task != "prediction":
         loss = next_token_loss if task == "lm" else token_loss
         nats = loss(output.logits.detach(), batch.labels, batch.lengths)
     if task == "lm":

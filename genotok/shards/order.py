@@ -89,12 +89,12 @@ def check_ranks(count: int, what: str, ranks: int) -> None:
     Args:
         count: of the examples.
         what: how the sentence begins, up to their number.
-        ranks: of the run.
+        ranks: of the run, or the micro batches of all of them.
 
     Raises:
         InputError: they are too few.
     """
     if count < ranks:
         raise InputError(
-            f"{what} {count}, fewer than the {ranks} ranks of the run; a run with fewer ranks can share them"
+            f"{what} {count}, fewer than the {ranks} ranks or micro batches of the run; take fewer of these"
         )

@@ -1,19 +1,16 @@
 """Processes that make batches ahead of the training loop, in the order in which they are asked for."""
 
 import contextlib
-import io
 import mmap
 import multiprocessing
 import os
-import pickle
 import signal
-import socket
-import struct
 import tempfile
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import wait
+from dataclasses import dataclass, is_dataclass
+from multiprocessing.connection import Connection, wait
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -22,6 +19,7 @@ import torch
 from torch import Tensor
 
 from genotok.errors import InputError
+from genotok.shards.sampler import with_parts
 
 DONE, REFUSED, FAILED = range(3)
 _SECONDS_TO_END = 2.0
@@ -34,21 +32,21 @@ class Prefetcher:
     leave SIGINT and SIGTERM to this one, and end when it ends, however it ends.
 
     Args:
-        make: a thing of a job; its tensors and arrays come over in shared memory.
+        make: a thing of a job; the tensors of a dataclass come over in shared memory.
         workers: processes, at least 1.
     """
 
     def __init__(self, make: Callable[[Any], Any], workers: int):
-        self._sockets: list[socket.socket] = []
+        self._pipes: list[Connection] = []
         self._arenas: list[_Arena] = []
         self._processes: list[multiprocessing.Process] = []
-        self._close = Finalize(self, _close, (self._sockets, self._processes), exitpriority=100)
+        self._close = Finalize(self, _close, (self._pipes, self._processes), exitpriority=100)
         context = multiprocessing.get_context("fork")
         for _ in range(workers):
-            ours, theirs = socket.socketpair()
-            self._sockets.append(ours)
+            ours, theirs = context.Pipe()
+            self._pipes.append(ours)
             self._arenas.append(_Arena())
-            arguments = (make, theirs, self._arenas[-1], list(self._sockets))
+            arguments = (make, theirs, self._arenas[-1], list(self._pipes))
             process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -69,7 +67,7 @@ class Prefetcher:
         """
         worker = self._idle.popleft()
         try:
-            _send(self._sockets[worker], pickle.dumps(job))
+            self._pipes[worker].send(job)
         except OSError as error:
             raise self._ended(worker) from error
         self._asked.append(worker)
@@ -82,18 +80,18 @@ class Prefetcher:
             RuntimeError: `make` raised anything else.
         """
         worker = self._asked.popleft()
-        theirs, process = self._sockets[worker], self._processes[worker]
+        theirs, process = self._pipes[worker], self._processes[worker]
         wait([theirs, process.sentinel])
         try:
-            kind, made = self._arenas[worker].taken_out(_receive(theirs))
-        except OSError as error:
+            kind, made = theirs.recv()
+        except (OSError, EOFError) as error:
             raise self._ended(worker) from error
         self._idle.append(worker)
         if kind == REFUSED:
             raise InputError(made)
         if kind == FAILED:
             raise RuntimeError(f"a process of loader_workers failed:\n{made}")
-        return made
+        return self._arenas[worker].taken_out(made)
 
     def close(self) -> None:
         """End the processes."""
@@ -111,10 +109,10 @@ class Prefetcher:
         )
 
 
-def _close(sockets: Sequence[socket.socket], processes: Sequence[multiprocessing.Process]) -> None:
-    for ours in sockets:
+def _close(pipes: Sequence[Connection], processes: Sequence[multiprocessing.Process]) -> None:
+    for ours in pipes:
         with contextlib.suppress(OSError):  # of a process that is gone
-            ours.shutdown(socket.SHUT_RDWR)  # ends it even where other processes have inherited this end
+            ours.send(None)
         ours.close()
     for process in processes:
         process.join(_SECONDS_TO_END)
@@ -124,36 +122,33 @@ def _close(sockets: Sequence[socket.socket], processes: Sequence[multiprocessing
 
 
 def _work(
-    make: Callable[[Any], Any], theirs: socket.socket, arena: "_Arena", ours: Sequence[socket.socket]
+    make: Callable[[Any], Any], theirs: Connection, arena: "_Arena", ours: Sequence[Connection]
 ) -> None:
-    """What a process does until the other end of its socket is closed."""
+    """What a process does until it is told nothing more, or nobody is there to tell it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     for inherited in ours:  # they would stay open when the parent is gone
         inherited.close()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)  # the threads of the parent are not there any more
-    try:
-        while True:
-            job = pickle.loads(_receive(theirs))
+    with contextlib.suppress(OSError, EOFError):  # nobody listens any more
+        while (job := theirs.recv()) is not None:
             try:
-                kind, made = DONE, make(job)
+                answer = DONE, arena.put_in(make(job))
             except InputError as error:
-                kind, made = REFUSED, str(error)
+                answer = REFUSED, str(error)
             except Exception:
-                kind, made = FAILED, traceback.format_exc()
-            _send(theirs, arena.put_in(kind, made))
-    except OSError:  # nobody listens any more
-        return
+                answer = FAILED, traceback.format_exc()
+            theirs.send(answer)
 
 
-class _Pickler(pickle.Pickler):
-    """Tensors go as arrays, whose memory stands outside of the pickle."""
+@dataclass
+class _Stowed:
+    """Where in an arena a tensor lies."""
 
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return torch.from_numpy, (np.ascontiguousarray(value.numpy()),)
-        return NotImplemented
+    begin: int
+    dtype: str
+    shape: tuple[int, ...]
 
 
 class _Arena:
@@ -173,46 +168,33 @@ class _Arena:
             self._mapped = mmap.mmap(self._file.fileno(), 0)
         return np.frombuffer(self._mapped, np.uint8)
 
-    def put_in(self, kind: int, value: Any) -> bytes:
-        """Leave the arrays of a value here; returns what tells the other process about it."""
-        buffers: list[pickle.PickleBuffer] = []
-        pickled = io.BytesIO()
-        _Pickler(pickled, protocol=5, buffer_callback=buffers.append).dump(value)
-        parts = [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
-        sizes = [len(part) for part in parts]
-        if sum(sizes):
-            memory = self._memory(sum(sizes), grow=True)
-            np.concatenate(parts, out=memory[: sum(sizes)])
-        return pickle.dumps((kind, pickled.getvalue(), sizes))
+    def put_in(self, value: Any) -> Any:
+        """Leave the tensors of a dataclass here; returns it with their places."""
+        if not is_dataclass(value):
+            return value
+        parts: list[np.ndarray] = []
 
-    def taken_out(self, told: bytes) -> tuple[int, Any]:
-        """The kind and the value that `put_in` was given in the other process."""
-        kind, pickled, sizes = pickle.loads(told)
-        ends = np.cumsum(sizes)
-        memory = self._memory(int(ends[-1]), grow=False) if sum(sizes) else np.empty(0, np.uint8)
-        parts = [memory[end - size : end].copy() for size, end in zip(sizes, ends, strict=True)]
-        return kind, pickle.loads(pickled, buffers=parts)
+        def stow(tensor: Tensor) -> _Stowed:
+            array = np.ascontiguousarray(tensor.numpy())
+            begin = sum(len(part) for part in parts)
+            parts.append(array.reshape(-1).view(np.uint8))
+            return _Stowed(begin, array.dtype.str, array.shape)
 
+        stowed = with_parts(value, Tensor, stow)
+        size = sum(len(part) for part in parts)
+        if size:
+            np.concatenate(parts, out=self._memory(size, grow=True)[:size])
+        return stowed
 
-def _send(to: socket.socket, message: bytes) -> None:
-    to.sendall(struct.pack("<Q", len(message)) + message)
+    def taken_out(self, value: Any) -> Any:
+        """What `put_in` was given in the other process."""
+        if not is_dataclass(value):
+            return value
 
+        def take(stowed: _Stowed) -> Tensor:
+            size = int(np.prod(stowed.shape)) * np.dtype(stowed.dtype).itemsize
+            end = stowed.begin + size
+            part = self._memory(end, grow=False)[stowed.begin : end].copy() if size else np.empty(0, np.uint8)
+            return torch.from_numpy(part.view(stowed.dtype).reshape(stowed.shape))
 
-def _receive(from_: socket.socket) -> bytes:
-    (size,) = struct.unpack("<Q", _read(from_, 8))
-    return _read(from_, size)
-
-
-def _read(from_: socket.socket, size: int) -> bytes:
-    """So many bytes.
-
-    Raises:
-        ConnectionError: the other end was closed before.
-    """
-    held = b""
-    while len(held) < size:
-        got = from_.recv(size - len(held))
-        if not got:
-            raise ConnectionError("the other end is gone")
-        held += got
-    return held
+        return with_parts(value, _Stowed, take)

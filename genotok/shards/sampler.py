@@ -73,13 +73,18 @@ class Batch:
 
 def with_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A batch, a dataclass, with each of its tensors changed, also of those in a dictionary."""
+    return with_parts(batch, Tensor, change)
+
+
+def with_parts(batch: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """A dataclass with each part of a kind changed, also of those in a dictionary."""
     changed = {}
     for field in fields(batch):
         value = getattr(batch, field.name)
-        if isinstance(value, Tensor):
+        if isinstance(value, kind):
             changed[field.name] = change(value)
         elif isinstance(value, dict):
-            changed[field.name] = {name: change(tensor) for name, tensor in value.items()}
+            changed[field.name] = {name: change(part) for name, part in value.items()}
     return replace(batch, **changed)
 
 

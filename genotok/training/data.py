@@ -14,6 +14,7 @@ from genotok.tokenizers import Tokenizer, load_tokenizer
 from genotok.training.columns import check_boundaries, column_for, cuts_by_given, has_entropies_of
 from genotok.training.config import DataConfig, TrainConfig
 from genotok.training.curriculum import changes_of, values_of
+from genotok.training.distributed import Ranks
 from genotok.training.entropies import calibrate
 from genotok.training.labelled import LabelledBatch, LabelledBatches, LabelledTable
 from genotok.training.mixture import DataSet, MixedBatches
@@ -90,25 +91,25 @@ def _add_column(part: DataSet, column: str) -> None:
         done += len(places)
 
 
-def training_data(
-    config: TrainConfig, model: ModelConfig, task: str, rank: int = 0, ranks: int = 1
-) -> TrainingData:
+def training_data(config: TrainConfig, model: ModelConfig, task: str, ranks: Ranks) -> TrainingData:
     """Open the data of a run.
 
     Args:
         config: of the run.
         model: what reads them.
         task: of a run of one data set; each of several has its own.
-        rank, ranks: whose share of each batch this is, see `genotok.shards.sampler.TrainingBatches`.
+        ranks: who share each batch, see `genotok.shards.sampler.TrainingBatches`.
 
     Raises:
-        InputError: they are missing, damaged, or do not fit the model; or there are fewer than ranks.
+        InputError: they are missing, damaged, or do not fit the model; a batch has no equal shares, or there are
+            fewer windows than ranks.
     """
     data_sets, files = [], []
     for number, part in enumerate(config.data_sets):
         own = task if config.data is None else task_of(part, model, f"data[{number}].task")
         open_part = table_data if own == "prediction" else shard_data
-        opened, found = open_part(config, part, model, own, rank, ranks)
+        _check_shares(part.batch_size or config.batch_size, "batch_size:", config, ranks)
+        opened, found = open_part(config, part, model, own, ranks)
         data_sets.append(opened)
         files += [[*([part.name] if config.data else []), *file] for file in found]
     return TrainingData(MixedBatches(data_sets, config.seed, config.loader_workers), files)
@@ -118,7 +119,7 @@ Files = list[list[str]]
 
 
 def shard_data(
-    config: TrainConfig, part: DataConfig, model: ModelConfig, task: str, rank: int, ranks: int
+    config: TrainConfig, part: DataConfig, model: ModelConfig, task: str, ranks: Ranks
 ) -> tuple[DataSet, Files]:
     """The windows of shards, with tokens hidden where the task is `mlm`; and the split and SHA-256 of each file."""
     dataset = ShardDataset(part.shards, "train")
@@ -133,8 +134,8 @@ def shard_data(
         config.both_strands is not False,
         masking_of(config, model, TRAINING) if task == "mlm" else None,
         tokenizer,
-        rank,
-        ranks,
+        ranks.rank,
+        ranks.size,
         config.soft_mask_weight,
     )
     validation = validation_batches(config, part, tokenizer)
@@ -156,8 +157,18 @@ def shard_data(
     return opened, [[file.split, file.sha256] for file in dataset.manifest.files]
 
 
-def _check_batches(part: DataSet, config: TrainConfig, ranks: int) -> None:
-    """Refuse steps without a window, or with fewer than ranks."""
+def _check_shares(count: int, what: str, config: TrainConfig, ranks: Ranks) -> None:
+    """Refuse a size of batches that ranks and their micro batches cannot share evenly."""
+    shares = ranks.size * config.accumulate
+    if count % shares:
+        raise InputError(
+            f"{what} {count} cannot be shared evenly by {ranks.size} ranks with {config.accumulate} micro batches "
+            f"each; take a multiple of {shares}"
+        )
+
+
+def _check_batches(part: DataSet, config: TrainConfig, ranks: Ranks) -> None:
+    """Refuse steps without a window, or with fewer than there are shares."""
     for step in changes_of(part.schedules, config.steps)[:-1]:
         reading = part.reading(step)
         if reading.count is not None:
@@ -166,9 +177,11 @@ def _check_batches(part: DataSet, config: TrainConfig, ranks: int) -> None:
                     f"bases_per_step: is {config.bases_per_step}, less than a window of "
                     f"{reading.length or part.letters} letters, from step {step} on"
                 )
-            check_ranks(reading.count, f"bases_per_step: the windows of step {step} are", ranks)
+            # They need not be shared evenly, since the loss is weighed by what each share has.
+            shares = ranks.size * config.accumulate
+            check_ranks(reading.count, f"bases_per_step: the windows of step {step} are", shares)
         windows = part.batches.windows_of(reading.length)
-        check_ranks(len(windows), f"window_length: the windows of {reading.length} letters are", ranks)
+        check_ranks(len(windows), f"window_length: the windows of {reading.length} letters are", ranks.size)
 
 
 def masking_of(config: TrainConfig, model: ModelConfig, stream: int) -> Masking:
@@ -201,7 +214,7 @@ def validation_batches(config: TrainConfig, part: DataConfig, tokenizer: Tokeniz
 
 
 def table_data(
-    config: TrainConfig, part: DataConfig, model: ModelConfig, task: str, rank: int, ranks: int
+    config: TrainConfig, part: DataConfig, model: ModelConfig, task: str, ranks: Ranks
 ) -> tuple[DataSet, Files]:
     """The rows of a table, and all of the table `valid`; and the split and SHA-256 of each."""
     table, validation = part.table, []
@@ -209,7 +222,7 @@ def table_data(
         raise InputError("chunkers[0].kind: 'given' cuts by boundaries of shards, and a table has none")
     settings = {"columns": table.labels, "sequence": table.sequence, "max_length": table.max_length}
     train, size = LabelledTable(table.train, model, **settings), part.batch_size or config.batch_size
-    batches = LabelledBatches(train, size, config.seed, bool(config.both_strands), rank, ranks)
+    batches = LabelledBatches(train, size, config.seed, bool(config.both_strands), ranks.rank, ranks.size)
     files = [["train", sha256_of(table.train)]]
     if table.valid is not None:
         valid = LabelledTable(table.valid, model, **settings).in_order(size)

@@ -77,7 +77,7 @@ def test_the_shares_of_ranks_are_the_rows_of_the_global_batch(dataset, ranks):
 def test_fewer_windows_than_ranks_are_said(dataset):
     with pytest.raises(InputError, match="the windows of the split 'train' are 23, fewer than the 24 ranks"):
         TrainingBatches(dataset, 48, 1, True, rank=0, ranks=24)
-    with pytest.raises(InputError, match="batch_size: is 4, fewer than the 8 ranks of the run"):
+    with pytest.raises(InputError, match="batch_size: is 4, fewer than the 8 ranks"):
         TrainingBatches(dataset, 4, 1, True, rank=0, ranks=8)
 
 

@@ -16,9 +16,9 @@ from genotok.shards.writer import tokenize_genomes
 from genotok.training.config import TrainConfig
 from genotok.training.curriculum import value_at
 from genotok.training.data import training_data
+from genotok.training.distributed import Ranks
 from genotok.training.loop import Trainer
 from genotok.training.monitor import read_metrics
-from genotok.training.objective import objective
 from genotok.training.start import read_model_config
 
 MODEL = {
@@ -50,7 +50,7 @@ def parts(toy_shards, tmp_path_factory):
     return [
         {"shards": str(toy_shards), "name": "toy", "weight": {0: 1, 10: 3}},
         {"shards": str(folder / "soft"), "task": "mlm", "weight": 1},
-        {"table": table, "weight": 1.5, "batch_size": 3},
+        {"table": table, "weight": 1.5, "batch_size": 4},
     ]
 
 
@@ -61,9 +61,14 @@ def settings(parts, **changes):
     return parse_settings(TrainConfig, json.loads(json.dumps(values)), "c.yaml")
 
 
+def alone(rank=0, ranks=1):
+    """One of some ranks, which nobody has started."""
+    return Ranks(rank, ranks, torch.device("cpu"))
+
+
 def mixture(parts, rank=0, ranks=1, **changes):
     config = settings(parts, **changes)
-    return training_data(config, read_model_config(config.model), "lm", rank, ranks).batches
+    return training_data(config, read_model_config(config.model), "lm", alone(rank, ranks)).batches
 
 
 def shown(batch):
@@ -122,7 +127,7 @@ def test_batches_are_those_of_the_step(parts):
         assert (batch.step, batch.turn) == (step, turns[batch.data])
         assert batch.task == {"toy": "lm", "soft": "mlm", "gc": "prediction"}[batch.data]
         if batch.task == "prediction":
-            assert len(batch.lengths) == 3
+            assert len(batch.lengths) == 4
             continue
         length = value_at(SCHEDULES["window_length"], step)
         assert len(batch.lengths) == 160 // length
@@ -223,20 +228,25 @@ def test_soft_masked_letters_count_less(parts, task, tmp_path):
     order = windows.order
     order._order = np.arange(len(order.examples))  # so that row k is window k
     batch = next(trainer.batches)
-    found = objective(trainer.model, batch, [3.0], 0.0, task)
-    assert found.total.item() == pytest.approx(
-        by_hand(trainer.model, batch, task, 0.1, windows.dataset), rel=1e-4
+    assert batch.task == task
+    wanted, plain = (by_hand(trainer.model, batch, task, weight, windows.dataset) for weight in (0.1, 1.0))
+    found = trainer.gradient.backward(batch, task)
+    assert found.by_name[task] == pytest.approx(wanted, rel=1e-4)
+    assert found.nats == pytest.approx(plain, rel=1e-4)
+    gradient = trainer.model.head.weight.grad.clone()
+    in_parts = Trainer(
+        settings([part], soft_mask_weight=0.1, both_strands=False, steps=3, accumulate=2), tmp_path
     )
-    assert found.nats.item() == pytest.approx(
-        by_hand(trainer.model, batch, task, 1.0, windows.dataset), rel=1e-4
-    )
+    again = in_parts.gradient.backward(batch, task)
+    assert (again.total, again.nats) == pytest.approx((found.total, found.nats), rel=1e-5)
+    torch.testing.assert_close(in_parts.model.head.weight.grad, gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_weights_of_tokens_are_means_over_their_letters(parts):
     config = settings([{"shards": parts[1]["shards"]}], soft_mask_weight=0.1, seed=2)
     for tokenizer in ("kmer", {"type": "kmer", "k": 3, "stride": 1}):
         model = read_model_config({**MODEL, "tokenizer": tokenizer})
-        batches = training_data(config, model, "lm").data_sets[0].batches
+        batches = training_data(config, model, "lm", alone()).data_sets[0].batches
         for _ in range(3):
             job = batches.next_job()
             batch = batches.make(job)
@@ -297,27 +307,28 @@ def test_what_cannot_be_is_said_with_its_key(change, sentence):
     assert str(error.value).startswith(f"c.yaml: {sentence}")
 
 
-@pytest.mark.parametrize(
-    ("changes", "ranks", "sentence"),
-    [
-        (
-            {"bases_per_step": 20, "window_length": {0: 16, 4: 32}},
-            1,
-            "bases_per_step: is 20, less than a window of 32",
-        ),
-        (
-            {"bases_per_step": 64, "window_length": 32},
-            3,
-            "bases_per_step: the windows of step 0 are 2, fewer than the 3",
-        ),
-        (
-            {"window_length": {0: 16, 3: 2000}},
-            3,
-            "window_length: the windows of 2000 letters are 2, fewer than the 3",
-        ),
-        ({"batch_size": 2}, 3, "batch_size: is 2, fewer than the 3 ranks of the run"),
-    ],
-)
+UNFIT = [
+    (
+        {"bases_per_step": 20, "window_length": {0: 16, 4: 32}},
+        1,
+        "bases_per_step: is 20, less than a window of 32",
+    ),
+    (
+        {"batch_size": 3, "bases_per_step": 64, "window_length": 32},
+        3,
+        "bases_per_step: the windows of step 0 are 2, fewer than the 3 ranks",
+    ),
+    (
+        {"batch_size": 3, "window_length": {0: 16, 3: 2000}},
+        3,
+        "window_length: the windows of 2000 letters are 2, fewer than the 3",
+    ),
+    ({"batch_size": 2}, 3, "batch_size: 2 cannot be shared evenly by 3 ranks"),
+    ({"batch_size": 6, "accumulate": 4}, 1, "batch_size: 6 cannot be shared evenly by 1 ranks with 4 micro"),
+]
+
+
+@pytest.mark.parametrize(("changes", "ranks", "sentence"), UNFIT)
 def test_what_does_not_fit_the_data_is_said(changes, ranks, sentence, parts):
     with pytest.raises(InputError) as error:
         mixture(parts[:1], ranks=ranks, **changes)

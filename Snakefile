@@ -25,6 +25,11 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"
 
 
+if studied():
+
+    include: "workflow/rules/tokens.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -37,6 +42,7 @@ rule all:
     input:
         f"{RESULTS}/index.html",
         exported_variants(),
+        [f"{RESULTS}/trackhub"] if studied().get("trackhub") else [],
 
 
 rule scores:

@@ -217,6 +217,7 @@ rule results_page:
             if config["report"]["region"]
             else []
         ),
+        tokens=[f"{RESULTS}/figures/tokens/tokens.json"] if studied() else [],
         score_sets=(
             [f"{RESULTS}/figures/score_sets/score_sets.json"]
             if len(sets_with("truth") + sets_with("label")) > 1

@@ -77,6 +77,16 @@ def tokenize(
     test: Annotated[list[str] | None, typer.Option(help="Contigs for testing.", metavar="CONTIG...")] = None,
     rest: Annotated[str, typer.Option(help="Split of all other contigs: train, valid or test.")] = "train",
     name: Annotated[list[str] | None, typer.Option(help="Name of each genome.  [default: file name]")] = None,
+    min_real: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of certain letters of a window that is kept.")
+    ] = 0,
+    include: Annotated[
+        Path | None,
+        typer.Option(metavar="BED", help="Intervals that windows are cut of, in place of contigs."),
+    ] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(metavar="BED", help="Intervals that no window reaches into.")
+    ] = None,
 ) -> None:
     """Cut genomes into windows and write them as Arrow shards.
 
@@ -96,6 +106,9 @@ def tokenize(
         test=test or (),
         rest=rest,
         names=name or None,
+        min_real=min_real,
+        include=include,
+        exclude=exclude,
     )
 
 

@@ -159,6 +159,29 @@ def merge_shards(
     merge_manifests(shards, output)
 
 
+@shards_app.command("check")
+def check(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+) -> None:
+    """Verify hashes, counts, columns and offsets; a line a problem, and exit code 2 where there is one.
+
+    Example: `genotok shards check shards`
+    """
+    from genotok.shards.check import check_shards
+    from genotok.shards.manifest import read_manifest
+
+    problems = check_shards(shards)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(2)
+    files = read_manifest(shards)[1].files
+    windows, bases = sum(file.windows for file in files), sum(file.bases for file in files)
+    print(
+        f"{shards}: {len(files)} files with {windows:,} windows and {bases:,} letters are as they were written"
+    )
+
+
 @shards_app.command("boundaries")
 def add_boundaries_to_shards(
     shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],

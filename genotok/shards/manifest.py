@@ -30,7 +30,7 @@ class ShardFile:
 
 @dataclass
 class Contig:
-    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous."""
+    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous or as asked."""
 
     genome: str
     name: str
@@ -57,6 +57,8 @@ class Manifest:
             with its name, SHA-256 and `features`; see `genotok.shards.boundaries`.
         windowing: where windows were left out by more than being all ambiguous, `min_real` and the files (name and
             SHA-256) of `include` and `exclude`; see `genotok.shards.windows`.
+        leakage: where that was looked for, how many windows of each split stood in one before it, how that was
+            judged, and whether they were dropped; see `genotok.shards.leakage`.
     """
 
     tokenizer: str | dict[str, Any]
@@ -68,6 +70,7 @@ class Manifest:
     entropies: dict[str, str] | None = None
     boundaries: list[dict[str, Any]] | None = None
     windowing: dict[str, Any] | None = None
+    leakage: dict[str, Any] | None = None
 
     @property
     def letter_tokenizer(self) -> LetterTokenizer:
@@ -120,7 +123,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as text, the same bytes every time."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
-        for key in ("entropies", "boundaries", "windowing"):
+        for key in ("entropies", "boundaries", "windowing", "leakage"):
             if getattr(self, key) is None:
                 del values[key]
         return json.dumps(values, indent=1) + "\n"

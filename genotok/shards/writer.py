@@ -14,6 +14,8 @@ from genotok.errors import InputError
 from genotok.genomes.fasta import read_fasta
 from genotok.genomes.stretches import Stretches
 from genotok.progress import Progress, progress
+from genotok.shards.leakage import DEDUPLICATIONS
+from genotok.shards.leakage import deduplicate as without_leakage
 from genotok.shards.manifest import ALL_WINDOWS, SPLITS, Contig, Manifest
 from genotok.shards.split_writer import SplitWriter
 from genotok.shards.windows import LetterReader, Letters, cut_windows
@@ -36,6 +38,7 @@ def tokenize_genomes(
     min_real: float = 0,
     include: Path | None = None,
     exclude: Path | None = None,
+    deduplicate: str = "no",
 ) -> Manifest:
     """Cut genomes into windows and write them as Arrow IPC files with a manifest.
 
@@ -56,6 +59,8 @@ def tokenize_genomes(
         min_real: windows with a smaller share of certain letters are left out; those without any always are.
         include: BED of the intervals that windows are cut of; None for all letters.
         exclude: BED of intervals that no window reaches into; see `genotok.shards.windows` for the rule of both.
+        deduplicate: `report` looks for windows of one split in another, see `genotok.shards.leakage`; `drop` leaves
+            them out as well.
 
     Returns:
         The manifest that was written.
@@ -67,6 +72,8 @@ def tokenize_genomes(
     wanted = _wanted_splits(valid, test)
     stride = window if stride is None else stride
     _check(fastas, names, window, stride, rest, min_real)
+    if deduplicate not in DEDUPLICATIONS:
+        raise InputError(f"deduplicate: {deduplicate!r} should be one of {', '.join(DEDUPLICATIONS)}")
     stretches = Stretches(include, exclude)
     _keep_freed_memory()
     manifest = Manifest(load_tokenizer(tokenizer).description, window, stride)
@@ -95,6 +102,7 @@ def tokenize_genomes(
                 "none of the windows that the options leave has" if manifest.windowing else "no sequence with"
             )
             raise InputError(f"{', '.join(map(str, fastas))}: {cause} a certain nucleotide in it")
+        manifest = without_leakage(folder, manifest, deduplicate, folder)
         manifest.save(folder)
     return manifest
 

@@ -43,8 +43,9 @@ rule merge_shards:
         runtime=10,
     params:
         folder=subpath(output[0], parent=True),
+        deduplicate=config["tokenize"]["deduplicate"],
     shell:
-        "genotok shards merge {input:q} -o {params.folder:q} > {log:q} 2>&1"
+        "genotok shards merge {input:q} -o {params.folder:q} --deduplicate {params.deduplicate} > {log:q} 2>&1"
 
 
 if isinstance(TOKENIZER, dict):

@@ -93,7 +93,7 @@ def open_batches(path: Path, windows: int) -> list[pa.RecordBatch]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable shard: {error}; run `genotok tokenize` again") from error
     if sum(batch.num_rows for batch in batches) != windows:
         raise InputError(f"{path}: does not hold the {windows} windows that its manifest names")

@@ -214,7 +214,8 @@ def tokenize_options():
     return [
         word
         for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
-        if key != "deduplicate"  # between all genomes, when their shards are put together
+        if key
+        != "deduplicate"  # between all genomes, when their shards are put together
         for word in (f"--{key.replace('_', '-')}", str(value))
     ]
 

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pyarrow.parquet
 import pysam
 import pysam.bcftools
 import pytest
 from small_workflow import REPOSITORY, Workflow
+from waiting import wait_for
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(600)]
 
@@ -79,15 +78,6 @@ def test_the_report_is_made_offline(finished):
     report = (finished.folder / "report.html").read_text()
     assert "variant_effect.svg" in report
     assert "bits_per_base.svg" in report
-
-
-def wait_for(path: Path, process: subprocess.Popen, log: Path, seconds: float = 200) -> None:
-    """Wait until a file or folder is there."""
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, f"snakemake ended before {path} was there:\n{log.read_text()[-4000:]}"
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.02)
 
 
 def test_killed_at_any_rule_the_results_are_the_same(finished, tmp_path):

@@ -6,6 +6,10 @@ where the configuration has byte pairs learned.
 """
 
 
+localrules:
+    merge_shards,
+
+
 rule tokenize_genome:
     input:
         f"{RESULTS}/genomes/{{genome}}.fa.gz",
@@ -18,8 +22,8 @@ rule tokenize_genome:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=scaled(1000),
+        runtime=scaled(120),
     params:
         splits=split_options,
         options=tokenize_options(),
@@ -37,8 +41,8 @@ rule merge_shards:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         folder=subpath(output[0], parent=True),
     shell:
@@ -60,8 +64,8 @@ if isinstance(TOKENIZER, dict):
         conda:
             "../../envs/genotok.yaml"
         resources:
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=scaled(8000),
+            runtime=scaled(240),
         params:
             shards=subpath(input.manifest, parent=True),
             size=TOKENIZER["bpe"],

@@ -36,6 +36,7 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        f"{RESULTS}/provenance.json",
         exported_variants(),
 
 

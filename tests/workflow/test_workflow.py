@@ -173,6 +173,24 @@ def test_the_configuration_for_a_gpu_stands_alone():
     assert "score_variants" not in plan.stdout
 
 
+@pytest.mark.parametrize(
+    ("example", "rule"), [("human", "download"), ("bacteria", "report_chunks"), ("virus", "truth")]
+)
+def test_the_examples_can_be_planned(tmp_path, example, rule):
+    """From any working directory, each with its own tables."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--quiet", "host"]
+    files = [
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--configfile",
+        str(REPOSITORY / f"config/{example}.yaml"),
+    ]
+    plan = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert rule in plan.stdout
+    assert f"results_{example}/index.html" in plan.stdout
+
+
 def test_an_unknown_genome_is_named(tmp_path):
     """A set of variants on a genome that the table does not have."""
     workflow = Workflow(tmp_path / "work")

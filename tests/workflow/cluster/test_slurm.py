@@ -1,5 +1,6 @@
 """The workflow on a real SLURM, through the profiles: the same bytes as here, with and without faults."""
 
+import json
 import os
 import signal
 import subprocess
@@ -166,3 +167,19 @@ def test_a_job_is_not_lost_because_nobody_answers(cluster, variables, says):
     script = [REPOSITORY / "profiles" / "generic" / "status.sh", "99999999"]
     done = subprocess.run(script, capture_output=True, text=True, env=os.environ | variables)
     assert done.stdout.strip() == says
+
+
+def test_training_takes_all_nodes_of_its_job(cluster, finished, tmp_path):
+    """torchrun with a process on each node: the losses are those of one process."""
+    workflow = Workflow(tmp_path / "work")
+    workflow.run("results/shards/manifest.json")
+    workflow.run(*SLURM, "results/model/config.json", variables={"GENOTOK_TRAIN_NODES": "2"})
+    job = cluster.jobs("rule_train")[-1]
+    assert (job["NodeList"], job["JobState"]) == ("node[1-2]", "COMPLETED")
+    assert losses(workflow) == pytest.approx(losses(finished), rel=1e-3)
+    assert (workflow.folder / "results" / "model" / "settings.json").exists()
+
+
+def losses(workflow: Workflow) -> list[float]:
+    lines = (workflow.folder / "results" / "model" / "metrics.jsonl").read_text().splitlines()
+    return [record["bits_per_base"] for record in map(json.loads, lines) if record["split"] == "train"]

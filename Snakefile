@@ -41,6 +41,7 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        f"{RESULTS}/provenance.json",
         exported_variants(),
         [f"{RESULTS}/trackhub"] if studied().get("trackhub") else [],
 

@@ -22,6 +22,13 @@ if ENTROPY:
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
+
+
+if LABELLED:
+
+    include: "workflow/rules/downstream.smk"
+
+
 include: "workflow/rules/report.smk"
 
 
@@ -37,6 +44,13 @@ rule all:
     input:
         f"{RESULTS}/index.html",
         exported_variants(),
+
+
+if LABELLED:
+
+    rule downstream:
+        input:
+            f"{RESULTS}/figures/downstream/downstream.json",
 
 
 rule scores:

@@ -40,6 +40,7 @@ VERBS = [
     ["report", "evaluation"],
     ["report", "chunks"],
     ["report", "variants"],
+    ["report", "downstream"],
     ["report", "page"],
     ["generate"],
     ["info"],

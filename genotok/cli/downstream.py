@@ -196,7 +196,7 @@ def finetune(
     """
     from genotok.evaluation.finetune import FinetuneSettings
     from genotok.evaluation.finetune import finetune as run_finetune
-    from genotok.training.loop import Terminated
+    from genotok.training.interruption import Terminated
 
     train: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "device": device}
     train |= {"precision": precision, "threads": threads, "freeze_backbone": freeze_backbone}

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genotok.report import names
+from genotok.report.labelled_section import downstream_headline, downstream_provenance, downstream_section
 from genotok.report.markup import Columns, figure, heading, paragraph, table
 from genotok.report.names import (
-    DOWNSTREAM_METHODS,
-    DOWNSTREAM_METRICS,
-    DOWNSTREAM_PARTS,
     VARIANT_PREDICTORS,
     agreement_groups,
     predictor_label,
@@ -212,55 +210,27 @@ def _variants_provenance(folder: Path, summary: Summary) -> Lines:
     return [(f"{folder.name}: {key.replace('_', ' ')}", text) for key, text in summary["scoring"].items()]
 
 
-def _downstream_headline(folder: Path, summary: Summary) -> str:
-    said = []
-    for name in summary["sets"]:
-        rows = [row for row in summary["rows"] if (row["set"], row["part"]) == (name, "all")]
-        main = [row for row in rows if row["metric"] == rows[0]["metric"] and row["value"] is not None]
-        values = (f"{DOWNSTREAM_METHODS[row['method']]} {row['value']:.3f}" for row in main)
-        said.append(f"{name}, {DOWNSTREAM_METRICS[rows[0]['metric']]}: {'; '.join(values)}.")
-    return " ".join(said)
-
-
-def _downstream_section(folder: Path, summary: Summary) -> list[str]:
-    parts = [figure(folder, names.DOWNSTREAM_FIGURE)]
-    for name, about in summary["sets"].items():
-        parts += [heading(name, 3), paragraph(about["statement"])]
-        rows = [row for row in summary["rows"] if row["set"] == name]
-        for part in dict.fromkeys(row["part"] for row in rows):
-            mine = [row for row in rows if row["part"] == part]
-            parts += [paragraph(f"{mine[0]['rows']:,} rows{DOWNSTREAM_PARTS[part]}:"), _methods_table(mine)]
-    return parts
-
-
-def _methods_table(rows: list[Summary]) -> str:
-    """One row a method, one column a metric, with its interval."""
-    metrics, methods = (
-        dict.fromkeys(row["metric"] for row in rows),
-        dict.fromkeys(row["method"] for row in rows),
-    )
-    cells = {(row["method"], row["metric"]): _with_bounds(row) for row in rows}
-    table_rows = [
-        (DOWNSTREAM_METHODS[method], *(cells.get((method, metric)) for metric in metrics))
-        for method in methods
+def _tokens_section(folder: Path, summary: Summary) -> list[str]:
+    stages = [(s["stage"], s["chunks"], s["mean_length"], s["words"]) for s in summary["stages"]]
+    columns: Columns = {"Stage": "d", "Chunks": ",", "Bases per chunk": ".2f", "Different words": ","}
+    parts = [table(columns, stages)] if stages else []
+    parts += [figure(folder, names.ENRICHMENT_FIGURE), figure(folder, names.WORDS_FIGURE)]
+    parts += [figure(folder, names.TRACK_FIGURE), figure(folder, names.STABILITY_FIGURE)]
+    changes = [
+        (row["stage"], row["sites"], row["changed_by_substitution"], row["bases_to_recover"])
+        for row in summary["stability"]
     ]
-    own = {place for place, method in enumerate(methods) if method in ("finetune", "probe")}
-    return table(
-        {"Method": None} | {DOWNSTREAM_METRICS[metric]: None for metric in metrics}, table_rows, own=own
-    )
+    columns = {"Stage": "d", "Sites": ",", "Boundaries changed by one substitution": ".2f"}
+    columns |= {"Bases until a later reading agrees (median)": ".0f"}
+    return parts + ([table(columns, changes)] if changes else [])
 
 
-def _with_bounds(row: Summary) -> str | None:
-    if row["value"] is None:
-        return None
-    text = f"{row['value']:.3f}"
-    if row["low"] is not None:
-        text += f" ({row['low']:.3f} to {row['high']:.3f})"
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _downstream_provenance(folder: Path, summary: Summary) -> Lines:
-    return [(f"{name}: labels", ", ".join(about["label"])) for name, about in summary["sets"].items()]
+def _tokens_provenance(folder: Path, summary: Summary) -> Lines:
+    regions = ", ".join(summary["regions"]) + (" and more" if summary["region_count"] > 5 else "")
+    return [
+        ("Chunks were studied in", f"{regions} ({summary['bases']:,} bases)"),
+        ("Control of boundaries", f"{summary['rotations']:,} rotations"),
+    ]
 
 
 KINDS = (
@@ -284,6 +254,12 @@ KINDS = (
         provenance=_chunks_provenance,
     ),
     Kind(
+        summary=names.TOKENS_SUMMARY,
+        title="What the chunks follow",
+        section=_tokens_section,
+        provenance=_tokens_provenance,
+    ),
+    Kind(
         summary=names.SETS_SUMMARY,
         title="Sets of variants",
         section=_sets_section,
@@ -299,8 +275,8 @@ KINDS = (
     Kind(
         summary=names.DOWNSTREAM_SUMMARY,
         title="Labelled sequences",
-        section=_downstream_section,
-        provenance=_downstream_provenance,
-        headline=_downstream_headline,
+        section=downstream_section,
+        provenance=downstream_provenance,
+        headline=downstream_headline,
     ),
 )

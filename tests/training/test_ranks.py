@@ -95,7 +95,7 @@ def of_several(toy_shards, table):
     ]
     schedules = {
         "window_length": {0: 16, 4: 32},
-        "bases_per_step": 112,
+        "bases_per_step": 176,
         "target_chunk_length": {0: [2.0], 3: [4.0]},
     }
     more = {"validate_every": 0, "soft_mask_weight": 0.1, "ratio_weight": 0.2, "steps": 8, "seed": 4}

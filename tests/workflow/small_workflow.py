@@ -34,7 +34,15 @@ class Workflow:
             "model": MODEL,
             "train": {"steps": 12, "batch_size": 4, "checkpoint_every": 2, "threads": 1, "log_every": 1},
             "score": {"window": 64, "pieces": 2},
-            "report": {"region": "sars_cov_2/NC_045512.2:266-325"},
+            "report": {
+                "region": "sars_cov_2/NC_045512.2:266-325",
+                "tokens": {
+                    "genome": "sars_cov_2",
+                    "regions": ["NC_045512.2:201-1000"],
+                    "gff": str(GENOMES / "sars_cov_2.gff3"),
+                    "sites": 4,
+                },
+            },
         }
         folder.mkdir()
         self._cut("lambda", "NC_001416.1", 12_000)

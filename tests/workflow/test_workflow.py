@@ -37,6 +37,9 @@ def test_all_results_are_there(finished):
     metrics = json.loads((results / "evaluation" / "metrics.json").read_text())
     assert metrics["model"]["nucleotides"] == 4_000
     assert 1.5 < metrics["model"]["bits_per_base"] < 4.0  # 4 bits is what an untrained model says
+    tokens = json.loads((results / "figures" / "tokens" / "tokens.json").read_text())
+    assert tokens["bases"] == 800
+    assert {row["kind"] for row in tokens["enrichment"]} >= {"codon_position_1", "start_codon", "gc"}
     page = (results / "index.html").read_text()
     assert page.count("data:image/svg+xml") >= 5
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)

@@ -33,6 +33,13 @@ RESULTS = config["results"].rstrip("/")
 TOKENIZER = config["tokenize"]["tokenizer"]
 LETTER_TOKENIZERS = ("nucleotide", "byte", "hyenadna")
 ENTROPY = config.get("entropy_model", {})
+LABELLED = {}
+for labelled in config["downstream"]:
+    if labelled["name"] in LABELLED:
+        raise WorkflowError(
+            f"downstream: the name {labelled['name']!r} stands there twice"
+        )
+    LABELLED[labelled["name"]] = labelled
 # The shards that the model reads.
 READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
 
@@ -138,6 +145,7 @@ wildcard_constraints:
     set="[A-Za-z0-9_.-]+",
     name="[A-Za-z0-9_.-]+",
     model="[A-Za-z0-9_.-]+",
+    labelled="[A-Za-z0-9_.-]+",
 
 
 scattergather:
@@ -226,7 +234,24 @@ def tokenize_options():
     return [
         word
         for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
-        for word in (f"--{key}", str(value))
+        if key
+        != "deduplicate"  # between all genomes, when their shards are put together
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+
+
+def window_files(wildcards):
+    """The files of intervals that the windows of a genome keep to."""
+    row = GENOMES[wildcards.genome]
+    return {key: find(row[key]) for key in ("include", "exclude") if row[key]}
+
+
+def window_file_options(wildcards):
+    """The same as options of `genotok tokenize`."""
+    return [
+        word
+        for key, path in window_files(wildcards).items()
+        for word in (f"--{key}", path)
     ]
 
 
@@ -494,3 +519,100 @@ def region_genome():
 def region():
     """CONTIG:START-END of the region of the report."""
     return config["report"]["region"].partition("/")[2]
+
+
+def studied():
+    """The settings of the report on chunks, or an empty mapping where there is none."""
+    settings = config["report"].get("tokens") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.tokens.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    return settings
+
+
+def studied_files(wildcards):
+    """The genome whose chunks are studied, and its annotation."""
+    settings = studied()
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    if settings.get("gff"):
+        files["gff"] = settings["gff"]
+    return files | {"places": settings.get("places", [])}
+
+
+def studied_region_options():
+    """The regions and the window with which chunks are read."""
+    options = ["--window", config["tokenize"]["window"]]
+    for part in studied().get("regions", []):
+        options += ["--region", part]
+    return options
+
+
+def study_options(wildcards, input):
+    """What `genotok report tokens` is told."""
+    options = studied_region_options()
+    if "gff" in input.keys():
+        options += ["--gff", input.gff]
+    for path in studied().get("places", []):
+        options += ["--places", path]
+    return [*options, "--sites", studied().get("sites", 256)]
+
+
+def labelled_tables(wildcards):
+    """The tables of a set of labelled sequences."""
+    row = LABELLED[wildcards.labelled]
+    return {
+        key: find(row[column])
+        for key, column in (("table", "train"), ("test", "test"))
+        if row[column]
+    }
+
+
+def labelled_model(wildcards):
+    """The folder of the model that reads a set of labelled sequences."""
+    return find(LABELLED[wildcards.labelled]["model"]) or f"{RESULTS}/model"
+
+
+def labelled_model_files(wildcards):
+    """The files of that model."""
+    names = ("config.json", "model.safetensors")
+    return [f"{labelled_model(wildcards)}/{name}" for name in names]
+
+
+def labelled_options(wildcards, verb):
+    """A set of labelled sequences as options of `genotok probe` or `genotok finetune`."""
+    row = LABELLED[wildcards.labelled]
+    test = labelled_tables(wildcards).get("test")
+    keys = ("label", "sequence", "kind", "max_length", "seed", "draws")
+    keys += {"probe": ("layer", "pool", "kmers"), "finetune": ("epochs",)}[verb]
+    named = {key: row[key] for key in keys if key in row}
+    named |= {"test": test} if test else {"test_fraction": row["test_fraction"]}
+    options = [
+        word
+        for key, value in named.items()
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+    if verb == "probe":
+        return options + ["--kmers-both-strands"] * row["kmers_both_strands"]
+    settings = [("batch_size", row["batch_size"]), *row["settings"].items()]
+    options += ["--class-weights"] * row["class_weights"]
+    return options + [
+        word
+        for key, value in settings
+        for word in ("--set", f"{key}={json.dumps(value)}")
+    ]
+
+
+def labelled_result_names():
+    """NAME=FILE of every result that the configuration asks for."""
+    files = {"probe": "probe.json", "finetune": "finetune/test_metrics.json"}
+    return [
+        f"{name}={RESULTS}/downstream/{name}/{files[method]}"
+        for name, row in LABELLED.items()
+        for method in row["methods"]
+    ]
+
+
+def labelled_results():
+    """The files of these."""
+    return [name.partition("=")[2] for name in labelled_result_names()]

@@ -235,6 +235,7 @@ rule results_page:
             if config["report"]["region"]
             else []
         ),
+        tokens=[f"{RESULTS}/figures/tokens/tokens.json"] if studied() else [],
         score_sets=(
             [f"{RESULTS}/figures/score_sets/score_sets.json"]
             if len(sets_with("truth") + sets_with("label")) > 1
@@ -242,6 +243,9 @@ rule results_page:
         ),
         variants=expand(
             f"{RESULTS}/figures/variants/{{set}}/variant_effect.json", set=VARIANTS
+        ),
+        downstream=(
+            [f"{RESULTS}/figures/downstream/downstream.json"] if LABELLED else []
         ),
     output:
         report(

@@ -379,6 +379,8 @@ def provenance_inputs():
     genomes = [f"{RESULTS}/genomes/{name}.fa.gz" for name in GENOMES]
     rows = VARIANTS.values()
     given = [row[key] for row in rows for key in ("vcf", "table", "gff") if row[key]]
+    given += [row[key] for row in GENOMES.values() for key in ("include", "exclude")]
+    given += [row[key] for row in LABELLED.values() for key in ("train", "test")]
     models = [
         str(Path(find(row["model"])) / name)
         for row in rows
@@ -386,7 +388,7 @@ def provenance_inputs():
         if model_label(row) != "trained"
     ]
     return (
-        [find(path) for path in tables + given]
+        [find(path) for path in tables + given if path]
         + genomes
         + [path for path in models if Path(path).is_file()]
     )

@@ -62,6 +62,13 @@ class Reference:
     def fetch(self, contig: str, start: int = 0, end: int | None = None) -> str:
         """The letters of `[start, end)` (0-based), upper-cased; what lies outside the contig is left out.
 
+        See `fetch_as_written`.
+        """
+        return self.fetch_as_written(contig, start, end).upper()
+
+    def fetch_as_written(self, contig: str, start: int = 0, end: int | None = None) -> str:
+        """The letters of `[start, end)` (0-based) in the case of the file; what lies outside the contig is left out.
+
         Args:
             contig: an exact name; `match` finds it for a name from another source.
             start: first position; below 0 counts as 0.
@@ -85,7 +92,7 @@ class Reference:
             raise self._damaged(contig, start, end) from error
         if len(letters) != end - start:
             raise self._damaged(contig, start, end)
-        return letters.upper()
+        return letters
 
     def match(self, name: str) -> str | None:
         """The contig meant by `name`, as `match_contig` finds it, or None."""

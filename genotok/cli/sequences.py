@@ -77,6 +77,16 @@ def tokenize(
     test: Annotated[list[str] | None, typer.Option(help="Contigs for testing.", metavar="CONTIG...")] = None,
     rest: Annotated[str, typer.Option(help="Split of all other contigs: train, valid or test.")] = "train",
     name: Annotated[list[str] | None, typer.Option(help="Name of each genome.  [default: file name]")] = None,
+    min_real: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of certain letters of a window that is kept.")
+    ] = 0,
+    include: Annotated[
+        Path | None,
+        typer.Option(metavar="BED", help="Intervals that windows are cut of, in place of contigs."),
+    ] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(metavar="BED", help="Intervals that no window reaches into.")
+    ] = None,
 ) -> None:
     """Cut genomes into windows and write them as Arrow shards.
 
@@ -96,6 +106,9 @@ def tokenize(
         test=test or (),
         rest=rest,
         names=name or None,
+        min_real=min_real,
+        include=include,
+        exclude=exclude,
     )
 
 
@@ -144,6 +157,29 @@ def merge_shards(
     from genotok.shards.manifest import merge_manifests
 
     merge_manifests(shards, output)
+
+
+@shards_app.command("check")
+def check(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+) -> None:
+    """Verify hashes, counts, columns and offsets; a line a problem, and exit code 2 where there is one.
+
+    Example: `genotok shards check shards`
+    """
+    from genotok.shards.check import check_shards
+    from genotok.shards.manifest import read_manifest
+
+    problems = check_shards(shards)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(2)
+    files = read_manifest(shards)[1].files
+    windows, bases = sum(file.windows for file in files), sum(file.bases for file in files)
+    print(
+        f"{shards}: {len(files)} files with {windows:,} windows and {bases:,} letters are as they were written"
+    )
 
 
 @shards_app.command("boundaries")

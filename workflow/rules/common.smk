@@ -214,7 +214,22 @@ def tokenize_options():
     return [
         word
         for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
-        for word in (f"--{key}", str(value))
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+
+
+def window_files(wildcards):
+    """The files of intervals that the windows of a genome keep to."""
+    row = GENOMES[wildcards.genome]
+    return {key: find(row[key]) for key in ("include", "exclude") if row[key]}
+
+
+def window_file_options(wildcards):
+    """The same as options of `genotok tokenize`."""
+    return [
+        word
+        for key, path in window_files(wildcards).items()
+        for word in (f"--{key}", path)
     ]
 
 

@@ -1,6 +1,6 @@
 """Shards: each genome cut into windows of token ids.
 
-REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz
+REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz; BED files where the table of genomes names some
 OUTPUTS: <results>/shards/{genome}/ and the manifest of all, <results>/shards/manifest.json; <results>/tokenizer.json
 where the configuration has byte pairs learned.
 """
@@ -8,7 +8,8 @@ where the configuration has byte pairs learned.
 
 rule tokenize_genome:
     input:
-        f"{RESULTS}/genomes/{{genome}}.fa.gz",
+        unpack(window_files),
+        fasta=f"{RESULTS}/genomes/{{genome}}.fa.gz",
     output:
         directory(f"{RESULTS}/shards/{{genome}}"),
     log:
@@ -23,8 +24,9 @@ rule tokenize_genome:
     params:
         splits=split_options,
         options=tokenize_options(),
+        files=window_file_options,
     shell:
-        "genotok tokenize {input:q} -o {output:q} {params.splits:q} {params.options:q} > {log:q} 2>&1"
+        "genotok tokenize {input.fasta:q} -o {output:q} {params.splits:q} {params.options:q} {params.files:q} > {log:q} 2>&1"
 
 
 rule merge_shards:

@@ -12,11 +12,13 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
 
+from genotok.atomic import sha256_of
 from genotok.errors import InputError
 from genotok.genomes.formats import BGZF_END, BLOCK, FOREIGN, ZSTD
 
@@ -36,10 +38,13 @@ def source_label(source: str | Path) -> str:
 
 
 class _Noted(io.RawIOBase):
-    """Passes bytes on; keeps their SHA-256 and the last of them. Errors of any file system become sentences."""
+    """Passes bytes on; keeps their SHA-256, where wanted, and the last of them.
 
-    def __init__(self, handle: BinaryIO, label: str):
-        self.handle, self.label = handle, label
+    Errors of any file system become sentences.
+    """
+
+    def __init__(self, handle: BinaryIO, label: str, hashed: bool = True):
+        self.handle, self.label, self.hashed = handle, label, hashed
         self.digest, self.tail = hashlib.sha256(), b""
 
     def readable(self) -> bool:
@@ -59,9 +64,9 @@ class _Noted(io.RawIOBase):
                 break
             view[done : done + len(part)] = part
             done += len(part)
-        found = bytes(view[:done])
-        self.digest.update(found)
-        self.tail = (self.tail + found[-len(BGZF_END) :])[-len(BGZF_END) :]
+        if self.hashed:
+            self.digest.update(view[:done])
+        self.tail = (self.tail + bytes(view[max(0, done - len(BGZF_END)) : done]))[-len(BGZF_END) :]
         return done
 
 
@@ -81,7 +86,11 @@ class ByteStream:
 
     def __init__(self, source: str | Path):
         self.label = source_label(source)
-        self._raw = _Noted(_opened(source, self.label), self.label)
+        handle, is_file = _opened(source, self.label), _is_file(source)
+        self._raw = _Noted(handle, self.label, hashed=not is_file)
+        # A file is hashed beside the reading, which brings it into memory.
+        self._hashing = ThreadPoolExecutor(1) if is_file else None
+        self._digest = self._hashing.submit(sha256_of, source) if is_file else None
         buffered = io.BufferedReader(self._raw, BLOCK)
         try:
             first = buffered.peek(1)
@@ -89,7 +98,8 @@ class ByteStream:
                 if first.startswith(magic):
                     raise InputError(f"{self.label}: {complaint}")
             self._kind, handle = _decompressed(buffered, first)
-            self._text = io.BufferedReader(_Blocks(self._guarded(handle)), BLOCK)
+            plain = self._kind == "plain"
+            self._text = buffered if plain else io.BufferedReader(_Blocks(self._guarded(handle)), BLOCK)
             self.head = self._text.peek(1)[: 1 << 16]
         except BaseException:
             self.close()
@@ -129,12 +139,16 @@ class ByteStream:
 
     def sha256(self) -> str:
         """The SHA-256 of the source's own bytes, compressed as they are, once all of them have been read."""
+        if self._digest is not None:
+            return self._digest.result()
         while self._raw.read(BLOCK):
             pass
         return self._raw.digest.hexdigest()
 
     def close(self) -> None:
         """Close the source."""
+        if self._hashing is not None:
+            self._hashing.shutdown(wait=False, cancel_futures=True)
         if self._raw.handle is not sys.stdin.buffer:
             with contextlib.suppress(Exception):
                 self._raw.handle.close()
@@ -172,7 +186,7 @@ def local_copy(source: str | Path) -> Iterator[tuple[Path, str]]:
     label = source_label(source)
     handle = _Noted(_opened(source, label), label)
     with contextlib.closing(handle.handle):
-        if not is_address(source) and str(source) != STANDARD_INPUT:
+        if _is_file(source):
             path = Path(source)
             yield path, hashlib.file_digest(handle.handle, "sha256").hexdigest()
             return
@@ -180,6 +194,11 @@ def local_copy(source: str | Path) -> Iterator[tuple[Path, str]]:
             shutil.copyfileobj(io.BufferedReader(handle, BLOCK), copy, BLOCK)
             copy.flush()
             yield Path(copy.name), handle.digest.hexdigest()
+
+
+def _is_file(source: str | Path) -> bool:
+    """Whether a source is a file of this machine, which can be read more than once."""
+    return not is_address(source) and str(source) != STANDARD_INPUT and Path(source).is_file()
 
 
 def _opened(source: str | Path, label: str) -> BinaryIO:

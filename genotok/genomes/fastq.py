@@ -137,7 +137,7 @@ def _check_form(lines: list[bytes], place: _Place) -> None:
 
 def _reads(lines: list[bytes], place: _Place, alphabet: Alphabet, chosen: ReadFilter) -> Iterator[Read]:
     texts = [line.rstrip(b"\r") for line in lines[1::LINES]]
-    ends = np.cumsum([len(text) for text in texts])
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
     written = b"".join(texts)
     letters = written.translate(alphabet.checked)
     if 0 in letters:

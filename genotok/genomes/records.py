@@ -111,6 +111,12 @@ def source_name(source: str | Path) -> str:
     return "stdin" if str(source) == STANDARD_INPUT else bare_name(str(source))
 
 
+def source_file(source: str | Path) -> str:
+    """What a manifest calls a source: a file's name, or an address without its query, which may hold a key."""
+    text = str(source)
+    return text.split("?")[0] if is_address(source) else text if text == STANDARD_INPUT else Path(text).name
+
+
 @contextlib.contextmanager
 def open_sequences(source: str | Path, reading: Reading = Reading()) -> Iterator[SequenceSource]:
     """Open a source of sequences; memory depends on the longest read or row, not on the source.

@@ -110,7 +110,7 @@ class Tokenizer(ABC):
 
 
 # One token a letter, by alphabet.
-_LETTER_TOKENIZERS = {"dna": "nucleotide", "rna": "rna", "protein": "protein"}
+LETTER_TOKENIZERS = {"dna": "nucleotide", "rna": "rna", "protein": "protein"}
 
 
 class LetterTokenizer(Tokenizer):
@@ -154,7 +154,7 @@ class LetterTokenizer(Tokenizer):
         if alphabet not in self.alphabets:
             raise InputError(
                 f"tokenizer {self.name!r} reads {' and '.join(one.name for one in self.alphabets)}, and these are "
-                f"{alphabet.name} sequences; take {_LETTER_TOKENIZERS[alphabet.name]!r}, or 'biological' for "
+                f"{alphabet.name} sequences; take {LETTER_TOKENIZERS[alphabet.name]!r}, or 'biological' for "
                 "mixtures"
             )
         return self
@@ -174,6 +174,7 @@ __all__ = [
     "IGNORED_LABEL",
     "LETTERS",
     "LETTER_COMPLEMENT",
+    "LETTER_TOKENIZERS",
     "SPECIALS",
     "LetterTokenizer",
     "Tokenizer",

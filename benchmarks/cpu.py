@@ -1,8 +1,8 @@
-"""How fast the CPU does its part of the work: `python -m benchmarks.cpu {vcf,tokenize,load}` in the repository's root.
+"""How fast the CPU does its part of the work: `python -m benchmarks.cpu vcf`, `tokenize` or `load`, from the root.
 
-`tokenize` makes a genome of `--bases` letters by repeating the real contigs of `resources/`, turns it into shards in a
-process of its own, and gives letters a second, letters a second of processor time, and the peak of memory. Beside it
-stand a loop over pyfaidx and Hugging Face's `tokenizers` on the same windows of `--beside` letters, which write
+`tokenize` makes a genome of `--bases` letters by repeating the real contigs of `resources/`, turns it into shards in
+a process of its own, and gives letters a second, letters a second of processor time, and the peak of memory. Beside
+it stand a loop over pyfaidx and Hugging Face's `tokenizers` on the same windows of `--beside` letters, which write
 nothing, and the rates of tokenizers on letters in memory. It needs some 2.3 bytes of disk a letter in `--folder`.
 
 `load` reads shards of `--beside` letters in a shuffled order: ids alone, and batches as training takes them, in one

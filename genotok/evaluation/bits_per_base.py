@@ -148,7 +148,7 @@ def _model_bits(
     model: GenomicLM, dataset: ShardDataset, batch_size: int, precision: str, column: str | None
 ) -> tuple[dict[tuple[str, str], Tally], Chunks]:
     tallies: dict[tuple[str, str], Tally] = {}
-    chunks, ends = Chunks(), {}
+    chunks, before = Chunks(), None
     unpredicted = int(model.tokenizer.start_id is None)
     with progress("evaluate", len(dataset), "windows") as bar:
         for windows, batch in batches_in_order(dataset, batch_size, model.tokenizer, column):
@@ -160,8 +160,11 @@ def _model_bits(
             bits = nats.double().cpu().numpy() / -math.log(2)
             for window, row in zip(windows, bits, strict=True):
                 contig = (window.genome, window.contig)
-                known = max(ends.get(contig, 0) - window.start, 0)
-                ends[contig] = window.start + len(window.ids)
+                known = 0
+                # The windows of a sequence follow one another, and the next one of its name begins anew.
+                if before and contig == (before.genome, before.contig) and window.start > before.start:
+                    known = max(before.start + len(before.ids) - window.start, 0)
+                before = window
                 _count(tallies.setdefault(contig, Tally()), window, row, known, unpredicted)
             bar.advance(len(windows))
     return tallies, chunks

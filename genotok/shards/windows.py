@@ -8,8 +8,8 @@ hold every other letter.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import dataclass, field
+from itertools import chain, compress, islice
 
 import numpy as np
 
@@ -30,6 +30,9 @@ class Windows:
         ids: (letters,) uint8 token ids.
         ambiguous: (letters,) bool, letters that are not one certain nucleotide.
         soft_masked: (letters,) bool, letters in lower case.
+        names: what each window is of, where windows of several sequences stand together.
+        qualities: (letters,) uint8, Phred qualities; None where the source has none.
+        values: of further columns, one a window.
     """
 
     starts: np.ndarray
@@ -37,6 +40,9 @@ class Windows:
     ids: np.ndarray
     ambiguous: np.ndarray
     soft_masked: np.ndarray
+    names: list[str] | None = None
+    qualities: np.ndarray | None = None
+    values: dict[str, list[str | None]] = field(default_factory=dict)
 
     def chosen(self, kept: np.ndarray) -> "Windows":
         """Those of (n,) bool."""
@@ -46,7 +52,10 @@ class Windows:
         letters = np.repeat(kept, lengths)
         offsets = np.append(0, np.cumsum(lengths[kept])).astype(np.int32)
         parts = (part[letters] for part in (self.ids, self.ambiguous, self.soft_masked))
-        return Windows(self.starts[kept], offsets, *parts)
+        names = None if self.names is None else list(compress(self.names, kept))
+        qualities = None if self.qualities is None else self.qualities[letters]
+        values = {name: list(compress(cells, kept)) for name, cells in self.values.items()}
+        return Windows(self.starts[kept], offsets, *parts, names, qualities, values)
 
 
 @dataclass

@@ -41,7 +41,7 @@ class StrandedRegion:
         for start, end in reversed(self.parts) if backward else self.parts:
             places = range(start, end, BLOCK)
             for begin in reversed(places) if backward else places:
-                block = genome.fetch_as_written(self.contig, begin, min(begin + BLOCK, end)).encode()
+                block = genome.fetch(self.contig, begin, min(begin + BLOCK, end), keep_case=True).encode()
                 yield reverse_complement(block) if backward else block
 
 

@@ -15,7 +15,7 @@ from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.models.prediction_heads import HeadConfig
 from genotok.shards.order import Place, ShuffledOrder
-from genotok.shards.sampler import collate
+from genotok.shards.sampler import collate, share_of_rank
 from genotok.shards.tables import TableRows, read_table
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer, load_tokenizer
 from genotok.tokenizers.base import LETTER_COMPLEMENT
@@ -75,7 +75,12 @@ class LabelledTable:
         by_head = {
             name: [value] if isinstance(value, str) else list(value) for name, value in columns.items()
         }
-        rows = read_table(path, sequence, [column for values in by_head.values() for column in values])
+        rows = read_table(
+            path,
+            sequence,
+            [column for values in by_head.values() for column in values],
+            self.tokenizer.alphabets[0],
+        )
         self.labels = {name: _labels(rows, self.heads[name], by_head[name]) for name in columns}
         self.sequences = [letters[:max_length].encode() for letters in rows.sequences]
 
@@ -118,12 +123,26 @@ class LabelledBatches:
         batch_size: rows a batch.
         seed: fixes the order and the strands.
         both_strands: whether sequences are read from either strand.
+        rank, ranks: as those of `TrainingBatches`.
 
     Raises:
         InputError: a head's labels belong to nucleotides, which the opposite strand would turn round.
     """
 
-    def __init__(self, table: LabelledTable, batch_size: int, seed: int, both_strands: bool):
+    def __init__(
+        self,
+        table: LabelledTable,
+        batch_size: int,
+        seed: int,
+        both_strands: bool,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        self.rank, self.ranks = rank, ranks
+        if both_strands and not table.tokenizer.has_strands:
+            raise InputError(
+                "both_strands: proteins have no opposite strand; set it to false, or leave it out"
+            )
         for name, head in table.heads.items():
             if both_strands and head.per == "nucleotide":
                 raise InputError(f"both_strands: the labels of {name!r}, one a nucleotide, are of one strand")
@@ -135,7 +154,8 @@ class LabelledBatches:
         return self
 
     def __next__(self) -> LabelledBatch:
-        return self.table.batch([self.order.next_place() for _ in range(self.batch_size)])
+        places = [self.order.next_place() for _ in range(self.batch_size)]
+        return self.table.batch(share_of_rank(places, self.rank, self.ranks))
 
 
 def _head(model: ModelConfig, name: str, tokenizer: Tokenizer) -> HeadConfig:

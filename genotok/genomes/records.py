@@ -208,15 +208,11 @@ def _of_fastq(stream: ByteStream, opened: SequenceSource, reading: Reading) -> I
         raise InputError(f"{stream.label}: is FASTQ, which holds nucleotides, and these should be proteins")
     _check_kept(stream.label, reading)
     chosen = ReadFilter(reading.min_quality, reading.mask_quality)
-    before = None
     for name, described, letters, qualities in read_fastq(
         stream.blocks(), stream.label, reading.alphabet, chosen
     ):
         blocks = [letters] if letters else []
-        # The second read of a pair may have the name of the first.
-        once = f"{name}/2" if name == before else name
-        yield SequenceRecord(once, blocks, qualities, _described(reading, described))
-        before = name
+        yield SequenceRecord(name, blocks, qualities, _described(reading, described))
     if reading.min_quality > 0:
         opened.facts["dropped_reads"] = chosen.dropped
 

@@ -42,9 +42,18 @@ class CollectedSequences:
         self._qualities = QUALITIES.name in writer.schema.names
         self._records: list[tuple[SequenceRecord, bytes]] = []
         self._letters = 0
+        self._name, self._times = "", 0
 
     def add(self, record: SequenceRecord) -> None:
-        """Take one sequence; a very long one is cut at once, block by block."""
+        """Take one sequence; a very long one is cut at once, block by block.
+
+        One with the name of the one before it, as the second read of a pair may have, gets `/2` behind its name, so
+        that what follows in the shards tells where it begins.
+        """
+        self._times = self._times + 1 if record.name == self._name else 1
+        self._name = record.name
+        if self._times > 1:
+            record = record._replace(name=f"{record.name}/{self._times}")
         parts, length, blocks = [], 0, iter(record.blocks)
         for block in blocks:
             parts.append(block)

@@ -141,12 +141,6 @@ def test_quality_filter(qualities, least, mask):
     assert chosen.dropped == len(qualities) - len(wanted)
 
 
-def test_two_reads_of_a_pair(tmp_path):
-    path = tmp_path / "r.fq"
-    path.write_text(fastq([("a", "AC", [1, 1]), ("a", "GT", [1, 1]), ("b", "A", [1])]))
-    assert letters(path) == {"a": "AC", "a/2": "GT", "b": "A"}
-
-
 BAD_FASTQ = [
     ("@r\nACGT\n+\nIII", "line 4: read r has 3 qualities and 4 letters"),
     ("@r\nACGT\n+\nIIIII\n", "line 4: read r has 5 qualities and 4 letters"),

@@ -214,7 +214,7 @@ def test_sequences_of_one_name_stay_apart(tmp_path):
     tokenize_genomes([fasta], tmp_path / "out", tokenizer="protein", window=2)
     decode = load_tokenizer("protein").decode
     stretches = [(w.contig, decode(ids)) for w, ids in contig_sequences(tmp_path / "out", "train")]
-    assert stretches == [("p", "MKV"), ("p", "MKVLA"), ("q", "CC"), ("p", "M")]
+    assert stretches == [("p", "MKV"), ("p/2", "MKVLA"), ("q", "CC"), ("p", "M")]
 
 
 def test_a_mixture_of_all_three(tmp_path):

@@ -1,5 +1,6 @@
 """The order in which windows are seen, and how they become a batch."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -161,7 +162,9 @@ class TrainingBatches:
         self.column: str | None = None
         stored = dataset.manifest.letter_tokenizer
         self.encode = WindowEncoder(stored, tokenizer or stored)
-        self.order = ShuffledOrder(dataset, seed, both_strands)
+        if both_strands and not stored.has_strands and rank == 0:
+            print(f"{dataset.folder}: proteins have no opposite strand; one strand is read", file=sys.stderr)
+        self.order = ShuffledOrder(dataset, seed, both_strands and stored.has_strands)
         self.state, self.restore = self.order.state, self.order.restore
 
     def __iter__(self) -> Iterator[Batch]:

@@ -32,6 +32,11 @@ if LABELLED:
 include: "workflow/rules/report.smk"
 
 
+if studied():
+
+    include: "workflow/rules/tokens.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -43,7 +48,9 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        f"{RESULTS}/provenance.json",
         exported_variants(),
+        [f"{RESULTS}/trackhub"] if studied().get("trackhub") else [],
 
 
 if LABELLED:

@@ -12,8 +12,9 @@ process.
 `vcf` makes a genome and a VCF of random variants, nine in ten of them single-nucleotide variants, and scores it
 
 - with a constant in the place of the model: reading, judging, windows, encoding, writing of VCF.gz (and of the
-table with `--table`); - with the same and batches made as well, which is the model's process's work; - with a tiny
-real model, on fewer variants.
+  table with `--table`);
+- with the same and batches made as well, which is the model's process's work;
+- with a tiny real model, on fewer variants.
 
 Rates are variants a second from the first record read to the last record written; the time to start processes, to
 load the model and to index the output is given beside them. Other work on the machine lowers the rates: the

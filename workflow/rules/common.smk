@@ -521,6 +521,43 @@ def region():
     return config["report"]["region"].partition("/")[2]
 
 
+def studied():
+    """The settings of the report on chunks, or an empty mapping where there is none."""
+    settings = config["report"].get("tokens") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.tokens.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    return settings
+
+
+def studied_files(wildcards):
+    """The genome whose chunks are studied, and its annotation."""
+    settings = studied()
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    if settings.get("gff"):
+        files["gff"] = settings["gff"]
+    return files | {"places": settings.get("places", [])}
+
+
+def studied_region_options():
+    """The regions and the window with which chunks are read."""
+    options = ["--window", config["tokenize"]["window"]]
+    for part in studied().get("regions", []):
+        options += ["--region", part]
+    return options
+
+
+def study_options(wildcards, input):
+    """What `genotok report tokens` is told."""
+    options = studied_region_options()
+    if "gff" in input.keys():
+        options += ["--gff", input.gff]
+    for path in studied().get("places", []):
+        options += ["--places", path]
+    return [*options, "--sites", studied().get("sites", 256)]
+
+
 def labelled_tables(wildcards):
     """The tables of a set of labelled sequences."""
     row = LABELLED[wildcards.labelled]
@@ -579,40 +616,3 @@ def labelled_result_names():
 def labelled_results():
     """The files of these."""
     return [name.partition("=")[2] for name in labelled_result_names()]
-
-
-def studied():
-    """The settings of the report on chunks, or an empty mapping where there is none."""
-    settings = config["report"].get("tokens") or {}
-    if settings and settings["genome"] not in GENOMES:
-        raise WorkflowError(
-            f"report.tokens.genome: {settings['genome']!r} is not in {config['genomes']}"
-        )
-    return settings
-
-
-def studied_files(wildcards):
-    """The genome whose chunks are studied, and its annotation."""
-    settings = studied()
-    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
-    if settings.get("gff"):
-        files["gff"] = settings["gff"]
-    return files | {"places": settings.get("places", [])}
-
-
-def studied_region_options():
-    """The regions and the window with which chunks are read."""
-    options = ["--window", config["tokenize"]["window"]]
-    for part in studied().get("regions", []):
-        options += ["--region", part]
-    return options
-
-
-def study_options(wildcards, input):
-    """What `genotok report tokens` is told."""
-    options = studied_region_options()
-    if "gff" in input.keys():
-        options += ["--gff", input.gff]
-    for path in studied().get("places", []):
-        options += ["--places", path]
-    return [*options, "--sites", studied().get("sites", 256)]

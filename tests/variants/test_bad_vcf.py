@@ -239,7 +239,7 @@ def test_a_stale_index_of_the_reference_is_refused(tmp_path, attempt):
     for age in (-100, 100):
         fasta = write_fasta(tmp_path / "g.fa", {"other": "GGG"})
         Reference(fasta).close()
-        write_fasta(fasta, {"c": "ACGTACGTAC" * 5})
+        fasta.write_text(f">c\n{'ACGTACGTAC' * 5}\n")
         changed = fasta.stat().st_mtime + age
         os.utime(tmp_path / "g.fa.fai", (changed, changed))
         said = attempt(vcf, fasta=fasta)

@@ -56,6 +56,10 @@ class IdBatches:
         labels = input_ids.masked_fill(~(inside & self._is_nucleotide[input_ids]), IGNORED_LABEL)
         return Batch(input_ids, labels, input_lengths, self._letters(ids, lengths, input_ids, inside))
 
+    def prefixes(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(B, L) ids and (B,) lengths of rows of which nothing is predicted."""
+        return widened(on_device(ids, self.device)), on_device(lengths, self.device)
+
     def endings(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """(E, L) ids and labels, and (E,) lengths, of what follows a prefix; labels are -100 where nothing counts."""
         narrow, input_lengths = on_device(ids, self.device), on_device(lengths, self.device)

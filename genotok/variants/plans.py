@@ -155,17 +155,20 @@ class DistinctRows:
     def __init__(self, tokenizer: Tokenizer, start: bool = True):
         self._pad = tokenizer.pad_id
         self._start = [] if tokenizer.start_id is None or not start else [tokenizer.start_id]
-        self._block = np.zeros((0, 0), tokenizer.encode_letters(b"A").dtype)
+        self._dtype = tokenizer.encode_letters(b"A").dtype
+        self._blocks: list[np.ndarray] = []
+        self._in_blocks = 0
         self._known: dict[tuple[int, bytes], int] = {}
         self._others: list[np.ndarray] = []
 
     def __len__(self) -> int:
-        return len(self._block) + len(self._others)
+        return self._in_blocks + len(self._others)
 
     def add_block(self, ids: np.ndarray) -> None:
-        """Add (rows, length) ids in front of all others, once at most."""
+        """Add (rows, length) ids, in front of all that come one by one."""
         if len(ids):
-            self._block = ids
+            self._blocks.append(ids)
+            self._in_blocks += len(ids)
 
     def add(self, ids: np.ndarray, group: int = 0) -> int:
         """Add a sequence, unless it is among the others of its group already; returns its row."""
@@ -177,21 +180,22 @@ class DistinctRows:
     def lengths(self) -> np.ndarray:
         """(rows,) int64, the start token counted."""
         others = np.array([len(ids) for ids in self._others], np.int64)
-        in_block = np.full(len(self._block), self._block.shape[1], np.int64)
-        return np.concatenate([in_block, others]) + len(self._start)
+        in_blocks = [np.full(len(ids), ids.shape[1]) for ids in self._blocks]
+        return np.concatenate([*in_blocks, others]) + len(self._start)
 
     def in_order(self, order: np.ndarray) -> IdRows:
         """All rows, those of `order` one behind the other."""
-        lengths = self.lengths()
-        ids = np.full((len(self), lengths.max(initial=0)), self._pad, self._block.dtype)
-        front = len(self._start)
+        lengths = self.lengths()[order]
+        place, front = _inverse(order), len(self._start)
+        ids = np.full((len(order), lengths.max(initial=0)), self._pad, self._dtype)
         ids[:, :front] = self._start
-        ids[: len(self._block), front : front + self._block.shape[1]] = self._block
-        for row, other in enumerate(self._others, len(self._block)):
-            ids[row, front : front + len(other)] = other
-        if np.array_equal(order, np.arange(len(order))):
-            return IdRows(ids, lengths)
-        return IdRows(ids[order], lengths[order])
+        row = 0
+        for block in self._blocks:
+            ids[place[row : row + len(block)], front : front + block.shape[1]] = block
+            row += len(block)
+        for where, other in zip(place[row:].tolist(), self._others, strict=True):
+            ids[where, front : front + len(other)] = other
+        return IdRows(ids, lengths)
 
     def longest_first(self) -> tuple[IdRows, np.ndarray]:
         """All rows, and (rows,) where each has gone."""
@@ -216,7 +220,8 @@ class PairPlanner:
         ids = _SnvIds(self.tokenizer, snvs)
         alt = ids.ref[ids.site_of_alt]
         alt[:, snvs.shared] = ids.alt
-        self._windows.add_block(np.concatenate([ids.ref, alt]))
+        self._windows.add_block(ids.ref)
+        self._windows.add_block(alt)
         self._of_snvs = np.stack([ids.site, len(ids.ref) + ids.change], 1)
 
     def add(self, pair: WindowPair) -> int:
@@ -250,7 +255,8 @@ class PrefixPlanner:
         alt = behind[ids.site_of_alt]
         alt[:, 0] = ids.alt
         self._prefixes.add_block(ids.ref[:, : snvs.shared])
-        self._endings.add_block(np.concatenate([behind, alt]))
+        self._endings.add_block(behind)
+        self._endings.add_block(alt)
         self._prefix_of_snvs = np.concatenate([np.arange(len(behind)), ids.site_of_alt])
         self._of_snvs = np.stack([ids.site, len(behind) + ids.change], 1)
 
@@ -352,9 +358,8 @@ class FieldPlanner:
         self._windows.add_snvs(snvs)
         if self._likelihood:
             self._likelihood.add_snvs(snvs)
-        window = snvs.letters.shape[2]
-        letters = (snvs.shared, snvs.shared + 1, snvs.shared + 1, window, window)
-        self._letters = [letters] * (len(snvs.site) * snvs.letters.shape[1])
+        letters = (snvs.shared, snvs.shared + 1, snvs.shared + 1, snvs.window, snvs.window)
+        self._letters = [letters] * (len(snvs.site) * snvs.strands)
 
     def add(self, pair: WindowPair) -> int:
         """See `Planner`."""
@@ -381,8 +386,8 @@ class _SnvIds:
     """
 
     def __init__(self, tokenizer: LetterTokenizer, snvs: SnvWindows):
-        sites, strands, window = snvs.letters.shape
-        self.ref = tokenizer.encode_letters(snvs.letters.tobytes()).reshape(sites * strands, window)
+        strands = snvs.strands
+        self.ref = snvs.cut(tokenizer.table.tobytes()).reshape(-1, snvs.window)
         alt = tokenizer.encode_letters(snvs.alt.tobytes()).astype(np.int64)
         self.site = (snvs.site[:, None] * strands + np.arange(strands)).reshape(-1)
         changes, self.change = np.unique(self.site << 8 | alt, return_inverse=True)
@@ -392,10 +397,10 @@ class _SnvIds:
 
 def _add_one_by_one(planner: Planner, snvs: SnvWindows) -> None:
     """Add the pairs of variants where tokens are several letters."""
-    behind = snvs.shared + 1
+    behind, windows = snvs.shared + 1, snvs.cut()
     for site, alts in zip(snvs.site.tolist(), snvs.alt, strict=True):
         for strand, alt in enumerate(alts):
-            ref = snvs.letters[site, strand].tobytes()
+            ref = windows[site, strand].tobytes()
             changed = ref[: snvs.shared] + alt.tobytes() + ref[behind:]
             planner.add(WindowPair(ref, changed, snvs.shared, (behind, behind)))
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.models.likelihood import likelihood_task
-from genotok.shards.sampler import Batch
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer
 from genotok.training.precision import autocast
 from genotok.variants.id_batches import IdBatches, on_device
@@ -84,7 +83,7 @@ class PrefixPool:
         """ln p of each ending's certain nucleotides, given its prefix, for the prefixes of a batch."""
         front, rows, (ids, labels, lengths) = self._batch(plan, begin, end)
         with torch.inference_mode(), autocast(self.model.device, self.precision):
-            before, cache = self.model.prefill(front.input_ids, front.lengths)
+            before, cache = self.model.prefill(*front)
             logits = before[rows, None]
             if ids.shape[1] > 1:
                 behind = self.model.extend(ids[:, :-1], cache.select(rows), (lengths - 1).clamp(min=1))
@@ -92,14 +91,16 @@ class PrefixPool:
             nats = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
             return nats.masked_fill(labels == IGNORED_LABEL, 0.0).double().sum(1)
 
-    def _batch(self, plan: PrefixPlan, begin: int, end: int) -> tuple[Batch, Tensor, tuple[Tensor, ...]]:
+    def _batch(
+        self, plan: PrefixPlan, begin: int, end: int
+    ) -> tuple[tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
         """Prefixes, the row of each ending's prefix among them, and the endings, on the device."""
         front = plan.prefixes.lengths[begin:end]
         which = slice(plan.first[begin], plan.first[end])
         behind = plan.endings.lengths[which]
         rows = np.repeat(np.arange(end - begin), np.diff(plan.first[begin : end + 1]))
         return (
-            self._batches.batch(plan.prefixes.ids[begin:end, : front[0]], front),
+            self._batches.prefixes(plan.prefixes.ids[begin:end, : front[0]], front),
             on_device(rows, self.model.device),
             self._batches.endings(plan.endings.ids[which, : max(1, behind.max())], behind),
         )

@@ -30,8 +30,10 @@ class SnvWindows(NamedTuple):
     Attributes:
         chosen: (n,) int64, ascending: which records they are.
         alleles: (n,) int64: how many ALT alleles each has.
-        letters: (sites, strands, window) uint8: the window with REF around each place on each strand, cut at the
-            horizon.
+        stretches: letters of the FASTA, and (sites in it,) where in them its sites lie; the sites of all stretches
+            are numbered one behind the other.
+        window: letters of a window, up to the horizon.
+        strands: how many.
         site: (all alleles,) int64: the site of each allele, record by record.
         alt: (all alleles, strands) uint8: its letter on each strand.
         shared: how many letters windows have in front of the variant.
@@ -39,10 +41,31 @@ class SnvWindows(NamedTuple):
 
     chosen: np.ndarray
     alleles: np.ndarray
-    letters: np.ndarray
+    stretches: list[tuple[bytes, np.ndarray]]
+    window: int
+    strands: int
     site: np.ndarray
     alt: np.ndarray
     shared: int
+
+    def cut(self, ids: bytes | None = None) -> np.ndarray:
+        """(sites, strands, window) uint8: the window with REF around each site on each strand.
+
+        Args:
+            ids: for each byte what is to stand in its place, which is looked up once for each letter of the FASTA;
+                None for the letters themselves.
+        """
+        sites = sum(len(places) for _, places in self.stretches)
+        cut = np.empty((sites, self.strands, self.window), np.uint8)
+        first = 0
+        for letters, places in self.stretches:
+            strands = [(letters, places), (reverse_complement(letters), len(letters) - 1 - places)]
+            for strand, (stretch, middle) in enumerate(strands[: self.strands]):
+                stretch = np.frombuffer(stretch.translate(ids) if ids else stretch, np.uint8)
+                windows = sliding_window_view(stretch, self.window)
+                cut[first : first + len(places), strand] = windows[middle - self.shared]
+            first += len(places)
+        return cut
 
 
 def snv_windows(records: Sequence[Record], judge: Judge) -> SnvWindows:
@@ -62,11 +85,11 @@ def snv_windows(records: Sequence[Record], judge: Judge) -> SnvWindows:
     shared, strands = judge.window // 2, 1 + judge.both_strands
     if not found:
         none = np.empty(0, np.int64)
-        letters = np.empty((0, strands, _window(judge)), np.uint8)
-        return SnvWindows(none, none, letters, none, np.empty((0, strands), np.uint8), shared)
+        alt = np.empty((0, strands), np.uint8)
+        return SnvWindows(none, none, [], _window(judge), strands, none, alt, shared)
     chosen = np.concatenate([part.chosen for part in found])
     alt = np.concatenate([part.alt for part in found])
-    before = np.cumsum([0, *(len(part.letters) for part in found)])
+    before = np.cumsum([0, *(len(part.places) for part in found)])
     site = np.concatenate([part.site + first for part, first in zip(found, before, strict=False)])
     order = np.argsort(chosen, kind="stable")
     alleles = np.count_nonzero(alt[order], 1)
@@ -77,15 +100,17 @@ def snv_windows(records: Sequence[Record], judge: Judge) -> SnvWindows:
     if judge.both_strands:
         opposite = reverse_complement(letters_of_alts.tobytes())
         on_strands.append(np.frombuffer(opposite, np.uint8)[::-1])
-    letters = np.concatenate([part.letters for part in found])
-    return SnvWindows(chosen[order], alleles, letters, of_allele, np.stack(on_strands, 1), shared)
+    stretches = [(part.letters, part.places) for part in found]
+    alt = np.stack(on_strands, 1)
+    return SnvWindows(chosen[order], alleles, stretches, _window(judge), strands, of_allele, alt, shared)
 
 
 class _Group(NamedTuple):
-    """Neighbours: which records, (sites, strands, window), the site of each, and (n, 3) ALT, 0 for none."""
+    """Neighbours: which records, letters around, where sites lie, the site of each, and (n, 3) ALT, 0 for none."""
 
     chosen: np.ndarray
-    letters: np.ndarray
+    letters: bytes
+    places: np.ndarray
     site: np.ndarray
     alt: np.ndarray
 
@@ -127,8 +152,8 @@ def _on_contig(
         kept = np.frombuffer(letters, np.uint8)[start[group] - begin] == ref[group]
         group = group[kept]
         if len(group):
-            sites, site = np.unique(start[group] - begin, return_inverse=True)
-            found.append(_Group(indices[group], _cut(letters, sites, judge), site.reshape(-1), alt[group]))
+            places, site = np.unique(start[group] - begin, return_inverse=True)
+            found.append(_Group(indices[group], letters, places, site.reshape(-1), alt[group]))
     return found
 
 
@@ -142,15 +167,3 @@ def _window(judge: Judge) -> int:
 def _small(position: bytes) -> int:
     """POS as a number that numpy holds; what is larger lies outside every contig."""
     return int(position) if len(position) < 16 else 0
-
-
-def _cut(letters: bytes, place: np.ndarray, judge: Judge) -> np.ndarray:
-    """(n, strands, window): the windows around places in a stretch of letters."""
-    window, left = _window(judge), judge.window // 2
-    cut = np.empty((len(place), 1 + judge.both_strands, window), np.uint8)
-    strands = [(letters, place)]
-    if judge.both_strands:
-        strands.append((reverse_complement(letters), len(letters) - 1 - place))
-    for strand, (stretch, middle) in enumerate(strands):
-        cut[:, strand] = sliding_window_view(np.frombuffer(stretch, np.uint8), window)[middle - left]
-    return cut

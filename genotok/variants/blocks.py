@@ -16,12 +16,13 @@ from genotok.genomes.fasta import Reference
 from genotok.variants.alleles import STATUSES
 from genotok.variants.fields import (
     DEFAULT_FIELDS,
+    HAPLOTYPE_FIELDS,
     STATUS,
     ScoreField,
     Value,
     info_text,
 )
-from genotok.variants.haplotypes import Phaser, haplotype_info
+from genotok.variants.haplotypes import Phaser, haplotype_values
 from genotok.variants.judge import Judge
 from genotok.variants.plans import Plan, Planner, PlanTask
 from genotok.variants.snv_windows import snv_windows
@@ -214,9 +215,7 @@ class Desk:
             record.columns[INFO] = with_scores(record.columns[INFO], info_text(fields, values))
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
-        for record, found in zip(block.records, block.carried, strict=bool(block.carried)):
-            info = haplotype_info([(status, _ratios(places, scores, record)) for status, places in found])
-            record.columns[INFO] += b";" * bool(info) + info
+        on_haplotypes = self._write_haplotypes(block, scores)
         if self.task.with_rows:
             found = iter(of_snvs.tolist())
             of = block.alleles | {
@@ -224,7 +223,11 @@ class Desk:
                 for i, count in zip(block.snvs.tolist(), block.alleles_of_snvs.tolist(), strict=True)
             }
             rows = [
-                row for i, record in enumerate(block.records) for row in _table_rows(record, of[i], fields)
+                row
+                for i, record in enumerate(block.records)
+                for row in _table_rows(
+                    record, [allele.values(fields) for allele in of[i]], on_haplotypes.get(i)
+                )
             ]
         return ScoredBlock(
             b"".join([record.line for record in block.records]),
@@ -235,6 +238,16 @@ class Desk:
             block.patched,
             block.unknown_contigs,
         )
+
+    def _write_haplotypes(self, block: _Prepared, scores: np.ndarray) -> dict[int, list[list[Value]]]:
+        """Put what was found on haplotypes into the records; returns the values of each one's alleles."""
+        found = {}
+        for i, (record, alleles) in enumerate(zip(block.records, block.carried, strict=bool(block.carried))):
+            values = [haplotype_values(status, _ratios(places, scores, record)) for status, places in alleles]
+            found[i] = [[*map(_six_digits, means), status] for *means, status in values]
+            info = info_text(HAPLOTYPE_FIELDS, found[i])
+            record.columns[INFO] += b";" * bool(info) + info
+        return found
 
 
 def _write_snvs(block: _Prepared, found: np.ndarray, fields: Sequence[ScoreField]) -> None:
@@ -280,15 +293,12 @@ def _six_digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}") + 0.0
 
 
-def _table_rows(record: Record, alleles: list[Allele], fields: Sequence[ScoreField]) -> list[Row]:
+def _table_rows(
+    record: Record, alleles: list[list[Value]], on_haplotypes: list[list[Value]] | None
+) -> list[Row]:
     ref = record.ref.decode("utf-8", "replace")
+    further = on_haplotypes or [[]] * len(alleles)
     return [
-        (
-            record.contig,
-            record.position,
-            ref,
-            alt.decode("utf-8", "replace"),
-            *allele.values(fields),
-        )
-        for alt, allele in zip(record.alts, alleles, strict=True)
+        (record.contig, record.position, ref, alt.decode("utf-8", "replace"), *values, *more)
+        for alt, values, more in zip(record.alts, alleles, further, strict=True)
     ]

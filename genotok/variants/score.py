@@ -22,8 +22,8 @@ from genotok.progress import Progress, progress
 from genotok.variants.alleles import STATUSES
 from genotok.variants.blocks import Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
-from genotok.variants.fields import chosen_fields
-from genotok.variants.haplotypes import UNPHASED, phased_blocks, sample_column
+from genotok.variants.fields import HAPLOTYPE_FIELDS, chosen_fields
+from genotok.variants.haplotypes import UNPHASED, phased_blocks, reach, sample_column
 from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
@@ -142,6 +142,8 @@ def score_vcf(
             source.label, source.columns, reference, window, strands == "both", ref_mismatch, aliases, horizon,
             haplotypes, sample_column(haplotypes, source.header.samples), unphased, parquet is not None, wanted,
         )  # fmt: skip
+        if haplotypes is not None:
+            _refuse_bare_piece(source, window)
         judge = task.judge(fasta)
         _warn_of_other_lengths(source, judge)
         precision = "bf16" if precision == "bf16" else "fp32"
@@ -168,7 +170,8 @@ def score_vcf(
             journal = stack.enter_context(open_journal(outputs, identity, resume))
         if output == "-":
             describe()
-        table = stack.enter_context(open_table(Path(parquet), wanted)) if parquet else None
+        columns = (*wanted, *HAPLOTYPE_FIELDS) if haplotypes else wanted
+        table = stack.enter_context(open_table(Path(parquet), columns)) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
         line = _Line(desks, models, sink, table, bar, journal, model.batch_size, task.values)
@@ -176,7 +179,7 @@ def score_vcf(
         phaser = task.phaser(judge)
         first: list[Block] = []
         line.run(
-            phased_blocks(phaser.phased(source), *size)
+            phased_blocks(source.own(phaser.phased(source.with_context())), *size)
             if phaser
             else remembering(source.blocks(*size), first)
         )
@@ -219,6 +222,16 @@ def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
                 file=sys.stderr,
             )
             return
+
+
+def _refuse_bare_piece(source: VcfInput, window: int) -> None:
+    """A piece of a VCF must hold the neighbours of its records, or scores would depend on where it was cut."""
+    piece, needed = source.piece, reach(window)
+    if piece and piece.context < needed:
+        raise InputError(
+            f"{source.label}: is a piece that holds records of {piece.context} letters around its own, and "
+            f"--haplotypes with this window needs those of {needed}; cut with: genotok vcf split --context {needed}"
+        )
 
 
 def _record_count(vcf: str | Saturation, reference: Reference) -> int | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genotok.cli.app import Model, Threads, report_app
+from genotok.cli.app import Device, Model, Precision, Threads, report_app
 
 Folder = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")
@@ -54,6 +54,40 @@ def report_chunk_picture(
     from genotok.report.chunks import report_chunks
 
     report_chunks(model, fasta, region, output, window=window, threads=threads)
+
+
+@report_app.command("tokens")
+def report_token_survey(
+    fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Plain or BGZF.")],
+    model: Model,
+    output: Folder,
+    gff: Annotated[Path | None, typer.Option(help="GFF3 of the genome.")] = None,
+    places: Annotated[
+        list[Path] | None,
+        typer.Option(help="BED, GFF3 or GTF of places that chunks may begin at; also several."),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="CONTIG:START-END, 1-based, both ends included; also several.  [default: all]"),
+    ] = None,
+    bed: Annotated[Path | None, typer.Option(help="As `--region`, for all regions of a BED file.")] = None,
+    window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
+    sites: Annotated[
+        int, typer.Option(min=0, help="Places that are read with another letter; 0 leaves this out.")
+    ] = 256,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 2,
+) -> None:
+    """What chunks follow (annotation, with rotations as the control), which words they are, and how they change.
+
+    Example: `genotok report tokens genome.fa.gz -m run --gff genes.gff3.gz -o figures/tokens`
+    """
+    from genotok.report.tokens import report_tokens
+
+    settings = {"window": window, "sites": sites, "device": device, "precision": precision}
+    where = {"gff": gff, "beds": places or [], "regions": region or [], "bed": bed}
+    report_tokens(model, fasta, output, threads=threads, **where, **settings)
 
 
 @report_app.command("variants")
@@ -106,6 +140,47 @@ def report_score_sets(
     from genotok.report.score_sets import report_score_sets
 
     report_score_sets(folders, output)
+
+
+@report_app.command("provenance")
+def report_provenance(
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Inputs whose hashes are recorded.")
+    ] = None,
+    settings: Annotated[
+        str, typer.Option(help="YAML or JSON to record as well; `-` reads standard input.")
+    ] = "",
+) -> None:
+    """Versions, commit, command, settings and hashes of inputs, in one file.
+
+    Example: `genotok report provenance genome.fa.gz variants.vcf.gz --settings config.yaml -o provenance.json`
+    """
+    from genotok.report.provenance import write_provenance
+    from genotok.settings import read_mapping
+
+    write_provenance(inputs or [], read_mapping(settings) if settings else {}, output)
+
+
+@report_app.command("downstream")
+def report_labelled_sequences(
+    results: Annotated[
+        list[str], typer.Argument(metavar="NAME=JSON...", help="Results of `genotok probe` and `finetune`.")
+    ],
+    output: Folder,
+) -> None:
+    """Labels that are predicted, method beside method.
+
+    Example: `genotok report downstream promoters=probe.json promoters=run/test_metrics.json -o figures/downstream`
+    """
+    from genotok.errors import InputError
+    from genotok.report.downstream import report_downstream
+
+    named = [word.partition("=") for word in results]
+    for word, sign, path in named:
+        if not (word and sign and path):
+            raise InputError(f"{word + sign + path}: should be NAME=JSON, the set and a file of its results")
+    report_downstream([(name, Path(path)) for name, _, path in named], output)
 
 
 @report_app.command("page")

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from genotok.report import names
+from genotok.report.labelled_section import downstream_headline, downstream_provenance, downstream_section
 from genotok.report.markup import Columns, figure, heading, paragraph, table
-from genotok.report.names import VARIANT_PREDICTORS, agreement_groups, predictor_label, signed
+from genotok.report.names import (
+    VARIANT_PREDICTORS,
+    agreement_groups,
+    predictor_label,
+    signed,
+)
 
 MOST_CONTIGS = 50
 ADAPTIVE_NOTE = (
@@ -204,6 +210,29 @@ def _variants_provenance(folder: Path, summary: Summary) -> Lines:
     return [(f"{folder.name}: {key.replace('_', ' ')}", text) for key, text in summary["scoring"].items()]
 
 
+def _tokens_section(folder: Path, summary: Summary) -> list[str]:
+    stages = [(s["stage"], s["chunks"], s["mean_length"], s["words"]) for s in summary["stages"]]
+    columns: Columns = {"Stage": "d", "Chunks": ",", "Bases per chunk": ".2f", "Different words": ","}
+    parts = [table(columns, stages)] if stages else []
+    parts += [figure(folder, names.ENRICHMENT_FIGURE), figure(folder, names.WORDS_FIGURE)]
+    parts += [figure(folder, names.TRACK_FIGURE), figure(folder, names.STABILITY_FIGURE)]
+    changes = [
+        (row["stage"], row["sites"], row["changed_by_substitution"], row["bases_to_recover"])
+        for row in summary["stability"]
+    ]
+    columns = {"Stage": "d", "Sites": ",", "Boundaries changed by one substitution": ".2f"}
+    columns |= {"Bases until a later reading agrees (median)": ".0f"}
+    return parts + ([table(columns, changes)] if changes else [])
+
+
+def _tokens_provenance(folder: Path, summary: Summary) -> Lines:
+    regions = ", ".join(summary["regions"]) + (" and more" if summary["region_count"] > 5 else "")
+    return [
+        ("Chunks were studied in", f"{regions} ({summary['bases']:,} bases)"),
+        ("Control of boundaries", f"{summary['rotations']:,} rotations"),
+    ]
+
+
 KINDS = (
     Kind(
         summary=names.TRAINING_SUMMARY,
@@ -225,6 +254,12 @@ KINDS = (
         provenance=_chunks_provenance,
     ),
     Kind(
+        summary=names.TOKENS_SUMMARY,
+        title="What the chunks follow",
+        section=_tokens_section,
+        provenance=_tokens_provenance,
+    ),
+    Kind(
         summary=names.SETS_SUMMARY,
         title="Sets of variants",
         section=_sets_section,
@@ -236,5 +271,12 @@ KINDS = (
         section=_variants_section,
         provenance=_variants_provenance,
         headline=_variants_headline,
+    ),
+    Kind(
+        summary=names.DOWNSTREAM_SUMMARY,
+        title="Labelled sequences",
+        section=downstream_section,
+        provenance=downstream_provenance,
+        headline=downstream_headline,
     ),
 )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import genotok
 from genotok.errors import InputError
+from genotok.provenance import carried_hash
 from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, HAPLOTYPE_FIELDS, ScoreField
 
 _ADDED = tuple(field.info for field in (*FIELDS, *HAPLOTYPE_FIELDS))
@@ -96,7 +97,7 @@ class VcfHeader:
         masked: str | None = None,
         sample: str | None = None,
     ) -> None:
-        """Say how the scores were made, in place of what an earlier scoring said.
+        """Say how the scores were made, in place of what an earlier scoring said; see also `genotok.provenance`.
 
         Args:
             model: the model's hash.
@@ -113,6 +114,8 @@ class VcfHeader:
             "reference": reference,
             "window": window,
         } | ({"masked": masked} if masked else {})
+        if provenance := carried_hash():
+            about["provenance"] = provenance
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
         self.scores += [_field_line(field, field.description) for field in fields]
         if sample is not None:

@@ -66,10 +66,18 @@ def scored(tmp_path_factory) -> Workflow:
     return workflow
 
 
+def carry_hash_of(vcf: Path, monkeypatch) -> None:
+    """Let the verbs write the hash of settings that the workflow let them write."""
+    with pysam.VariantFile(str(vcf)) as scored:
+        (carried,) = (record.value for record in scored.header.records if record.key == "genotok_provenance")
+    monkeypatch.setenv("GENOTOK_PROVENANCE", carried)
+
+
 @pytest.mark.parametrize("number", [1, 3, 7])
-def test_the_bytes_do_not_depend_on_the_pieces(scored, tmp_path, number):
+def test_the_bytes_do_not_depend_on_the_pieces(scored, tmp_path, number, monkeypatch):
     """The verbs, by hand, with other numbers of pieces than the workflow's two."""
     folder = scored.folder
+    carry_hash_of(folder / "results" / "scores" / "labelled.one.vcf.gz", monkeypatch)
     pieces = [tmp_path / f"{i}.vcf.gz" for i in range(number)]
     sizes = split_vcf(folder / "labels.vcf", pieces)
     assert sum(sizes) == 28
@@ -143,7 +151,7 @@ def write_phased(folder: Path) -> None:
     (folder / "phased.vcf").write_text("".join(lines))
 
 
-def test_fields_and_haplotypes_are_settings(tmp_path):
+def test_fields_and_haplotypes_are_settings(tmp_path, monkeypatch):
     """Of the section `score`; pieces know their neighbours, so that the bytes are those of one run of the verb."""
     workflow = Workflow(tmp_path / "work")
     folder = workflow.folder
@@ -155,6 +163,7 @@ def test_fields_and_haplotypes_are_settings(tmp_path):
     workflow.config["score"] = SCORING | further | {"pieces": 2, "unphased": "skip", "batch_size": 32}
     workflow.write_config()
     workflow.run("results/scores/phased.one.vcf.gz")
+    carry_hash_of(folder / "results" / "scores" / "phased.one.vcf.gz", monkeypatch)
     score_vcf(
         str(folder / "phased.vcf"), folder / "results" / "genomes" / "sars_cov_2.fa.gz", folder / "models" / "one",
         str(tmp_path / "whole.vcf.gz"), parquet=tmp_path / "whole.parquet", threads=1, device="cpu", batch_size=32,

@@ -451,6 +451,25 @@ def scoring_model_files(wildcards):
     ]
 
 
+def split_context():
+    """Letters around a piece of a VCF whose records are neighbours on haplotypes: two windows."""
+    return 2 * config["score"]["window"] if "haplotypes" in config["score"] else 0
+
+
+def score_options():
+    """The section `score` of the configuration as options of `genotok score`."""
+    settings = config["score"]
+    words = ["--fields", ",".join(settings["fields"])] if settings["fields"] else []
+    if "share_prefixes" in settings:
+        words.append(f"--{'' if settings['share_prefixes'] else 'no-'}share-prefixes")
+    if "haplotypes" in settings:
+        words += ["--unphased", settings["unphased"]]
+    for key in ("batch_size", "haplotypes", "horizon", "masked"):
+        if key in settings:
+            words += [f"--{key.replace('_', '-')}", str(settings[key])]
+    return words
+
+
 def truth_files(wildcards):
     """What a comparison of a set of variants with the truth reads besides its scores."""
     row = VARIANTS[wildcards.set]

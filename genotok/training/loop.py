@@ -5,6 +5,7 @@ The loss of a step and its gradient are made in `genotok.training.step`, what ra
 """
 
 import contextlib
+import itertools
 import math
 import time
 from pathlib import Path
@@ -15,17 +16,18 @@ import torch
 from genotok.atomic import sole_writer
 from genotok.errors import InputError
 from genotok.progress import Progress, progress
+from genotok.shards.sampler import Batch
 from genotok.training.averaging import Average
 from genotok.training.block_execution import run_blocks
 from genotok.training.checkpoint import RunTensors, list_checkpoints, load_checkpoint, save_checkpoint
-from genotok.training.columns import column_for, has_entropies_of
 from genotok.training.config import TrainConfig
 from genotok.training.data import training_data
 from genotok.training.distributed import Ranks
-from genotok.training.entropies import calibrate, needs_calibration, with_entropy_model
+from genotok.training.entropies import needs_calibration, with_entropy_model
 from genotok.training.freezing import freeze_all_but_heads, freeze_parts
 from genotok.training.identity import run_identity
 from genotok.training.interruption import Terminated, sigterm_noted
+from genotok.training.labelled import LabelledBatch
 from genotok.training.lora import add_adapters
 from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
@@ -87,11 +89,10 @@ class Trainer:
         freeze_parts(self.model, config.freeze)
         self.identity = run_identity(config, self.model, self.data)
         if config.lora is not None:
-            add_adapters(self.model, config.lora, heads_learn=self.task == "prediction")
-        self.calibrates = needs_calibration(self.model, self.task)
-        if self.task != "prediction":
-            column = column_for(self.model, self.batches.dataset, self.task)
-            self.data.read_column(config.shards, column)
+            add_adapters(self.model, config.lora, heads_learn=self.data.predicts)
+        self.batches.pin = self.device.type == "cuda"
+        self.calibrates = needs_calibration(self.model, bool(self.data.windows))
+        self.data.read_columns(self.model)
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
         """Train to the last step and write the model.
@@ -108,25 +109,20 @@ class Trainer:
             RankLost: another rank is gone.
             EndedElsewhere: another rank has raised an `InputError`, and the first rank says it.
         """
-        with contextlib.ExitStack() as stack, self.ranks.watched():
+        with contextlib.closing(self.batches), contextlib.ExitStack() as stack, self.ranks.watched():
             with self.ranks.together():
                 if self.ranks.first:
                     stack.enter_context(sole_writer(self.folder))
             records = self._find_start(resume, restart_if_changed)
             if self.calibrates and self.step == 0:
-                self._calibrate()
+                self.data.calibrate(self.model)
             self._run_to_end(Monitor(self.folder, self.step, records, self.ranks.first))
 
-    def _calibrate(self) -> None:
-        dataset, column = self.batches.dataset, self.batches.column
-        cached = column == "entropies" or (self.task == "mlm" and has_entropies_of(self.model, dataset))
-        calibrate(self.model, dataset, cached)
-
     def _run_to_end(self, monitor: Monitor) -> None:
-        total = self.config.steps * self.data.units_a_step
+        total = self.data.units_before(self.config.steps)
         shown = progress("train", total, self.data.unit, quiet=not self.ranks.first)
         with shown as bar, sigterm_noted() as terminated:
-            bar.resume_at(self.step * total // self.config.steps)
+            bar.resume_at(self.data.units_before(self.step))
             while not self.done:
                 self._train_step(monitor, bar)
                 self._validate_and_save(monitor)
@@ -180,19 +176,20 @@ class Trainer:
             group["lr"] = group["base_lr"] * factor
         batch = next(self.batches)
         self.model.train()
-        losses = self.gradient.backward(batch, self.task)
+        losses = self.gradient.backward(batch, batch.task)
         norm = clip_gradient(self.model.parameters(), config.clip).item()
         self._stop_if_lost(losses, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.step)
-        measure, unit = MEASURES[self.task], self.data.unit
+        measure, unit = MEASURES[batch.task], self.data.unit
         own = batch.bases if unit == "bases" else len(batch.lengths)
         done = int(self.ranks.sums([own])[0])
         bar.advance(done, f"step {self.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
-        if _is_due(self.step, config.log_every) or self.step == config.steps:
-            record = train_record(losses, norm, factor * config.learning_rate, self.task)
+        if _is_due(batch.turn, config.log_every) or self.step == config.steps:
+            record = train_record(losses, norm, factor * config.learning_rate, batch.task)
+            record = data_labels(batch) | record
             monitor.write(self.step, "train", record)
             monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
 
@@ -213,14 +210,15 @@ class Trainer:
         config = self.config
         if self.validation and (self.done or _is_due(self.step, config.validate_every)):
             with self.average.in_place_of_weights():
-                record = self.ranks.of_first(self.validate())
-                monitor.write(self.step, "valid", record)
-                self._select(record)
+                records = self.ranks.of_first(self.validate())
+                for record in records:
+                    monitor.write(self.step, "valid", record)
+                self._select(records[0])
         if self.done or _is_due(self.step, config.checkpoint_every):
             self.save_checkpoint(monitor.records)
 
     def _select(self, record: dict[str, Any]) -> None:
-        """Keep the model if it is among the best so far."""
+        """Keep the model if it is among the best so far; of several data sets the first one tells."""
         if not self.config.keep_best:
             return
         with self.ranks.together():
@@ -230,11 +228,16 @@ class Trainer:
             if self.ranks.first:
                 drop_others(self.folder, self.selection)
 
-    def validate(self) -> dict[str, Any]:
-        """The numbers of the validation batches; see `genotok.training.measures`."""
+    def validate(self) -> list[dict[str, Any]]:
+        """The numbers of each data set's validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        precision = self.config.precision
-        return validation_record(self.model, self.validation, self.task, precision, self.ranks)
+        records = []
+        for _, group in itertools.groupby(self.validation, key=lambda batch: batch.data):
+            batches = list(group)
+            precision, task = self.config.precision, batches[0].task
+            record = validation_record(self.model, batches, task, precision, self.ranks)
+            records.append(data_labels(batches[0]) | record)
+        return records
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
@@ -259,6 +262,11 @@ def train_record(losses: StepLosses, norm: float, rate: float, task: str) -> dic
         "learning_rate": rate,
         "chunk_fraction": losses.chunk_fractions,
     }
+
+
+def data_labels(batch: Batch | LabelledBatch) -> dict[str, str]:
+    """What a record says about the data set and the task of a batch; nothing where the run has one data set."""
+    return {"data": batch.data, "task": batch.task} if batch.data else {}
 
 
 def _is_due(step: int, every: int) -> bool:

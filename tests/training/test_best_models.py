@@ -36,7 +36,7 @@ def test_the_best_are_kept_and_hold_the_model_that_was_validated(toy_shards, tmp
     ]
     best = min(values, key=lambda step: values[step])
     trainer.model = GenomicLM.from_pretrained(tmp_path / "best" / f"step-{best:08d}")
-    assert trainer.validate()["bits_per_base"] == pytest.approx(values[best], abs=1e-6)
+    assert trainer.validate()[0]["bits_per_base"] == pytest.approx(values[best], abs=1e-6)
 
 
 def test_a_run_that_gets_no_better_ends_early_with_its_best_model(toy_shards, tmp_path):
@@ -112,7 +112,7 @@ def test_the_average_is_what_is_validated_and_saved(toy_shards, tmp_path):
         torch.testing.assert_close(saved[name], value, atol=1e-6, rtol=0)
     assert (saved["head.weight"] - trainer.model.head.weight).abs().max() > 1e-4
     trainer.model = GenomicLM.from_pretrained(tmp_path)
-    assert trainer.validate() == {
+    assert trainer.validate()[0] == {
         "bits_per_base": pytest.approx(validations(tmp_path)[-1]["bits_per_base"], abs=1e-6)
     }
 

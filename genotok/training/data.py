@@ -60,6 +60,11 @@ class TrainingData:
         """The data sets of shards."""
         return [part for part in self.data_sets if part.task != "prediction"]
 
+    @property
+    def predicts(self) -> bool:
+        """Whether some data set is of the task `prediction`."""
+        return any(part.task == "prediction" for part in self.data_sets)
+
     def read_columns(self, model: GenomicLM) -> None:
         """Have all batches bring along what the model reads of the shards, see `TrainingBatches.column`."""
         for part in self.windows:

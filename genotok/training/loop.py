@@ -88,8 +88,7 @@ class Trainer:
         freeze_parts(self.model, config.freeze)
         self.identity = run_identity(config, self.model, self.data)
         if config.lora is not None:
-            heads_learn = any(part.task == "prediction" for part in self.data.data_sets)
-            add_adapters(self.model, config.lora, heads_learn)
+            add_adapters(self.model, config.lora, heads_learn=self.data.predicts)
         self.batches.pin = self.device.type == "cuda"
         self.calibrates = needs_calibration(self.model, bool(self.data.windows))
         self.data.read_columns(self.model)

@@ -179,7 +179,8 @@ class TrainConfig:
         loader_workers: processes that make batches ahead; 0 makes them between the steps.
         keep_checkpoints: how many of the latest are kept.
         keep_best: how many of the models with the best validations are kept, in the folder `best`.
-        best_by: the key of a validation that tells which is best; None for that of the task.
+        best_by: the key of a validation that tells which is best, of several data sets behind a name and a point;
+            None for that of the task, and of the first data set that has a validation.
         patience: validations in a row without a better one after which the run ends, and its model is the best one;
             0 for never.
         ema_decay: of a moving average of the weights, which then is what is validated and saved; 0 for none.

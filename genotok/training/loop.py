@@ -5,7 +5,6 @@ The loss of a step and its gradient are made in `genotok.training.step`, what ra
 """
 
 import contextlib
-import itertools
 import math
 import time
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from genotok.atomic import sole_writer
 from genotok.errors import InputError
 from genotok.progress import Progress, progress
-from genotok.shards.sampler import Batch
 from genotok.training.averaging import Average
 from genotok.training.block_execution import run_blocks
 from genotok.training.checkpoint import RunTensors, list_checkpoints, load_checkpoint, save_checkpoint
@@ -27,12 +25,12 @@ from genotok.training.entropies import needs_calibration, with_entropy_model
 from genotok.training.freezing import freeze_all_but_heads, freeze_parts
 from genotok.training.identity import run_identity
 from genotok.training.interruption import Terminated, sigterm_noted
-from genotok.training.labelled import LabelledBatch
 from genotok.training.lora import add_adapters
-from genotok.training.measures import MEASURES, validation_record
+from genotok.training.measures import MEASURES
 from genotok.training.monitor import Monitor
 from genotok.training.objective import StepLosses
 from genotok.training.optimizer import make_optimizer
+from genotok.training.records import one_record, train_record, validation_records
 from genotok.training.resuming import choose_checkpoint
 from genotok.training.saving import drop_others, plain_model, save_best, take_best
 from genotok.training.schedule import warmup_stable_decay
@@ -66,9 +64,7 @@ class Trainer:
             self.optimizer = make_optimizer(self.model, config)
         self.average = Average(self.model, config.ema_decay)
         self.tensors = RunTensors(self.model, self.optimizer, self.average.values)
-        self.selection = Selection(
-            config.keep_best, config.patience, config.best_by or MEASURES[self.task].key
-        )
+        self.selection = Selection(config.keep_best, config.patience, config.best_by or self._main_number())
         self.step = 0
         if not self.ranks.first:  # weights are drawn alike, what training hides by chance is not
             torch.manual_seed(config.seed + 1_000_003 * self.ranks.rank)
@@ -80,6 +76,9 @@ class Trainer:
         self.task = choose_task(config, model_config)
         self.data = training_data(config, model_config, self.task, self.ranks)
         self.batches, self.validation = self.data.batches, self.data.validation
+        if config.keep_best and not self.validation:
+            key = "patience" if config.patience else "keep_best"
+            raise InputError(f"{key}: there is nothing to validate with, a split or a table `valid`")
         self.model = starting_model(config, model_config)
         if entropy_model is not None:
             self.model.entropy_model.load_state_dict(entropy_model.state_dict())
@@ -93,6 +92,11 @@ class Trainer:
         self.batches.pin = self.device.type == "cuda"
         self.calibrates = needs_calibration(self.model, bool(self.data.windows))
         self.data.read_columns(self.model)
+
+    def _main_number(self) -> str:
+        """The key of a validation by which models are compared, unless the settings name another."""
+        first = next((batch for batch in self.validation if batch.data), None)
+        return f"{first.data}.{MEASURES[first.task].key}" if first else MEASURES[self.task].key
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
         """Train to the last step and write the model.
@@ -115,7 +119,8 @@ class Trainer:
                     stack.enter_context(sole_writer(self.folder))
             records = self._find_start(resume, restart_if_changed)
             if self.calibrates and self.step == 0:
-                self.data.calibrate(self.model)
+                with self.ranks.together():
+                    self.data.calibrate(self.model)
             self._run_to_end(Monitor(self.folder, self.step, records, self.ranks.first))
 
     def _run_to_end(self, monitor: Monitor) -> None:
@@ -187,9 +192,8 @@ class Trainer:
         own = batch.bases if unit == "bases" else len(batch.lengths)
         done = int(self.ranks.sums([own])[0])
         bar.advance(done, f"step {self.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
-        if _is_due(batch.turn, config.log_every) or self.step == config.steps:
-            record = train_record(losses, norm, factor * config.learning_rate, batch.task)
-            record = data_labels(batch) | record
+        if batch.turn % config.log_every == 0 or self.step == config.steps:
+            record = train_record(losses, norm, factor * config.learning_rate, batch)
             monitor.write(self.step, "train", record)
             monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
 
@@ -213,16 +217,16 @@ class Trainer:
                 records = self.ranks.of_first(self.validate())
                 for record in records:
                     monitor.write(self.step, "valid", record)
-                self._select(records[0])
+                self._select(records)
         if self.done or _is_due(self.step, config.checkpoint_every):
             self.save_checkpoint(monitor.records)
 
-    def _select(self, record: dict[str, Any]) -> None:
-        """Keep the model if it is among the best so far; of several data sets the first one tells."""
+    def _select(self, records: list[dict[str, Any]]) -> None:
+        """Keep the model if it is among the best so far."""
         if not self.config.keep_best:
             return
         with self.ranks.together():
-            kept = self.selection.take(self.step, record)
+            kept = self.selection.take(self.step, one_record(records))
         if kept:
             save_best(self.model, self.config, self.folder, self.step, self.ranks)
             if self.ranks.first:
@@ -231,13 +235,7 @@ class Trainer:
     def validate(self) -> list[dict[str, Any]]:
         """The numbers of each data set's validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        records = []
-        for _, group in itertools.groupby(self.validation, key=lambda batch: batch.data):
-            batches = list(group)
-            precision, task = self.config.precision, batches[0].task
-            record = validation_record(self.model, batches, task, precision, self.ranks)
-            records.append(data_labels(batches[0]) | record)
-        return records
+        return validation_records(self.model, self.validation, self.config.precision, self.ranks)
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
@@ -247,26 +245,6 @@ class Trainer:
             state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"
         save_checkpoint(folder, self.step, self.tensors, state, self.config.keep_checkpoints, self.ranks)
-
-
-def train_record(losses: StepLosses, norm: float, rate: float, task: str) -> dict[str, Any]:
-    """The numbers of one training step; `chunk_fraction` is chunks per token, one value a stage."""
-    measure, heads = MEASURES[task], {}
-    if task == "prediction":
-        heads = {f"loss_{name}": loss for name, loss in losses.by_name.items()}
-    return {
-        measure.key: losses.nats * measure.per_nat,
-        **heads,
-        "ratio_loss": losses.ratio,
-        "gradient_norm": norm,
-        "learning_rate": rate,
-        "chunk_fraction": losses.chunk_fractions,
-    }
-
-
-def data_labels(batch: Batch | LabelledBatch) -> dict[str, str]:
-    """What a record says about the data set and the task of a batch; nothing where the run has one data set."""
-    return {"data": batch.data, "task": batch.task} if batch.data else {}
 
 
 def _is_due(step: int, every: int) -> bool:

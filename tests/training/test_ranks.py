@@ -41,6 +41,17 @@ STEPS = {
     "ema_decay": 0.5,
     "keep_best": 1,
 }
+MASKED = {
+    **TOY_SETTINGS,
+    "model": {
+        **TOY_MODEL,
+        "tasks": ["mlm"],
+        "chunk_states": ["cross_attention"],
+    },  # of which a pass leaves one unused
+    "steps": 4,
+    "validate_every": 0,
+    "accumulate": 2,
+}
 HEADS = {
     "motif": {"kind": "classification", "outputs": 2},
     "share": {"kind": "regression", "outputs": 1, "weight": 0.5},
@@ -108,6 +119,7 @@ def alone(toy_shards, table, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     train(toy_shards, folder / "deep", **STEPS)
     train(toy_shards, folder / "micro", **STEPS, accumulate=2)
+    train(toy_shards, folder / "masked", **MASKED)
     heads = of_table(table)
     Trainer(TrainConfig(**{**heads, "table": TableConfig(**heads["table"])}), folder / "heads").run()
     several = parse_settings(TrainConfig, of_several(toy_shards, table), "several")
@@ -129,6 +141,7 @@ def ranks(toy_shards, table, alone, tmp_path_factory):
         "fsdp_micro": {"settings": {**deep, "parallel": "fsdp", "accumulate": 2}},
         "ddp_micro": {"settings": {**deep, "accumulate": 2}},
         "going_on": {"settings": {**deep, "parallel": "fsdp"}, "resume": True},
+        "masked": {"settings": {"shards": str(toy_shards), **MASKED}},
         "heads": {"settings": of_table(table)},
         "several": {"settings": of_several(toy_shards, table)},
         "several_micro": {
@@ -177,8 +190,9 @@ def test_micro_batches_are_those_of_a_whole_batch(alone):
     assert_alike(alone / "micro", alone / "deep")
 
 
-def test_heads_whose_labels_one_rank_lacks(ranks, alone):
-    assert_alike(ranks[0] / "heads", alone / "heads")
+@pytest.mark.parametrize("name", ["masked", "heads"])
+def test_weights_that_no_pass_uses_and_labels_that_one_rank_lacks(name, ranks, alone):
+    assert_alike(ranks[0] / name, alone / name)
 
 
 @pytest.mark.parametrize("name", ["several", "several_micro"])

@@ -22,7 +22,19 @@ if ENTROPY:
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
+
+
+if LABELLED:
+
+    include: "workflow/rules/downstream.smk"
+
+
 include: "workflow/rules/report.smk"
+
+
+if studied():
+
+    include: "workflow/rules/tokens.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -36,7 +48,16 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        f"{RESULTS}/provenance.json",
         exported_variants(),
+        [f"{RESULTS}/trackhub"] if studied().get("trackhub") else [],
+
+
+if LABELLED:
+
+    rule downstream:
+        input:
+            f"{RESULTS}/figures/downstream/downstream.json",
 
 
 rule scores:

@@ -35,6 +35,8 @@ class Stretches:
         Raises:
             InputError: a file names a contig that two genomes have.
         """
+        if not any(self._files):
+            return WHOLE
         include, exclude = self._files
         out = np.empty((0, 2), np.int64)
         if include:

@@ -31,7 +31,7 @@ class ShardFile:
 
 @dataclass
 class Contig:
-    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous."""
+    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous or as asked."""
 
     genome: str
     name: str
@@ -81,6 +81,8 @@ class Manifest:
             with its name, SHA-256 and `features`; see `genotok.shards.boundaries`.
         windowing: where windows were left out by more than being all ambiguous, `min_real` and the files (name and
             SHA-256) of `include` and `exclude`; see `genotok.shards.windows`.
+        leakage: where that was looked for, how many windows of each split stood in one before it, how that was
+            judged, and whether they were dropped; see `genotok.shards.leakage`.
     """
 
     tokenizer: str | dict[str, Any]
@@ -93,6 +95,7 @@ class Manifest:
     boundaries: list[dict[str, Any]] | None = None
     windowing: dict[str, Any] | None = None
     collections: list[Collection] = field(default_factory=list)
+    leakage: dict[str, Any] | None = None
 
     @property
     def letter_tokenizer(self) -> LetterTokenizer:
@@ -143,7 +146,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as text, the same bytes every time."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
-        for key in ("entropies", "boundaries", "windowing", "collections"):
+        for key in ("entropies", "boundaries", "windowing", "leakage", "collections"):
             if not getattr(self, key):
                 del values[key]
         return json.dumps(values, indent=1) + "\n"

@@ -9,7 +9,7 @@ hold every other letter.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress, islice
 
 import numpy as np
 
@@ -154,8 +154,13 @@ def cut_windows(
         stride: letters from one window's start to the next, from 1 to `window`.
         stretches: (n, 2) int64 of the contig that windows are cut of, see `WindowPlaces`.
     """
+    blocks = iter(blocks)
+    held = list(islice(blocks, 2))
+    if len(held) == 1 and len(held[0]) <= window and stretches is WHOLE:
+        yield _alone(held[0])  # a read or an RNA: nothing to work out
+        return
     places = WindowPlaces(window, stride, stretches)
-    held: list[Letters] = []
+    blocks, held = chain(held, blocks), []
     first = known = 0  # places of the first letter held, and behind the last
     for block in blocks:
         held.append(block)
@@ -168,6 +173,12 @@ def cut_windows(
     starts, ends = places.until(known, last=True)
     if len(starts):
         yield from _runs(_joined(held), first, starts, ends)
+
+
+def _alone(letters: Letters) -> Windows:
+    """A contig that is one window."""
+    offsets = np.array([0, len(letters)], np.int32)
+    return Windows(np.zeros(1, np.int64), offsets, letters.ids, letters.ambiguous, letters.soft_masked)
 
 
 def _joined(parts: list[Letters]) -> Letters:

@@ -24,6 +24,8 @@ from genotok.genomes.records import (
 from genotok.genomes.stretches import Stretches
 from genotok.progress import Progress, progress
 from genotok.shards.collected import CollectedSequences, write_collection
+from genotok.shards.leakage import DEDUPLICATIONS
+from genotok.shards.leakage import deduplicate as without_leakage
 from genotok.shards.manifest import ALL_WINDOWS, SPLITS, Collection, Contig, Manifest
 from genotok.shards.reader import BOUNDARY_COLUMN, ENTROPY_COLUMNS
 from genotok.shards.split_writer import QUALITIES, SCHEMA, SplitWriter
@@ -53,6 +55,7 @@ def tokenize_genomes(
     reading: Reading | None = None,
     alphabets: Sequence[str] = (),
     qualities: bool = False,
+    deduplicate: str = "no",
 ) -> Manifest:
     """Cut genomes, reads, proteins or tables into windows and write them as Arrow IPC files with a manifest.
 
@@ -77,6 +80,8 @@ def tokenize_genomes(
         alphabets: `dna`, `rna` or `protein`, one for all sources or one each; none for the tokenizer's own.
         qualities: whether the shards have a column of the Phred quality of each letter; empty where a source has
             none.
+        deduplicate: `report` looks for windows of one split in another, see `genotok.shards.leakage`; `drop` leaves
+            them out as well.
 
     Returns:
         The manifest that was written.
@@ -89,6 +94,8 @@ def tokenize_genomes(
     splits = _Splits(valid, test, rest)
     stride = window if stride is None else stride
     _check(sources, names, window, stride, min_real)
+    if deduplicate not in DEDUPLICATIONS:
+        raise InputError(f"deduplicate: {deduplicate!r} should be one of {', '.join(DEDUPLICATIONS)}")
     manifest = Manifest(load_tokenizer(tokenizer).description, window, stride)
     readings = _readings(reading, alphabets, len(sources), manifest)
     fields = _further_fields(reading, qualities)
@@ -120,6 +127,7 @@ def tokenize_genomes(
             raise InputError(
                 f"{', '.join(map(str, sources))}: {cause} a certain {manifest_letter(manifest)} in it"
             )
+        manifest = without_leakage(folder, manifest, deduplicate, folder)
         manifest.save(folder)
     return manifest
 

@@ -50,7 +50,7 @@ def test_good_shards(shards, tmp_path):
     assert check_shards(tmp_path / "more") == check_shards(tmp_path / "all") == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_flipped_bit_is_found(made, data, tmp_path_factory):
     shards = shutil.copytree(made, tmp_path_factory.mktemp("flip") / "shards")

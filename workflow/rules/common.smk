@@ -1,9 +1,11 @@
 """Configuration, tables, and the functions that the rules share."""
 
 import fcntl
+import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,7 +13,10 @@ import pandas
 import yaml
 from jsonschema import Draft202012Validator
 
-WORKFLOW = Path(workflow.basedir)
+# Where this workflow lies, which is not where the Snakefile of a workflow lies that uses it as a module.
+WORKFLOW = Path(
+    workflow.current_basedir.get_path_or_uri(secret_free=True)
+).parent.parent
 SCHEMAS = WORKFLOW / "workflow" / "schemas"
 
 validate(config, str(SCHEMAS / "config.schema.yaml"))
@@ -21,11 +26,20 @@ os.environ.update(
     PATH=os.pathsep.join([os.getenv("PATH", ""), os.path.dirname(sys.executable)]),
     GENOTOK_SOURCE=str(WORKFLOW),
 )
+# Jobs on other machines say by which command they came about, too.
+os.environ.setdefault("GENOTOK_COMMAND", shlex.join(sys.argv))
 
 RESULTS = config["results"].rstrip("/")
 TOKENIZER = config["tokenize"]["tokenizer"]
 LETTER_TOKENIZERS = ("nucleotide", "byte", "hyenadna")
 ENTROPY = config.get("entropy_model", {})
+LABELLED = {}
+for labelled in config["downstream"]:
+    if labelled["name"] in LABELLED:
+        raise WorkflowError(
+            f"downstream: the name {labelled['name']!r} stands there twice"
+        )
+    LABELLED[labelled["name"]] = labelled
 # The shards that the model reads.
 READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
 
@@ -131,6 +145,7 @@ wildcard_constraints:
     set="[A-Za-z0-9_.-]+",
     name="[A-Za-z0-9_.-]+",
     model="[A-Za-z0-9_.-]+",
+    labelled="[A-Za-z0-9_.-]+",
 
 
 scattergather:
@@ -156,6 +171,11 @@ def hold_working_directory():
             f"this file system cannot keep a second run out of the directory: {error.strerror}",
             file=sys.stderr,
         )
+
+
+def scaled(amount):
+    """Memory or time of a job that is asked for anew, and for more, each time that an attempt has failed."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 def trained_genomes():
@@ -214,6 +234,8 @@ def tokenize_options():
     return [
         word
         for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
+        if key
+        != "deduplicate"  # between all genomes, when their shards are put together
         for word in (f"--{key.replace('_', '-')}", str(value))
     ]
 
@@ -291,6 +313,82 @@ def entropy_train_settings():
     return json.dumps(
         {"shards": f"{RESULTS}/shards", "model": model, **settings},
         sort_keys=True,
+    )
+
+
+def training_provenance():
+    """All settings on which the trained model depends, so that the same settings have the same hash everywhere."""
+    model = config["model"]
+    is_file = isinstance(model, str) and model.endswith(".json")
+    return {key: config.get(key) for key in ("tokenize", "train", "entropy_model")} | {
+        "genomes": {name: GENOMES[name] for name in trained_genomes()},
+        "model": read_json(find(model)) if is_file else model,
+    }
+
+
+def scoring_provenance(name):
+    """The same for the scores of a set of variants."""
+    row = VARIANTS[name]
+    settings = {
+        key: value
+        for key, value in config["score"].items()
+        if key not in ("pieces", "exports", "batch_size")
+    }
+    return {
+        "genome": GENOMES[row["genome"]],
+        "model": (
+            settings_hash(training_provenance())
+            if model_label(row) == "trained"
+            else row["model"]
+        ),
+        "score": settings,
+        "vcf": row["vcf"],
+    }
+
+
+def settings_hash(settings):
+    """The SHA-256 of settings as JSON."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def scoring_hash(wildcards):
+    """What the scored VCF of a set carries."""
+    return settings_hash(scoring_provenance(wildcards.set))
+
+
+def provenance_settings():
+    """The configuration, and what the hashes that models and VCFs carry stand for, as JSON."""
+    parts = {f"scores/{name}": scoring_provenance(name) for name in VARIANTS}
+    parts["model"] = training_provenance()
+    return json.dumps(
+        {
+            "config": config,
+            "config_sha256": settings_hash(config),
+            "provenance": {
+                name: {"sha256": settings_hash(settings), "settings": settings}
+                for name, settings in parts.items()
+            },
+        },
+        sort_keys=True,
+    )
+
+
+def provenance_inputs():
+    """All that the results are made of: tables, genomes, variants, and models that are not trained here."""
+    tables = [config["genomes"]] + ([config["variants"]] if config["variants"] else [])
+    genomes = [f"{RESULTS}/genomes/{name}.fa.gz" for name in GENOMES]
+    rows = VARIANTS.values()
+    given = [row[key] for row in rows for key in ("vcf", "table", "gff") if row[key]]
+    models = [
+        str(Path(find(row["model"])) / name)
+        for row in rows
+        for name in ("config.json", "model.safetensors")
+        if model_label(row) != "trained"
+    ]
+    return (
+        [find(path) for path in tables + given]
+        + genomes
+        + [path for path in models if Path(path).is_file()]
     )
 
 
@@ -421,3 +519,100 @@ def region_genome():
 def region():
     """CONTIG:START-END of the region of the report."""
     return config["report"]["region"].partition("/")[2]
+
+
+def studied():
+    """The settings of the report on chunks, or an empty mapping where there is none."""
+    settings = config["report"].get("tokens") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.tokens.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    return settings
+
+
+def studied_files(wildcards):
+    """The genome whose chunks are studied, and its annotation."""
+    settings = studied()
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    if settings.get("gff"):
+        files["gff"] = settings["gff"]
+    return files | {"places": settings.get("places", [])}
+
+
+def studied_region_options():
+    """The regions and the window with which chunks are read."""
+    options = ["--window", config["tokenize"]["window"]]
+    for part in studied().get("regions", []):
+        options += ["--region", part]
+    return options
+
+
+def study_options(wildcards, input):
+    """What `genotok report tokens` is told."""
+    options = studied_region_options()
+    if "gff" in input.keys():
+        options += ["--gff", input.gff]
+    for path in studied().get("places", []):
+        options += ["--places", path]
+    return [*options, "--sites", studied().get("sites", 256)]
+
+
+def labelled_tables(wildcards):
+    """The tables of a set of labelled sequences."""
+    row = LABELLED[wildcards.labelled]
+    return {
+        key: find(row[column])
+        for key, column in (("table", "train"), ("test", "test"))
+        if row[column]
+    }
+
+
+def labelled_model(wildcards):
+    """The folder of the model that reads a set of labelled sequences."""
+    return find(LABELLED[wildcards.labelled]["model"]) or f"{RESULTS}/model"
+
+
+def labelled_model_files(wildcards):
+    """The files of that model."""
+    names = ("config.json", "model.safetensors")
+    return [f"{labelled_model(wildcards)}/{name}" for name in names]
+
+
+def labelled_options(wildcards, verb):
+    """A set of labelled sequences as options of `genotok probe` or `genotok finetune`."""
+    row = LABELLED[wildcards.labelled]
+    test = labelled_tables(wildcards).get("test")
+    keys = ("label", "sequence", "kind", "max_length", "seed", "draws")
+    keys += {"probe": ("layer", "pool", "kmers"), "finetune": ("epochs",)}[verb]
+    named = {key: row[key] for key in keys if key in row}
+    named |= {"test": test} if test else {"test_fraction": row["test_fraction"]}
+    options = [
+        word
+        for key, value in named.items()
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+    if verb == "probe":
+        return options + ["--kmers-both-strands"] * row["kmers_both_strands"]
+    settings = [("batch_size", row["batch_size"]), *row["settings"].items()]
+    options += ["--class-weights"] * row["class_weights"]
+    return options + [
+        word
+        for key, value in settings
+        for word in ("--set", f"{key}={json.dumps(value)}")
+    ]
+
+
+def labelled_result_names():
+    """NAME=FILE of every result that the configuration asks for."""
+    files = {"probe": "probe.json", "finetune": "finetune/test_metrics.json"}
+    return [
+        f"{name}={RESULTS}/downstream/{name}/{files[method]}"
+        for name, row in LABELLED.items()
+        for method in row["methods"]
+    ]
+
+
+def labelled_results():
+    """The files of these."""
+    return [name.partition("=")[2] for name in labelled_result_names()]

@@ -6,6 +6,10 @@ where the configuration has byte pairs learned.
 """
 
 
+localrules:
+    merge_shards,
+
+
 rule tokenize_genome:
     input:
         unpack(window_files),
@@ -19,8 +23,8 @@ rule tokenize_genome:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=scaled(1000),
+        runtime=scaled(120),
     params:
         splits=split_options,
         options=tokenize_options(),
@@ -39,12 +43,13 @@ rule merge_shards:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         folder=subpath(output[0], parent=True),
+        deduplicate=config["tokenize"]["deduplicate"],
     shell:
-        "genotok shards merge {input:q} -o {params.folder:q} > {log:q} 2>&1"
+        "genotok shards merge {input:q} -o {params.folder:q} --deduplicate {params.deduplicate} > {log:q} 2>&1"
 
 
 if isinstance(TOKENIZER, dict):
@@ -62,8 +67,8 @@ if isinstance(TOKENIZER, dict):
         conda:
             "../../envs/genotok.yaml"
         resources:
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=scaled(8000),
+            runtime=scaled(240),
         params:
             shards=subpath(input.manifest, parent=True),
             size=TOKENIZER["bpe"],

@@ -368,3 +368,24 @@ def test_bad_input_of_the_command(run, tmp_path):
         assert (code, len(said)) == (2, 1), text
         assert sentence in said[0]
     assert [path.name for path in tmp_path.iterdir()] == ["cut.fa.zst"]
+
+
+@pytest.mark.parametrize("alphabet", ["protein", "dna"])
+def test_sequences_of_two_splits(alphabet, tmp_path):
+    """A row that stands in train is found in test, and left out of it; a protein read backwards is another one."""
+    text = random_letters(60, alphabet=letters_of[alphabet][:-1])
+    texts = {"train": [text, random_letters(60, 1)], "test": [text, random_letters(60, 2), text[::-1]]}
+    path = tmp_path / "t.jsonl"
+    rows = [{"sequence": one, "split": split} for split, some in texts.items() for one in some]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    reading, tokenizer = Reading(split_column="split"), {"dna": "nucleotide"}.get(alphabet, alphabet)
+    made = tokenize_genomes(
+        [path], tmp_path / "out", tokenizer=tokenizer, window=60, reading=reading, deduplicate="drop"
+    )
+    assert [pair["exact"] for pair in made.leakage["pairs"]] == [1]
+    assert [row[2] for row in found(tmp_path / "out", "test")] == texts["test"][1:]
+    assert [(one.split, one.windows, one.dropped_windows) for one in made.collections] == [
+        ("train", 2, 0),
+        ("test", 2, 1),
+    ]
+    assert check_shards(tmp_path / "out") == []

@@ -1,4 +1,4 @@
-"""How far scores in bf16 are from those in fp32: `python -m benchmarks.precision`, from the repository's root.
+"""How far scores in bf16 are from those in fp32: `python -m benchmarks.score_precision`, from the repository's root.
 
 Scores the same real variants, of SARS-CoV-2, in both precisions with each model, and compares them allele by allele.
 A model is a folder, or a preset, which gets random weights; `tiny` is a small H-Net of random weights, whose learned
@@ -79,13 +79,13 @@ def compare(name: str, variants: int, window: int, device: str) -> dict[str, flo
 def main() -> None:
     """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.precision", description=__doc__.splitlines()[0]
+        prog="python -m benchmarks.score_precision", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--model", nargs="+", default=["entropy_dna", "tiny"], help="folders or presets")
     parser.add_argument("--variants", type=int, default=40)
     parser.add_argument("--window", type=int, default=128)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "precision_cpu.json")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "score_precision_cpu.json")
     options = parser.parse_args()
     figures = {
         name: compare(name, options.variants, options.window, options.device) for name in options.model

@@ -113,6 +113,7 @@ def tokenize(
     exclude: Annotated[
         Path | None, typer.Option(metavar="BED", help="Intervals that no window reaches into.")
     ] = None,
+    deduplicate: Deduplicate = "no",
     regions: Annotated[
         Path | None,
         typer.Option(
@@ -129,6 +130,12 @@ def tokenize(
     qualities: Annotated[
         bool, typer.Option("--qualities", help="FASTQ: keep the quality of each letter in the shards.")
     ] = False,
+    many: Annotated[
+        bool,
+        typer.Option(
+            "--many", help="FASTA of many short sequences: names may come again, and are not listed."
+        ),
+    ] = False,
     sequence_column: Annotated[str, typer.Option(help="Column of a table with the sequences.")] = "sequence",
     name_column: Annotated[
         str | None, typer.Option(help="Column of a table with names.  [default: row1, row2 ...]")
@@ -144,7 +151,6 @@ def tokenize(
             "FASTA or FASTQ. May be given again.",
         ),
     ] = None,
-    deduplicate: Deduplicate = "no",
 ) -> None:
     """Cut genomes, reads, proteins or tables into windows and write them as Arrow shards.
 
@@ -175,6 +181,7 @@ def tokenize(
             keep=tuple(keep or ()),
             regions=regions,
             features=tuple(words_between_commas(feature)),
+            many=many,
         ),
         window=window,
         stride=stride,

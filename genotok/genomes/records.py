@@ -64,6 +64,8 @@ class Reading:
         keep: columns of tables whose values are kept; of FASTA and FASTQ `description`, what stands behind a name.
         regions: BED, GFF3 or GTF: of FASTA only these stretches, see `genotok.genomes.region_records`.
         features: of GFF3 and GTF the kinds that count.
+        many: whether a FASTA of nucleotides holds many short sequences, of which several may have one name, as those
+            of other formats and of proteins may.
     """
 
     format: str | None = None
@@ -76,6 +78,7 @@ class Reading:
     keep: tuple[str, ...] = ()
     regions: Path | None = None
     features: tuple[str, ...] = ()
+    many: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -143,7 +146,7 @@ def open_sequences(source: str | Path, reading: Reading = Reading()) -> Iterator
         stream = stack.enter_context(ByteStream(source))
         kind = _kind(stream, reading.format, kind)
         opened = SequenceSource(
-            stream.label, kind, iter(()), kind != "fasta" or not reading.alphabet.has_strands
+            stream.label, kind, iter(()), reading.many or kind != "fasta" or not reading.alphabet.has_strands
         )
         read = {"fasta": _of_fasta, "fastq": _of_fastq}.get(kind, _of_table)
         opened.records = _with_facts(read(stream, opened, reading), stream, opened)

@@ -94,8 +94,8 @@ class Manifest:
     entropies: dict[str, str] | None = None
     boundaries: list[dict[str, Any]] | None = None
     windowing: dict[str, Any] | None = None
-    collections: list[Collection] = field(default_factory=list)
     leakage: dict[str, Any] | None = None
+    collections: list[Collection] = field(default_factory=list)
 
     @property
     def letter_tokenizer(self) -> LetterTokenizer:

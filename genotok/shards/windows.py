@@ -77,11 +77,17 @@ class LetterReader:
         upper = tokenizer.table[_UPPER]  # the mask alone carries the case
         self._ids = upper.tobytes()
         self._ambiguous = (~tokenizer.is_nucleotide[upper]).tobytes()
+        certain = np.flatnonzero(tokenizer.is_nucleotide).astype(np.uint8)
+        self._first, self._count = certain[0], len(certain)
+        self._in_a_row = int(certain[-1]) - int(certain[0]) + 1 == len(certain)
 
     def __call__(self, block: bytes) -> Letters:
         """The letters of a block."""
         ids = np.frombuffer(block.translate(self._ids), np.uint8)
-        ambiguous = np.frombuffer(block.translate(self._ambiguous), bool)
+        if self._in_a_row:  # ids below the first wrap round; several times as fast as the table
+            ambiguous = ids - self._first >= self._count
+        else:
+            ambiguous = np.frombuffer(block.translate(self._ambiguous), bool)
         return Letters(ids, ambiguous, np.frombuffer(block, np.uint8) >= ord("a"))
 
 

@@ -52,10 +52,10 @@ def tokenize_genomes(
     min_real: float = 0,
     include: Path | None = None,
     exclude: Path | None = None,
+    deduplicate: str = "no",
     reading: Reading | None = None,
     alphabets: Sequence[str] = (),
     qualities: bool = False,
-    deduplicate: str = "no",
 ) -> Manifest:
     """Cut genomes, reads, proteins or tables into windows and write them as Arrow IPC files with a manifest.
 
@@ -76,12 +76,12 @@ def tokenize_genomes(
         min_real: windows with a smaller share of certain letters are left out; those without any always are.
         include: BED of the intervals that windows are cut of; None for all letters.
         exclude: BED of intervals that no window reaches into; see `genotok.shards.windows` for the rule of both.
+        deduplicate: `report` looks for windows of one split in another, see `genotok.shards.leakage`; `drop` leaves
+            them out as well.
         reading: how the sources are read; its alphabet does not count.
         alphabets: `dna`, `rna` or `protein`, one for all sources or one each; none for the tokenizer's own.
         qualities: whether the shards have a column of the Phred quality of each letter; empty where a source has
             none.
-        deduplicate: `report` looks for windows of one split in another, see `genotok.shards.leakage`; `drop` leaves
-            them out as well.
 
     Returns:
         The manifest that was written.
@@ -93,9 +93,9 @@ def tokenize_genomes(
     names = names or [source_name(source) for source in sources]
     splits = _Splits(valid, test, rest)
     stride = window if stride is None else stride
-    _check(sources, names, window, stride, min_real)
     if deduplicate not in DEDUPLICATIONS:
         raise InputError(f"deduplicate: {deduplicate!r} should be one of {', '.join(DEDUPLICATIONS)}")
+    _check(sources, names, window, stride, min_real)
     manifest = Manifest(load_tokenizer(tokenizer).description, window, stride)
     readings = _readings(reading, alphabets, len(sources), manifest)
     fields = _further_fields(reading, qualities)

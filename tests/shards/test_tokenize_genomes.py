@@ -10,6 +10,7 @@ import pyarrow as pa
 import pysam
 import pytest
 from fasta_files import CERTAIN, random_letters, sliced, write
+from full_disk import files_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -240,6 +241,13 @@ def test_an_error_leaves_earlier_shards_alone(tmp_path):
         tokenize_genomes([good, bad], tmp_path / "out", window=10)
     assert contents(tmp_path / "out") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.fa", "good.fa", "out"]
+
+
+def test_a_full_disk_is_said(tmp_path):
+    fasta = write(tmp_path / "g.fa", {"a": random_letters(20_000)})
+    with files_at_most(4096), pytest.raises(InputError, match="out: cannot be written"):
+        tokenize_genomes([fasta], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["g.fa"]
 
 
 def test_two_genomes_of_one_name(tmp_path):

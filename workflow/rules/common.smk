@@ -425,6 +425,8 @@ def provenance_inputs():
     genomes = [f"{RESULTS}/genomes/{name}.fa.gz" for name in GENOMES]
     rows = VARIANTS.values()
     given = [row[key] for row in rows for key in ("vcf", "table", "gff") if row[key]]
+    given += [row[key] for row in GENOMES.values() for key in ("include", "exclude")]
+    given += [row[key] for row in LABELLED.values() for key in ("train", "test")]
     models = [
         str(Path(find(row["model"])) / name)
         for row in rows
@@ -432,7 +434,7 @@ def provenance_inputs():
         if model_label(row) != "trained"
     ]
     return (
-        [find(path) for path in tables + given]
+        [find(path) for path in tables + given if path]
         + genomes
         + [path for path in models if Path(path).is_file()]
     )
@@ -493,6 +495,25 @@ def scoring_model_files(wildcards):
         for name in names
         if is_trained_here(wildcards) or (folder / name).is_file()
     ]
+
+
+def split_context():
+    """Letters around a piece of a VCF whose records are neighbours on haplotypes: two windows."""
+    return 2 * config["score"]["window"] if "haplotypes" in config["score"] else 0
+
+
+def score_options():
+    """The section `score` of the configuration as options of `genotok score`."""
+    settings = config["score"]
+    words = ["--fields", ",".join(settings["fields"])] if settings["fields"] else []
+    if "share_prefixes" in settings:
+        words.append(f"--{'' if settings['share_prefixes'] else 'no-'}share-prefixes")
+    if "haplotypes" in settings:
+        words += ["--unphased", settings["unphased"]]
+    for key in ("batch_size", "haplotypes", "horizon", "masked"):
+        if key in settings:
+            words += [f"--{key.replace('_', '-')}", str(settings[key])]
+    return words
 
 
 def truth_files(wildcards):

@@ -37,12 +37,13 @@ class Monitor:
             return
         with open(self.path, "a") as handle:
             handle.write(line)
+        where = f"{split}/{values['data']}" if "data" in values else split
         for key, value in values.items():
             if isinstance(value, list):
                 for stage, part in enumerate(value):
-                    self.show(step, f"{split}/{key}/stage{stage}", part)
-            else:
-                self.show(step, f"{split}/{key}", value)
+                    self.show(step, f"{where}/{key}/stage{stage}", part)
+            elif not isinstance(value, str):
+                self.show(step, f"{where}/{key}", value)
 
     def show(self, step: int, name: str, value: float) -> None:
         """Show one number in TensorBoard only."""

@@ -15,14 +15,15 @@ class Progress:
         label: what is being done, e.g. `score`.
         total: number of units when known, else None (then no percentage and no time left).
         unit: what is counted, e.g. `variants`, `bases`.
+        quiet: whether nothing is shown, as in all but the first of several processes.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str):
-        self.label, self.total, self.unit = label, total, unit
+    def __init__(self, label: str, total: int | None, unit: str, quiet: bool = False):
+        self.label, self.total, self.unit, self.quiet = label, total, unit, quiet
         self.done = self.started_at = 0
         self.start = self.last_line = time.monotonic()
         self._bar = self._task = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet:
             self._open_bar()
 
     def _open_bar(self) -> None:
@@ -49,7 +50,7 @@ class Progress:
         self.done += units
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=self.rate(), note=note)
-        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES and not self.quiet:
             self.last_line = time.monotonic()
             self._print_line(note)
 
@@ -75,6 +76,7 @@ class Progress:
         """Stop the bar, or print the last line."""
         if self._bar is not None:
             self._bar.stop()
+        if self._bar is not None or self.quiet:
             return
         took = _clock(time.monotonic() - self.start)
         done = f"{_short(self.done)} {self.unit}"
@@ -82,9 +84,9 @@ class Progress:
 
 
 @contextmanager
-def progress(label: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Show progress for the length of a block; see `Progress`."""
-    shown = Progress(label, total, unit)
+def progress(label: str, total: int | None, unit: str, quiet: bool = False) -> Iterator[Progress]:
+    """Show progress for the length of a block; see `Progress`. With `quiet` it is only counted."""
+    shown = Progress(label, total, unit, quiet)
     try:
         yield shown
     finally:

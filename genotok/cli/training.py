@@ -35,13 +35,24 @@ def train(
 
 def _train(settings: Any, output: Path, resume: bool, restart_if_changed: bool) -> None:
     """Run the trainer; a run that was asked to end does so with exit code 143."""
-    from genotok.training.loop import Terminated, Trainer
+    from genotok.training.distributed import EndedElsewhere, RankLost, leave
+    from genotok.training.interruption import Terminated
+    from genotok.training.loop import Trainer
 
     try:
-        Trainer(settings, output).run(resume, restart_if_changed)
+        trainer = Trainer(settings, output)
+        trainer.run(resume, restart_if_changed)
+        leave()
     except Terminated as stop:
-        print(f"genotok: {stop}", file=sys.stderr)
+        if trainer.ranks.first:
+            print(f"genotok: {stop}", file=sys.stderr)
+        leave()
         raise typer.Exit(143) from stop
+    except EndedElsewhere as stop:
+        raise typer.Exit(2) from stop
+    except RankLost as lost:
+        print(f"genotok: {lost}", file=sys.stderr)
+        raise typer.Exit(1) from lost
 
 
 @entropy_app.command("train")

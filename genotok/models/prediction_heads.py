@@ -208,6 +208,16 @@ def checked_labels(name: str, config: HeadConfig, predictions: Tensor, labels: T
     return labels.to(predictions.device, torch.float32)
 
 
+def known_labels(config: HeadConfig, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Which labels count, bool in their shape; arguments as those of `prediction_loss`."""
+    known = labels != IGNORED_LABEL if config.kind == "classification" else ~labels.isnan()
+    if lengths is not None and config.per == "nucleotide":
+        places = torch.arange(labels.shape[1], device=labels.device)
+        inside = places < lengths.to(labels.device)[:, None]
+        known = known & (inside if known.ndim == 2 else inside[..., None])
+    return known
+
+
 def prediction_loss(
     config: HeadConfig,
     predictions: Tensor,
@@ -228,11 +238,7 @@ def prediction_loss(
         smooth: whether to smooth the labels by `label_smoothing`.
     """
     smoothing = config.label_smoothing if smooth else 0.0
-    known = labels != IGNORED_LABEL if config.kind == "classification" else ~labels.isnan()
-    if lengths is not None and config.per == "nucleotide":
-        places = torch.arange(predictions.shape[1], device=labels.device)
-        inside = places < lengths.to(labels.device)[:, None]
-        known = known & (inside if known.ndim == 2 else inside[..., None])
+    known = known_labels(config, labels, lengths)
     if config.kind == "classification":
         flat = labels.masked_fill(~known, IGNORED_LABEL).flatten()
         loss = cross_entropy(

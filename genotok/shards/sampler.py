@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genotok.shards.order import ShuffledOrder
+from genotok.shards.order import Place, ShuffledOrder
 from genotok.shards.reader import ShardDataset, Window
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer
 
@@ -137,6 +137,8 @@ class TrainingBatches:
             chance window by window.
         masking: hides tokens, anew in every epoch; None for batches as they are.
         tokenizer: the model's; None for that of the shards' ids.
+        rank, ranks: of the global batch this one of so many processes reads its share; the order is the same for
+            any number of them.
 
     Attributes:
         column: `entropies` or `boundaries`, what of the shards goes into the batches as `boundary_inputs`; at first
@@ -151,7 +153,10 @@ class TrainingBatches:
         both_strands: bool,
         masking: "Masking | None" = None,
         tokenizer: Tokenizer | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ):
+        self.rank, self.ranks = rank, ranks
         self.dataset, self.batch_size, self.masking = dataset, batch_size, masking
         self.column: str | None = None
         stored = dataset.manifest.letter_tokenizer
@@ -163,7 +168,9 @@ class TrainingBatches:
         return self
 
     def __next__(self) -> Batch:
-        places = [self.order.next_place() for _ in range(self.batch_size)]
+        places = share_of_rank(
+            [self.order.next_place() for _ in range(self.batch_size)], self.rank, self.ranks
+        )
         ids = [self.encode(self.dataset[place.index].ids, place.reverse) for place in places]
         batch = collate(ids, self.encode.tokenizer)
         strands = [(place.index, place.reverse) for place in places]
@@ -171,6 +178,11 @@ class TrainingBatches:
         if self.masking is None:
             return batch
         return self.masking.mask_batch(batch, [(place.epoch, place.index) for place in places])
+
+
+def share_of_rank(places: list[Place], rank: int, ranks: int) -> list[Place]:
+    """What one of several processes reads of a global batch."""
+    return places[rank * len(places) // ranks : (rank + 1) * len(places) // ranks]
 
 
 def batches_in_order(

@@ -5,6 +5,10 @@ from typing import Any, ClassVar
 
 from genotok.errors import InputError
 
+WHERE_DATA_LIE = ("shards", "init", "entropy_model")
+# Settings that change the weights by the rounding of sums alone, or not at all.
+HOW_IT_RUNS = ("accumulate", "parallel", "rank_timeout", "checkpoint_every", "keep_checkpoints")
+
 
 @dataclass
 class TableConfig:
@@ -70,7 +74,11 @@ class TrainConfig:
         steps: optimizer steps.
         entropy_model: folder of the model whose entropies the chunker `entropy` cuts by, needed with this chunker;
             it becomes a frozen part of the trained model. A model from `init` brings its own.
-        batch_size: windows, or rows of the table, a step.
+        batch_size: windows, or rows of the table, a step, over all ranks.
+        accumulate: micro batches that each rank runs one after the other for a step; saves memory.
+        parallel: how ranks share the model: `ddp`, each has all of it; `fsdp`, each a part of every weight; `auto` is
+            `ddp`.
+        rank_timeout: seconds after which a rank that does not answer is lost.
         learning_rate: of the innermost stage, at the plateau.
         stage_learning_rates: factor on the learning rate of each stage, outermost first; None derives them
             from the target chunk lengths and the widths (H-Net, arXiv 2507.07955, section 2.3).
@@ -105,6 +113,9 @@ class TrainConfig:
     label_smoothing: float = 0.0
     entropy_model: str | None = None
     batch_size: int = 16
+    accumulate: int = 1
+    parallel: str = "auto"
+    rank_timeout: float = 600.0
     learning_rate: float = 1e-3
     stage_learning_rates: list[float] | None = None
     warmup: float = 0.1
@@ -130,15 +141,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuse values outside their range, naming the key."""
         self._check_data_and_task()
-        for key in ("steps", "batch_size", "threads", "log_every", "validation_windows", "keep_checkpoints"):
+        at_least_1 = ("steps", "batch_size", "accumulate", "threads", "log_every", "validation_windows")
+        for key in (*at_least_1, "keep_checkpoints"):
             self._need(key, getattr(self, key) >= 1, "at least 1")
         for key in ("validate_every", "checkpoint_every", "weight_decay", "ratio_weight", "seed"):
             self._need(key, getattr(self, key) >= 0, "at least 0")
-        for key in ("learning_rate", "clip"):
+        for key in ("learning_rate", "clip", "rank_timeout"):
             self._need(key, getattr(self, key) > 0, "more than 0")
         for key in ("warmup", "decay", "beta1", "beta2"):
             self._need(key, 0 <= getattr(self, key) < 1, "from 0 to less than 1")
         self._need("decay", self.warmup + self.decay <= 1, "at most 1 together with warmup")
+        self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
         self._need("precision", self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
         lengths = self.target_chunk_length
         self._need("target_chunk_length", all(length > 1 for length in lengths), "more than 1 in every stage")
@@ -173,7 +186,7 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that change the weights or the metrics, as JSON values; a run resumes only with the same."""
         values = asdict(self)
-        for key in ("shards", "init", "entropy_model", "checkpoint_every", "keep_checkpoints"):
+        for key in (*WHERE_DATA_LIE, *HOW_IT_RUNS):
             values.pop(key)
         if values["table"] is not None:
             values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}

@@ -12,6 +12,7 @@ from genotok.shards.sampler import Batch, TrainingBatches, batches_in_order, bou
 from genotok.tokenizers import Tokenizer, load_tokenizer
 from genotok.training.columns import check_boundaries, cuts_by_given
 from genotok.training.config import TrainConfig
+from genotok.training.distributed import Ranks
 from genotok.training.labelled import LabelledBatch, LabelledBatches, LabelledTable
 
 
@@ -45,16 +46,23 @@ class TrainingData:
             done += len(places)
 
 
-def training_data(config: TrainConfig, model: ModelConfig, task: str) -> TrainingData:
+def training_data(config: TrainConfig, model: ModelConfig, task: str, ranks: Ranks) -> TrainingData:
     """Open the data of a run.
 
     Raises:
-        InputError: they are missing, damaged, or do not fit the model.
+        InputError: they are missing, damaged, or do not fit the model, or a batch has no equal shares.
     """
-    return table_data(config, model) if task == "prediction" else shard_data(config, model, task)
+    if config.batch_size % (ranks.size * config.accumulate):
+        raise InputError(
+            f"batch_size: {config.batch_size} cannot be shared evenly by {ranks.size} ranks with {config.accumulate} "
+            f"micro batches each; take a multiple of {ranks.size * config.accumulate}"
+        )
+    if task == "prediction":
+        return table_data(config, model, ranks)
+    return shard_data(config, model, task, ranks)
 
 
-def shard_data(config: TrainConfig, model: ModelConfig, task: str) -> TrainingData:
+def shard_data(config: TrainConfig, model: ModelConfig, task: str, ranks: Ranks) -> TrainingData:
     """The windows of shards, with tokens hidden where the task is `mlm`."""
     dataset = ShardDataset(config.shards, "train")
     tokenizer = load_tokenizer(model.tokenizer)
@@ -62,7 +70,14 @@ def shard_data(config: TrainConfig, model: ModelConfig, task: str) -> TrainingDa
     check_boundaries(model, dataset.manifest, config.shards)
     training = masking_of(config, model, TRAINING) if task == "mlm" else None
     batches = TrainingBatches(
-        dataset, config.batch_size, config.seed, config.both_strands, training, tokenizer
+        dataset,
+        config.batch_size,
+        config.seed,
+        config.both_strands,
+        training,
+        tokenizer,
+        rank=ranks.rank,
+        ranks=ranks.size,
     )
     validation = validation_batches(config, tokenizer)
     if task == "mlm":
@@ -100,14 +115,16 @@ def validation_batches(config: TrainConfig, tokenizer: Tokenizer) -> list[Batch]
     return batches
 
 
-def table_data(config: TrainConfig, model: ModelConfig) -> TrainingData:
+def table_data(config: TrainConfig, model: ModelConfig, ranks: Ranks) -> TrainingData:
     """The rows of a table, and all of the table `valid`."""
     table, validation = config.table, []
     if cuts_by_given(model):
         raise InputError("chunkers[0].kind: 'given' cuts by boundaries of shards, and a table has none")
     settings = {"columns": table.labels, "sequence": table.sequence, "max_length": table.max_length}
     train = LabelledTable(table.train, model, **settings)
-    batches = LabelledBatches(train, config.batch_size, config.seed, config.both_strands)
+    batches = LabelledBatches(
+        train, config.batch_size, config.seed, config.both_strands, ranks.rank, ranks.size
+    )
     files = [["train", sha256_of(table.train)]]
     if table.valid is not None:
         validation = list(LabelledTable(table.valid, model, **settings).in_order(config.batch_size))

@@ -15,7 +15,7 @@ from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.models.prediction_heads import HeadConfig
 from genotok.shards.order import Place, ShuffledOrder
-from genotok.shards.sampler import collate
+from genotok.shards.sampler import collate, share_of_rank
 from genotok.shards.tables import TableRows, read_table
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer, load_tokenizer
 from genotok.tokenizers.base import LETTER_COMPLEMENT
@@ -118,12 +118,22 @@ class LabelledBatches:
         batch_size: rows a batch.
         seed: fixes the order and the strands.
         both_strands: whether sequences are read from either strand.
+        rank, ranks: as those of `TrainingBatches`.
 
     Raises:
         InputError: a head's labels belong to nucleotides, which the opposite strand would turn round.
     """
 
-    def __init__(self, table: LabelledTable, batch_size: int, seed: int, both_strands: bool):
+    def __init__(
+        self,
+        table: LabelledTable,
+        batch_size: int,
+        seed: int,
+        both_strands: bool,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        self.rank, self.ranks = rank, ranks
         for name, head in table.heads.items():
             if both_strands and head.per == "nucleotide":
                 raise InputError(f"both_strands: the labels of {name!r}, one a nucleotide, are of one strand")
@@ -135,7 +145,8 @@ class LabelledBatches:
         return self
 
     def __next__(self) -> LabelledBatch:
-        return self.table.batch([self.order.next_place() for _ in range(self.batch_size)])
+        places = [self.order.next_place() for _ in range(self.batch_size)]
+        return self.table.batch(share_of_rank(places, self.rank, self.ranks))
 
 
 def _head(model: ModelConfig, name: str, tokenizer: Tokenizer) -> HeadConfig:

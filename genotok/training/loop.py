@@ -1,60 +1,78 @@
-"""The training loop."""
+"""The training loop.
+
+The loss of a step and its gradient are made in `genotok.training.step`, what ranks say to each other in
+`genotok.training.distributed`, and how they share a model in `genotok.training.sharing`.
+"""
 
 import contextlib
-import hashlib
-import json
 import math
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from genotok.atomic import sha256_of, sole_writer
+from genotok.atomic import sole_writer
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.pretrained.main_network import weights_file
+from genotok.models.saved import build_model
 from genotok.progress import Progress, progress
-from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
+from genotok.training.checkpoint import (
+    RunTensors,
+    list_checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from genotok.training.columns import column_for, has_entropies_of
 from genotok.training.config import TrainConfig
-from genotok.training.data import TrainingData, training_data
+from genotok.training.data import training_data
+from genotok.training.distributed import Ranks
 from genotok.training.entropies import calibrate, needs_calibration, with_entropy_model
+from genotok.training.identity import run_identity
+from genotok.training.interruption import Terminated, sigterm_noted
 from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
-from genotok.training.objective import Objective, objective
+from genotok.training.objective import StepLosses
 from genotok.training.optimizer import make_optimizer
-from genotok.training.precision import autocast, choose_device
 from genotok.training.schedule import warmup_stable_decay
+from genotok.training.sharing import clip_gradient, whole_state
 from genotok.training.start import choose_task, starting_config, starting_model
-
-
-class Terminated(Exception):
-    """The process was asked to end (SIGTERM) and has written a checkpoint."""
+from genotok.training.step import GradientStep
 
 
 class Trainer:
-    """Trains one model on one device.
+    """Trains one model on one device, or together with other ranks.
 
     Args:
         config: settings of the run.
         folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
-            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`.
+            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`. The first rank alone writes.
     """
 
     def __init__(self, config: TrainConfig, folder: Path):
         self.config, self.folder = config, folder
-        self.device = choose_device(config.device)
+        self.ranks = Ranks.join(config.device, config.rank_timeout)
+        self.device = self.ranks.device
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         torch.use_deterministic_algorithms(self.device.type == "cpu")
+        with self.ranks.together():
+            self._build()
+        self.gradient = GradientStep(self.model, config, self.ranks)
+        with self.ranks.together():
+            self.optimizer = make_optimizer(self.model, config)
+        self.tensors = RunTensors(self.model, self.optimizer)
+        self.step = 0
+
+    def _build(self) -> None:
+        """Open the data and make the model."""
+        config = self.config
         model_config, entropy_model = with_entropy_model(starting_config(config), config)
         self.task = choose_task(config, model_config)
-        self.data = training_data(config, model_config, self.task)
+        self.data = training_data(config, model_config, self.task, self.ranks)
         self.batches, self.validation = self.data.batches, self.data.validation
         self.model = starting_model(config, model_config)
         if entropy_model is not None:
@@ -62,13 +80,11 @@ class Trainer:
         self.model.to(self.device)
         if config.freeze_backbone:
             freeze_all_but_heads(self.model)
-        self.optimizer = make_optimizer(self.model, config)
         self.identity = run_identity(config, self.model, self.data)
         self.calibrates = needs_calibration(self.model, self.task)
         if self.task != "prediction":
             column = column_for(self.model, self.batches.dataset, self.task)
             self.data.read_column(config.shards, column)
-        self.step = 0
 
     def run(self, resume: bool = False, restart_if_changed: bool = False) -> None:
         """Train to the last step and write the model.
@@ -82,30 +98,46 @@ class Trainer:
             InputError: the folder holds a run and `resume` is not set, the checkpoint is of another run, or
                 the loss is no longer a number.
             Terminated: SIGTERM came; a checkpoint has been written.
+            RankLost: another rank is gone.
+            EndedElsewhere: another rank has raised an `InputError`, and the first rank says it.
         """
-        with sole_writer(self.folder):
-            records = self._find_start(resume, restart_if_changed)
-            if self.calibrates and self.step == 0:
-                dataset, column = self.batches.dataset, self.batches.column
-                cached = column == "entropies" or (
-                    self.task == "mlm" and has_entropies_of(self.model, dataset)
-                )
-                calibrate(self.model, dataset, cached)
-            self._run_to_end(Monitor(self.folder, self.step, records))
+        with contextlib.ExitStack() as stack, self.ranks.watched():
+            with self.ranks.together():
+                if self.ranks.first:
+                    stack.enter_context(sole_writer(self.folder))
+            with self.ranks.together():
+                records = self._find_start(resume, restart_if_changed)
+                if self.calibrates and self.step == 0:
+                    self._calibrate()
+            self._run_to_end(Monitor(self.folder, self.step, records, self.ranks.first))
+
+    def _calibrate(self) -> None:
+        dataset, column = self.batches.dataset, self.batches.column
+        cached = column == "entropies" or (self.task == "mlm" and has_entropies_of(self.model, dataset))
+        calibrate(self.model, dataset, cached)
 
     def _run_to_end(self, monitor: Monitor) -> None:
         total = self.config.steps * self.data.units_a_step
-        with progress("train", total, self.data.unit) as bar, sigterm_noted() as terminated:
+        shown = progress("train", total, self.data.unit, quiet=not self.ranks.first)
+        with shown as bar, sigterm_noted() as terminated:
             bar.resume_at(self.step * total // self.config.steps)
             while self.step < self.config.steps:
                 self._train_step(monitor, bar)
                 self._validate_and_save(monitor)
-                if terminated():
+                if self.ranks.any(terminated()):
                     self.save_checkpoint(monitor.records)
                     monitor.close()
                     raise Terminated(f"{self.folder}: stopped at step {self.step}; go on with --resume")
         monitor.close()
-        self.model.save_pretrained(self.folder)
+        self._save_model()
+
+    def _save_model(self) -> None:
+        state = whole_state(self.model)
+        with self.ranks.together():
+            if self.ranks.first:
+                build_model(GenomicLM, self.model.config, state, str(self.folder)).save_pretrained(
+                    self.folder
+                )
 
     def _find_start(self, resume: bool, restart_if_changed: bool) -> str:
         """Load the checkpoint to go on from, if any; returns the metrics up to it."""
@@ -118,7 +150,7 @@ class Trainer:
             )
         state = read_state(checkpoints[-1])
         if state["identity"] == self.identity:
-            load_checkpoint(checkpoints[-1], self.model, self.optimizer)
+            load_checkpoint(checkpoints[-1], self.tensors, self.ranks)
             self.step = state["step"]
             if self.calibrates:
                 self.model.set_entropy_threshold(state["entropy_threshold"])
@@ -128,9 +160,10 @@ class Trainer:
             raise InputError(
                 f"{checkpoints[-1]}: is a checkpoint of other settings or other data; choose another folder"
             )
-        print(f"{self.folder}: settings or data have changed; training begins anew", file=sys.stderr)
-        for left in ("checkpoints", "tensorboard"):
-            shutil.rmtree(self.folder / left, ignore_errors=True)
+        if self.ranks.first:
+            print(f"{self.folder}: settings or data have changed; training begins anew", file=sys.stderr)
+            for left in ("checkpoints", "tensorboard"):
+                shutil.rmtree(self.folder / left, ignore_errors=True)
         return ""
 
     def _train_step(self, monitor: Monitor, bar: Progress) -> None:
@@ -139,41 +172,35 @@ class Trainer:
         factor = warmup_stable_decay(self.step, config.steps, config.warmup, config.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        batch = next(self.batches).to(self.device)
+        batch = next(self.batches)
         self.model.train()
-        with autocast(self.device, config.precision):
-            losses = objective(
-                self.model,
-                batch,
-                config.target_chunk_length,
-                config.ratio_weight,
-                self.task,
-                config.label_smoothing,
-            )
-        losses.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        losses = self.gradient.backward(batch, self.task)
+        norm = clip_gradient(self.model.parameters(), config.clip).item()
         self._stop_if_lost(losses, norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         measure, unit = MEASURES[self.task], self.data.unit
-        done = batch.bases if unit == "bases" else len(batch.lengths)
-        bar.advance(done, f"step {self.step}, {losses.nats.item() * measure.per_nat:.4f} {measure.unit}")
+        own = batch.bases if unit == "bases" else len(batch.lengths)
+        done = int(self.ranks.sums([own])[0])
+        bar.advance(done, f"step {self.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
         if self.step % config.log_every == 0 or self.step == config.steps:
             record = train_record(losses, norm, factor * config.learning_rate, self.task)
             monitor.write(self.step, "train", record)
             monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
 
-    def _stop_if_lost(self, losses: Objective, norm: torch.Tensor) -> None:
-        if math.isfinite(losses.total.item()) and math.isfinite(norm.item()):
+    def _stop_if_lost(self, losses: StepLosses, norm: float) -> None:
+        """All ranks have the same numbers here, and so stop together."""
+        if math.isfinite(losses.total) and math.isfinite(norm):
             return
         last = list_checkpoints(self.folder / "checkpoints")
         hint = f"the latest checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
-        raise InputError(
-            f"{self.folder}: the loss or its gradient is no number any more at step {self.step + 1} "
-            f"(loss {losses.total.item()}, gradient norm {norm.item()}); {hint}; "
-            "try a lower learning_rate, a longer warmup, or a lower ratio_weight"
-        )
+        with self.ranks.together():
+            raise InputError(
+                f"{self.folder}: the loss or its gradient is no number any more at step {self.step + 1} "
+                f"(loss {losses.total}, gradient norm {norm}); {hint}; "
+                "try a lower learning_rate, a longer warmup, or a lower ratio_weight"
+            )
 
     def _validate_and_save(self, monitor: Monitor) -> None:
         config, last = self.config, self.step == self.config.steps
@@ -194,22 +221,21 @@ class Trainer:
         if self.calibrates:
             state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"
-        save_checkpoint(folder, self.step, self.model, self.optimizer, state, self.config.keep_checkpoints)
+        save_checkpoint(folder, self.step, self.tensors, state, self.config.keep_checkpoints, self.ranks)
 
 
-def train_record(losses: Objective, norm: torch.Tensor, rate: float, task: str) -> dict[str, Any]:
+def train_record(losses: StepLosses, norm: float, rate: float, task: str) -> dict[str, Any]:
     """The numbers of one training step; `chunk_fraction` is chunks per token, one value a stage."""
-    fractions = [boundaries.mask.float().mean().item() for boundaries in losses.output.packed_boundaries]
     measure, heads = MEASURES[task], {}
     if task == "prediction":
-        heads = {f"loss_{name}": loss.item() for name, loss in losses.output.losses.items()}
+        heads = {f"loss_{name}": loss for name, loss in losses.by_name.items()}
     return {
-        measure.key: losses.nats.item() * measure.per_nat,
+        measure.key: losses.nats * measure.per_nat,
         **heads,
-        "ratio_loss": losses.ratio.item(),
-        "gradient_norm": norm.item(),
+        "ratio_loss": losses.ratio,
+        "gradient_norm": norm,
         "learning_rate": rate,
-        "chunk_fraction": fractions,
+        "chunk_fraction": losses.chunk_fractions,
     }
 
 
@@ -217,26 +243,3 @@ def freeze_all_but_heads(model: GenomicLM) -> None:
     """Let only the heads of the task `prediction` learn."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("heads."))
-
-
-def run_identity(config: TrainConfig, model: GenomicLM, data: TrainingData) -> str:
-    """A hash of all that fixes the weights and the metrics: settings, architecture, data and first weights."""
-    values = {"settings": config.identity(), "model": model.config.to_dict(), "files": data.files}
-    if config.init is not None:
-        values["init"] = model.content_hash()
-    if config.main_network is not None:
-        values["main_network_weights"] = sha256_of(weights_file(config.main_network.ntv2))
-    if model.entropy_model is not None:
-        values["entropy_model"] = model.entropy_model.content_hash()
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def sigterm_noted() -> Iterator:
-    """Within the block SIGTERM sets a flag instead of ending the process; yields a function that reads it."""
-    flag: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: flag.append(number))
-    try:
-        yield lambda: bool(flag)
-    finally:
-        signal.signal(signal.SIGTERM, before)

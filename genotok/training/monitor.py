@@ -18,18 +18,23 @@ class Monitor:
         step: steps that are done.
         records: the text of `metrics.jsonl` up to that step, from the checkpoint. The file itself may have run
             ahead of the checkpoint, or have been removed.
+        writes: whether this process writes the files; of several ranks the first does.
     """
 
-    def __init__(self, folder: Path, step: int, records: str):
-        self.path = folder / METRICS_NAME
+    def __init__(self, folder: Path, step: int, records: str, writes: bool = True):
+        self.path, self.writes = folder / METRICS_NAME, writes
         self.records = records
-        self.path.write_text(records)
-        self._board = _tensorboard(folder / "tensorboard", step)
+        self._board = None
+        if writes:
+            self.path.write_text(records)
+            self._board = _tensorboard(folder / "tensorboard", step)
 
     def write(self, step: int, split: str, values: dict[str, Any]) -> None:
         """Note values of one step (1-based) of the split `train` or `valid`."""
         line = json.dumps({"step": step, "split": split, **values}) + "\n"
         self.records += line
+        if not self.writes:
+            return
         with open(self.path, "a") as handle:
             handle.write(line)
         for key, value in values.items():

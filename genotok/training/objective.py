@@ -1,19 +1,45 @@
-"""What training minimises."""
+"""What training minimises.
+
+The loss of a step is that of its global batch: of all micro batches of all ranks together. It is a mean over labels
+(nucleotides), and the ratio loss is one of the fractions over all rows, neither a mean of means. So each pass over a
+micro batch gives sums, which are weighed by what all of them have.
+"""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from genotok.models import GenomicLM, ModelOutput
-from genotok.models.chunkers.routing import Boundaries
+from genotok.models import GenomicLM, ModelConfig, ModelOutput
 from genotok.models.language_model import next_token_loss, token_loss
+from genotok.models.prediction_heads import known_labels
 from genotok.shards.sampler import Batch
+from genotok.tokenizers import IGNORED_LABEL
 from genotok.training.labelled import LabelledBatch
 
 
+class PassSums(NamedTuple):
+    """What a pass over one micro batch gives.
+
+    Attributes:
+        losses: by the name of a task or head, the mean over its labels, with gradient.
+        nats: the loss of `lm` or `mlm` without label smoothing, a mean over the labels; of other tasks 0.
+        likely: (S,) the sum of the boundary probability of each chunking stage, with gradient.
+        chosen: (S,) float64, how many rows of each begin a chunk.
+        rows: (S,) float64, how many rows each has.
+    """
+
+    losses: dict[str, Tensor]
+    nats: Tensor
+    likely: Tensor
+    chosen: Tensor
+    rows: Tensor
+
+
 @dataclass
-class Objective:
-    """The loss to minimise, and its parts.
+class StepLosses:
+    """The losses of a global batch, as numbers.
 
     Attributes:
         total: what is minimised.
@@ -21,60 +47,98 @@ class Objective:
             overlap with the letters that are known already, hence more than the likelihood counts), a masked token in
             `mlm`, and in `prediction` the weighted sum over the heads.
         ratio: the ratio loss summed over learned stages.
-        output: what the model gave.
+        by_name: the loss of each task and head.
+        chunk_fractions: chunks a row of each chunking stage.
     """
 
-    total: Tensor
-    nats: Tensor
-    ratio: Tensor
-    output: ModelOutput
+    total: float
+    nats: float
+    ratio: float
+    by_name: dict[str, float]
+    chunk_fractions: list[float]
 
 
-def ratio_loss(boundaries: Boundaries, target: float) -> Tensor:
-    """Pull a stage towards chunks of `target` tokens (H-Net, arXiv 2507.07955, eq. 9).
-
-    With F the fraction of boundaries, G their mean probability and N the target length:
-    N / (N - 1) * ((N - 1) F G + (1 - F)(1 - G)), which is 1 where F = G = 1 / N.
-    """
-    chosen, wanted = boundaries.mask.float().mean(), boundaries.prob.mean()
-    return target / (target - 1) * ((target - 1) * chosen * wanted + (1 - chosen) * (1 - wanted))
-
-
-def objective(
-    model: GenomicLM,
-    batch: Batch | LabelledBatch,
-    targets: list[float],
-    weight: float,
-    task: str = "lm",
-    label_smoothing: float = 0.0,
-) -> Objective:
-    """Run the model on a batch and weigh up its losses.
+class Passes(nn.Module):
+    """A model whose pass gives the parts of the loss.
 
     Args:
         model: the model.
-        batch: the windows, or for `prediction` the labelled sequences.
-        targets: tokens a chunk, one value a chunking stage; those of stages whose boundaries are not learned
-            are ignored.
-        weight: of the ratio loss.
-        task: `lm`, `mlm` or `prediction`.
         label_smoothing: share of the labels of `lm` and `mlm` that is spread over the vocabulary.
+
+    Attributes:
+        output: what the model gave for the latest micro batch of this rank.
     """
-    output = model(
-        batch.input_ids,
-        task=task,
-        labels=batch.labels,
-        lengths=batch.lengths,
-        boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
-        label_smoothing=label_smoothing,
-    )
-    ratio = output.loss.new_zeros(())
-    for boundaries, target in zip(output.packed_boundaries, targets, strict=True):
-        if boundaries.learned:
-            ratio = ratio + ratio_loss(boundaries, target)
-    nats = output.loss if task == "prediction" else output.losses[task]
-    if label_smoothing and task != "prediction":
-        loss = next_token_loss if task == "lm" else token_loss
-        nats = loss(output.logits.detach(), batch.labels, batch.lengths)
-    if task == "lm":
-        nats = nats * (max(batch.tokens, 1) / max(batch.nucleotides, 1))
-    return Objective(output.loss + weight * ratio, nats, ratio, output)
+
+    def __init__(self, model: GenomicLM, label_smoothing: float = 0.0):
+        super().__init__()
+        self.model, self.label_smoothing = model, label_smoothing
+        self.output: ModelOutput | None = None
+
+    def forward(self, batch: Batch | LabelledBatch, task: str) -> PassSums:
+        """Run the model on a batch, which lies on its device."""
+        output = self.output = self.model(
+            batch.input_ids,
+            task=task,
+            labels=batch.labels,
+            lengths=batch.lengths,
+            boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
+            label_smoothing=self.label_smoothing,
+        )
+        stages = output.packed_boundaries
+        likely = [stage.prob.sum() for stage in stages]
+        nats = output.loss.detach().new_zeros(()) if task == "prediction" else output.losses[task].detach()
+        if self.label_smoothing and task != "prediction":
+            loss = next_token_loss if task == "lm" else token_loss
+            nats = loss(output.logits.detach(), batch.labels, batch.lengths)
+        return PassSums(
+            output.losses,
+            nats,
+            torch.stack(likely) if stages else nats.new_zeros(0),
+            *boundary_counts(output),
+        )
+
+
+def boundary_counts(output: ModelOutput) -> tuple[Tensor, Tensor]:
+    """(S,) float64 each: how many rows of each chunking stage begin a chunk, and how many there are."""
+    stages = output.packed_boundaries
+    if not stages:
+        return (torch.zeros(0, dtype=torch.float64),) * 2
+    chosen = torch.stack([stage.mask.sum() for stage in stages]).double()
+    return chosen, chosen.new_tensor([float(stage.ragged.total) for stage in stages])
+
+
+def ratio_loss(chosen: Tensor, likely: Tensor, target: float) -> Tensor:
+    """Pull a stage towards chunks of `target` tokens (H-Net, arXiv 2507.07955, eq. 9).
+
+    With F = `chosen` the fraction of boundaries, G = `likely` their mean probability and N the target length:
+    N / (N - 1) * ((N - 1) F G + (1 - F)(1 - G)), which is 1 where F = G = 1 / N.
+    """
+    return target / (target - 1) * ((target - 1) * chosen * likely + (1 - chosen) * (1 - likely))
+
+
+def ratio_slope(chosen: Tensor, target: float) -> Tensor:
+    """How the ratio loss changes with G; it is linear in it, so micro batches and ranks may add up their parts."""
+    return target / (target - 1) * (target * chosen - 1)
+
+
+def label_counts(batch: Batch | LabelledBatch, task: str, config: ModelConfig) -> dict[str, int]:
+    """How many labels the loss of each task or head is a mean of.
+
+    Args:
+        batch: of the host.
+        task: `lm`, `mlm` or `prediction`.
+        config: the model's.
+    """
+    if task == "prediction":
+        heads = {name: config.heads[name] for name in batch.labels}
+        return {
+            name: int(known_labels(head, batch.labels[name], batch.lengths).sum())
+            for name, head in heads.items()
+        }
+    return {task: batch.tokens if task == "lm" else int((batch.labels != IGNORED_LABEL).sum())}
+
+
+def loss_weight(config: ModelConfig, name: str) -> float:
+    """The weight of a task or head in the loss."""
+    weight = config.heads[name].weight if name in config.heads else 1.0
+    return config.task_weights.get(name, weight)

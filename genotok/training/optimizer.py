@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
@@ -24,13 +25,14 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     }
-    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[int, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             stage = name.count("inner.") if name.startswith("backbone.") else 0
-            groups.setdefault((stage, name in decaying), []).append(parameter)
+            in_parts = isinstance(parameter, DTensor)  # AdamW takes no mixture of both
+            groups.setdefault((stage, name in decaying, in_parts), []).append(parameter)
     settings = []
-    for (stage, decays), parameters in sorted(groups.items()):
+    for (stage, decays, _), parameters in sorted(groups.items()):
         rate = config.learning_rate * factors[stage]
         decay = config.weight_decay if decays else 0.0
         settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})

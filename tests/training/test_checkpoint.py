@@ -10,7 +10,6 @@ from toy_runs import TOY_MODEL, toy_config
 from genotok.errors import InputError
 from genotok.training.checkpoint import list_checkpoints, load_checkpoint, read_state, save_checkpoint
 from genotok.training.loop import Trainer
-from genotok.training.objective import objective
 
 STATE = {"identity": "x", "sampler": {"epoch": 1, "position": 2}, "metrics": ""}
 
@@ -19,7 +18,7 @@ def stepped(toy_shards, folder, steps, seed=1):
     """A trainer whose model and optimizer have seen some batches."""
     trainer = Trainer(toy_config(toy_shards, seed=seed), folder)
     for _ in range(steps):
-        objective(trainer.model, next(trainer.batches), [3.0], 0.02).total.backward()
+        trainer.gradient.backward(next(trainer.batches), trainer.task)
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
     return trainer
@@ -27,10 +26,10 @@ def stepped(toy_shards, folder, steps, seed=1):
 
 def test_everything_comes_back(toy_shards, tmp_path):
     saved = stepped(toy_shards, tmp_path, 3)
-    checkpoint = save_checkpoint(tmp_path, 3, saved.model, saved.optimizer, STATE, keep=2)
+    checkpoint = save_checkpoint(tmp_path, 3, saved.tensors, STATE, 2, saved.ranks)
     drawn = torch.rand(4)
     loaded = stepped(toy_shards, tmp_path, 1, seed=2)
-    load_checkpoint(checkpoint, loaded.model, loaded.optimizer)
+    load_checkpoint(checkpoint, loaded.tensors, loaded.ranks)
     assert torch.equal(torch.rand(4), drawn)
     for a, b in zip(saved.model.parameters(), loaded.model.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -46,14 +45,14 @@ def test_everything_comes_back(toy_shards, tmp_path):
 def test_the_latest_stay(toy_shards, tmp_path):
     trainer = stepped(toy_shards, tmp_path, 1)
     for step in (9, 10, 100):
-        save_checkpoint(tmp_path / "c", step, trainer.model, trainer.optimizer, STATE, keep=2)
+        save_checkpoint(tmp_path / "c", step, trainer.tensors, STATE, 2, trainer.ranks)
     assert [path.name for path in list_checkpoints(tmp_path / "c")] == ["step-00000010", "step-00000100"]
     assert len(list((tmp_path / "c").iterdir())) == 2
 
 
 def test_an_unfinished_checkpoint_is_none(toy_shards, tmp_path):
     trainer = stepped(toy_shards, tmp_path, 1)
-    checkpoint = save_checkpoint(tmp_path, 5, trainer.model, trainer.optimizer, STATE, keep=2)
+    checkpoint = save_checkpoint(tmp_path, 5, trainer.tensors, STATE, 2, trainer.ranks)
     checkpoint.rename(tmp_path / ".step-00000006.123.tmp")
     assert list_checkpoints(tmp_path) == []
     assert list_checkpoints(tmp_path / "nowhere") == []
@@ -61,7 +60,7 @@ def test_an_unfinished_checkpoint_is_none(toy_shards, tmp_path):
 
 def test_files_are_safetensors_and_json(toy_shards, tmp_path):
     trainer = stepped(toy_shards, tmp_path, 1)
-    checkpoint = save_checkpoint(tmp_path, 5, trainer.model, trainer.optimizer, STATE, keep=2)
+    checkpoint = save_checkpoint(tmp_path, 5, trainer.tensors, STATE, 2, trainer.ranks)
     state = checkpoint / "state.json"
     assert json.loads(state.read_text()) == {"step": 5, **STATE}
     tensors = [path for path in checkpoint.iterdir() if path != state]
@@ -78,8 +77,8 @@ def test_a_damaged_state_is_said(text, tmp_path):
 
 def test_a_checkpoint_of_another_model_is_said(toy_shards, tmp_path):
     trainer = stepped(toy_shards, tmp_path, 1)
-    checkpoint = save_checkpoint(tmp_path, 5, trainer.model, trainer.optimizer, STATE, keep=2)
+    checkpoint = save_checkpoint(tmp_path, 5, trainer.tensors, STATE, 2, trainer.ranks)
     wider = {**TOY_MODEL, "d_model": [16, 32]}
     other = Trainer(toy_config(toy_shards, model=wider), tmp_path)
     with pytest.raises(InputError, match="damaged checkpoint, or of another model"):
-        load_checkpoint(checkpoint, other.model, other.optimizer)
+        load_checkpoint(checkpoint, other.tensors, other.ranks)

@@ -17,6 +17,7 @@ from genotok.shards.boundaries import add_boundaries
 from genotok.shards.reader import ShardDataset
 from genotok.training.config import TrainConfig
 from genotok.training.data import training_data
+from genotok.training.distributed import Ranks
 from genotok.training.loop import Trainer
 from genotok.training.start import read_model_config
 
@@ -106,7 +107,9 @@ def test_masked_tokens(bounded, tmp_path):
     blocks = {"layout": ["T1", ["T1"], "T1"], "d_intermediate": [32, 32], "tasks": ["mlm"]}
     model = {**GIVEN, **blocks}
     trainer = train(bounded, tmp_path / "run", model=model, steps=3, validate_every=0, checkpoint_every=0)
-    plain = training_data(toy_config(bounded, model=model), read_model_config(model), "mlm").validation[0]
+    plain = training_data(
+        toy_config(bounded, model=model), read_model_config(model), "mlm", Ranks(0, 1, torch.device("cpu"))
+    ).validation[0]
     shown = trainer.validation[0]
     assert shown.input_ids.equal(plain.input_ids)
     assert shown.boundary_inputs.shape == shown.input_ids.shape

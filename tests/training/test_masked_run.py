@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy_runs import TOY_MODEL, results, toy_config, train
+from toy_runs import TOY_MODEL, losses_of, results, toy_config, train
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
@@ -14,7 +14,6 @@ from genotok.shards.reader import ShardDataset
 from genotok.shards.sampler import collate
 from genotok.training.loop import Trainer
 from genotok.training.monitor import read_metrics
-from genotok.training.objective import objective
 
 MODEL = {**TOY_MODEL, "layout": ["T2"], "d_model": 24, "d_intermediate": 32, "tasks": ["mlm"]}
 MASKED = {"model": MODEL, "target_chunk_length": []}
@@ -103,11 +102,13 @@ def test_smoothing_changes_the_loss_and_not_what_is_told():
     batch = collate(
         [torch.randint(0, 5, (length,)).numpy().astype("uint8") for length in (30, 12)], model.tokenizer
     )
-    plain, smooth = (objective(model, batch, [3.0], 0.0, "lm", share) for share in (0.0, 0.2))
-    torch.testing.assert_close(smooth.nats, plain.nats)
-    log_p = plain.output.logits.log_softmax(-1)
+    (plain, output), (smooth, _) = (
+        losses_of(model, batch, [3.0], 0.0, label_smoothing=share) for share in (0.0, 0.2)
+    )
+    assert smooth.nats == pytest.approx(plain.nats, rel=1e-6)
+    log_p = output.logits.log_softmax(-1)
     evenly = -log_p[:, :-1].mean(-1)[batch.labels[:, 1:] >= 0].mean()
-    torch.testing.assert_close(smooth.total, 0.8 * plain.total + 0.2 * evenly)
+    assert smooth.total == pytest.approx(0.8 * plain.total + 0.2 * evenly.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(

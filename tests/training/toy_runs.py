@@ -1,7 +1,9 @@
 """Runs of a few steps."""
 
 from genotok.training.config import TrainConfig
+from genotok.training.distributed import Ranks
 from genotok.training.loop import Trainer
+from genotok.training.step import GradientStep
 
 TOY_MODEL = {
     "layout": ["m1", ["T1"], "m1"],
@@ -33,6 +35,13 @@ def train(shards, folder, resume=False, restart_if_changed=False, **changes):
     trainer = Trainer(toy_config(shards, **changes), folder)
     trainer.run(resume, restart_if_changed)
     return trainer
+
+
+def losses_of(model, batch, targets, weight, task="lm", **changes):
+    """The losses of one batch on one rank, and the model's output; the gradient is in the parameters."""
+    settings = {"target_chunk_length": targets, "ratio_weight": weight, "precision": "fp32"}
+    step = GradientStep(model, toy_config("shards", **(settings | changes)), Ranks(0, 1, model.device))
+    return step.backward(batch, task), step.passes.output
 
 
 def results(folder):

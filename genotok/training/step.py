@@ -1,0 +1,153 @@
+"""The gradient of one optimizer step: over its micro batches, and over all ranks."""
+
+from dataclasses import fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from genotok.models import GenomicLM
+from genotok.shards.sampler import Batch
+from genotok.training.config import TrainConfig
+from genotok.training.distributed import Ranks
+from genotok.training.labelled import LabelledBatch
+from genotok.training.objective import (
+    Passes,
+    PassSums,
+    StepLosses,
+    boundary_counts,
+    label_counts,
+    loss_weight,
+    ratio_loss,
+    ratio_slope,
+)
+from genotok.training.precision import autocast
+from genotok.training.sharing import Shared
+
+AnyBatch = TypeVar("AnyBatch", Batch, LabelledBatch)
+
+
+class GradientStep:
+    """Gives parameters the gradient of the loss of a global batch.
+
+    Args:
+        model: that the ranks share; see `genotok.training.sharing`.
+        config: of the run.
+        ranks: who else is there.
+
+    Attributes:
+        passes: runs the model; its `output` is that of the latest micro batch of this rank.
+    """
+
+    def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks):
+        self.model, self.config, self.ranks = model, config, ranks
+        self.passes = Passes(model, config.label_smoothing)
+        self.shared = Shared(self.passes, config.parallel, ranks)
+
+    def backward(self, batch: AnyBatch, task: str) -> StepLosses:
+        """Add the gradient to the parameters.
+
+        Args:
+            batch: what this rank reads of the global batch, on the host.
+            task: `lm`, `mlm` or `prediction`, the same on all ranks.
+        """
+        micros = [
+            _rows(batch, part) for part in torch.arange(len(batch.lengths)).chunk(self.config.accumulate)
+        ]
+        own = [label_counts(micro, task, self.model.config) for micro in micros]
+        nucleotides = float(batch.nucleotides) if task == "lm" else 0.0
+        names = sorted(own[0])
+        *counts, nucleotides = self.ranks.sums(
+            [*(sum(count[name] for count in own) for name in names), nucleotides]
+        )
+        counts = dict(zip(names, counts, strict=True))
+        ahead = self._boundaries_ahead(micros, task) if len(micros) > 1 else None
+        found, shares = [], []
+        for k, (micro, count) in enumerate(zip(micros, own, strict=True)):
+            share = {name: count[name] / max(counts[name], 1.0) for name in names}
+            with self.shared.more_to_come(k + 1 < len(micros)):
+                with autocast(self.ranks.device, self.config.precision):
+                    sums = self.shared(micro.to(self.ranks.device), task)
+                global_counts = ahead or self._of_all_ranks([(sums.chosen, sums.rows)])
+                self._loss(sums, share, *global_counts).backward()
+            found.append(PassSums(*_detached(sums)))
+            shares.append(share)
+        self.shared.finish_gradients()
+        return self._losses(found, shares, task, counts.get("lm", 0.0) / max(nucleotides, 1.0))
+
+    def _loss(self, sums: PassSums, share: dict[str, float], chosen: Tensor, rows: Tensor) -> Tensor:
+        """What this micro batch adds to the loss; of several ranks the mean is taken, hence the factor."""
+        total = sums.nats.new_zeros(())
+        for name, loss in sums.losses.items():
+            total = total + loss_weight(self.model.config, name) * share[name] * loss
+        for s in self._learned():
+            slope = ratio_slope(chosen[s] / rows[s], self.config.target_chunk_length[s]) / rows[s]
+            total = total + (self.config.ratio_weight * slope).float() * sums.likely[s]
+        return total * self.ranks.size
+
+    def _learned(self) -> list[int]:
+        """The stages whose boundaries follow the model's own scores."""
+        return [s for s, stage in enumerate(self.passes.output.packed_boundaries) if stage.learned]
+
+    @torch.no_grad()
+    def _boundaries_ahead(self, micros: list[AnyBatch], task: str) -> tuple[Tensor, Tensor] | None:
+        """Where several micro batches make up a step: how many chunks begin in all of them.
+
+        The slope of the ratio loss needs this number before the first of them goes backward.
+        """
+        if not self.config.ratio_weight or not self.model.config.chunkers:
+            return None
+        counts = []
+        for micro in micros:
+            micro = micro.to(self.ranks.device)
+            inputs = {"lengths": micro.lengths, "boundary_inputs": getattr(micro, "boundary_inputs", None)}
+            with autocast(self.ranks.device, self.config.precision):
+                counts.append(boundary_counts(self.model(micro.input_ids, task=task, **inputs)))
+        return self._of_all_ranks(counts)
+
+    def _of_all_ranks(self, counts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        chosen, rows = (torch.stack(parts).sum(0) for parts in zip(*counts, strict=True))
+        if len(chosen) == 0:
+            return chosen, rows
+        return tuple(self.ranks.sum(torch.stack([chosen, rows])))
+
+    def _losses(
+        self, found: list[PassSums], shares: list[dict[str, float]], task: str, tokens_a_nucleotide: float
+    ) -> StepLosses:
+        """The numbers of the global batch; costs one host synchronisation."""
+        names, stages = sorted(shares[0]), len(found[0].chosen)
+        sums = torch.zeros(len(names) + 1 + 3 * stages, dtype=torch.float64, device=self.ranks.device)
+        for part, share in zip(found, shares, strict=True):
+            means = [share[name] * part.losses[name].double() for name in names]
+            nats = share.get(task, 0.0) * part.nats.double()
+            counts = (part.likely.double(), part.chosen, part.rows)
+            sums += torch.cat([torch.stack([*means, nats]), *(count.to(sums.device) for count in counts)])
+        values = self.ranks.sum(sums).tolist()
+        by_name = dict(zip(names, values, strict=False))
+        nats, counts = (
+            values[len(names)],
+            torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(3, stages),
+        )
+        fractions, likely = counts[1] / counts[2], counts[0] / counts[2]
+        targets = self.config.target_chunk_length
+        ratio = sum(ratio_loss(fractions[s], likely[s], targets[s]).item() for s in self._learned())
+        weighted = sum(loss_weight(self.model.config, name) * loss for name, loss in by_name.items())
+        nats = {"lm": nats * tokens_a_nucleotide, "mlm": nats}.get(task, weighted)
+        total = weighted + self.config.ratio_weight * ratio
+        return StepLosses(total, nats, float(ratio), by_name, fractions.tolist())
+
+
+def _detached(sums: PassSums) -> list:
+    losses = {name: loss.detach() for name, loss in sums.losses.items()}
+    return [losses, *(part.detach() for part in sums[1:])]
+
+
+def _rows(batch: AnyBatch, rows: Tensor) -> AnyBatch:
+    """Some rows of a batch."""
+
+    def taken(value):
+        if isinstance(value, dict):
+            return {key: taken(part) for key, part in value.items()}
+        return value[rows] if isinstance(value, Tensor) else value
+
+    return replace(batch, **{field.name: taken(getattr(batch, field.name)) for field in fields(batch)})

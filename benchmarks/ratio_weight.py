@@ -1,8 +1,8 @@
 """How the weight of the ratio loss acts on bits per base and on chunks: `python -m benchmarks.ratio_weight`.
 
 Trains a small routing model on the embedded genomes once for every weight and seed, on one thread of a CPU, with what
-`genotok train` runs. Validation is on a yeast chromosome that training does not see. A run that a later call finds done
-under --runs is read and not trained again.
+`genotok train` runs. Validation is on a yeast chromosome that training does not see. A run that a later call finds
+done under --runs is read and not trained again.
 """
 
 import argparse

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from genotok.errors import InputError
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
 HOW_IT_RUNS = ("accumulate", "parallel", "rank_timeout", "checkpoint_every", "keep_checkpoints")
@@ -92,7 +93,8 @@ class TrainConfig:
         both_strands: whether sequences are read from either strand; None for windows yes, rows of a table no.
         seed: of weights and order.
         device: `auto`, `cpu`, `cuda` or a device of torch.
-        precision: `auto` (bf16 on a GPU, fp32 elsewhere), `fp32` or `bf16`.
+        precision: `fp32`, `bf16`, `fp16` with loss scaling, `fp8` in the main network and bf16 elsewhere, or
+            `auto` for the preset of the task, see `genotok.training.precision.choose_precision`.
         threads: threads on the CPU; part of the run, since sums depend on it.
         log_every, validate_every, checkpoint_every: in steps; 0 leaves it to the end.
         validation_windows: how many windows of the split `valid` are looked at each time.
@@ -152,7 +154,7 @@ class TrainConfig:
             self._need(key, 0 <= getattr(self, key) < 1, "from 0 to less than 1")
         self._need("decay", self.warmup + self.decay <= 1, "at most 1 together with warmup")
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
-        self._need("precision", self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+        self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
         lengths = self.target_chunk_length
         self._need("target_chunk_length", all(length > 1 for length in lengths), "more than 1 in every stage")
         factors = self.stage_learning_rates or []

@@ -8,7 +8,6 @@ import contextlib
 import math
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,12 @@ from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import StepLosses
 from genotok.training.optimizer import make_optimizer
+from genotok.training.precision import Precision, choose_precision
 from genotok.training.schedule import warmup_stable_decay
 from genotok.training.sharing import clip_gradient, whole_state
 from genotok.training.start import choose_task, starting_config, starting_model
 from genotok.training.step import GradientStep
+from genotok.training.watch import Watch, Work
 
 
 class Trainer:
@@ -49,7 +50,7 @@ class Trainer:
     Args:
         config: settings of the run.
         folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
-            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`. The first rank alone writes.
+            `metrics.jsonl`, `speed.jsonl`, `tensorboard/`, and `checkpoints/`. The first rank alone writes.
     """
 
     def __init__(self, config: TrainConfig, folder: Path):
@@ -61,9 +62,10 @@ class Trainer:
         torch.use_deterministic_algorithms(self.device.type == "cpu")
         with self.ranks.together():
             self._build()
-        self.gradient = GradientStep(self.model, config, self.ranks)
+        self.gradient = GradientStep(self.model, config, self.ranks, self.precision)
         with self.ranks.together():
             self.optimizer = make_optimizer(self.model, config)
+        self.watch = Watch(config, self.model, self.optimizer, self.precision, self.data.unit, self.ranks)
         self.tensors = RunTensors(self.model, self.optimizer)
         self.step = 0
 
@@ -80,6 +82,8 @@ class Trainer:
         self.model.to(self.device)
         if config.freeze_backbone:
             freeze_all_but_heads(self.model)
+        precision = choose_precision(config.precision, self.device, self.task, model_config, self.ranks.first)
+        self.precision = Precision(precision, self.device, self.model)
         self.identity = run_identity(config, self.model, self.data)
         self.calibrates = needs_calibration(self.model, self.task)
         if self.task != "prediction":
@@ -122,7 +126,9 @@ class Trainer:
         with shown as bar, sigterm_noted() as terminated:
             bar.resume_at(self.step * total // self.config.steps)
             while self.step < self.config.steps:
-                self._train_step(monitor, bar)
+                with self.watch.speed.step():
+                    self._train_step(monitor, bar)
+                self.watch.note_speed(monitor, self.step)
                 self._validate_and_save(monitor)
                 if self.ranks.any(terminated()):
                     self.save_checkpoint(monitor.records)
@@ -155,6 +161,7 @@ class Trainer:
             if self.calibrates:
                 self.model.set_entropy_threshold(state["entropy_threshold"])
             self.batches.restore(state["sampler"])
+            self.watch.restore(state.get("watch", {}))
             return state["metrics"]
         if not restart_if_changed:
             raise InputError(
@@ -167,38 +174,39 @@ class Trainer:
         return ""
 
     def _train_step(self, monitor: Monitor, bar: Progress) -> None:
-        began = time.monotonic()
         config = self.config
         factor = warmup_stable_decay(self.step, config.steps, config.warmup, config.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        batch = next(self.batches)
+        with self.watch.speed.waiting():
+            batch = next(self.batches)
         self.model.train()
         losses = self.gradient.backward(batch, self.task)
+        self.precision.unscale(self.optimizer)
+        self.watch.look_at_gradients(self.step + 1)
         norm = clip_gradient(self.model.parameters(), config.clip).item()
         self._stop_if_lost(losses, norm)
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         measure, unit = MEASURES[self.task], self.data.unit
-        own = batch.bases if unit == "bases" else len(batch.lengths)
-        done = int(self.ranks.sums([own])[0])
+        work = Work.of(batch, self.ranks)
+        done = work.letters if unit == "bases" else work.sequences
         bar.advance(done, f"step {self.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
-        if self.step % config.log_every == 0 or self.step == config.steps:
-            record = train_record(losses, norm, factor * config.learning_rate, self.task)
-            monitor.write(self.step, "train", record)
-            monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
+        rate = factor * config.learning_rate
+        self.watch.note(monitor, self.step, self.task, losses, norm, rate, work)
 
     def _stop_if_lost(self, losses: StepLosses, norm: float) -> None:
         """All ranks have the same numbers here, and so stop together."""
-        if math.isfinite(losses.total) and math.isfinite(norm):
+        overflows = self.precision.scales and not self.precision.is_lost  # such a step is left out
+        if math.isfinite(losses.total) and (math.isfinite(norm) or overflows):
             return
         last = list_checkpoints(self.folder / "checkpoints")
         hint = f"the latest checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         with self.ranks.together():
             raise InputError(
                 f"{self.folder}: the loss or its gradient is no number any more at step {self.step + 1} "
-                f"(loss {losses.total}, gradient norm {norm}); {hint}; "
+                f"(loss {losses.total}, gradient norm {norm}{self.precision.trouble()}); {hint}; "
                 "try a lower learning_rate, a longer warmup, or a lower ratio_weight"
             )
 
@@ -213,30 +221,16 @@ class Trainer:
     def validate(self) -> dict[str, Any]:
         """The numbers of the validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        return validation_record(self.model, self.validation, self.task, self.config.precision)
+        return validation_record(self.model, self.validation, self.task, self.precision.name)
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
         state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
+        state["watch"] = self.watch.state()
         if self.calibrates:
             state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"
         save_checkpoint(folder, self.step, self.tensors, state, self.config.keep_checkpoints, self.ranks)
-
-
-def train_record(losses: StepLosses, norm: float, rate: float, task: str) -> dict[str, Any]:
-    """The numbers of one training step; `chunk_fraction` is chunks per token, one value a stage."""
-    measure, heads = MEASURES[task], {}
-    if task == "prediction":
-        heads = {f"loss_{name}": loss for name, loss in losses.by_name.items()}
-    return {
-        measure.key: losses.nats * measure.per_nat,
-        **heads,
-        "ratio_loss": losses.ratio,
-        "gradient_norm": norm,
-        "learning_rate": rate,
-        "chunk_fraction": losses.chunk_fractions,
-    }
 
 
 def freeze_all_but_heads(model: GenomicLM) -> None:

@@ -41,8 +41,29 @@ def import_model(
 def tokens(
     fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Plain or BGZF.")],
     model: Model,
-    region: Annotated[str, typer.Option(help="CONTIG:START-END, 1-based, both ends included.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="BED file to write (`.bed` or `.bed.gz`).")],
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="CONTIG:START-END, 1-based, both ends included; also several.  [default: all]"),
+    ] = None,
+    bed: Annotated[Path | None, typer.Option(help="As `--region`, for all regions of a BED file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Chunks: `.bed`, `.bed.gz` (BGZF) or `.bb` (bigBed)."),
+    ] = None,
+    bigwig: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="Write PREFIX.surprisal.bw (bits a base) and PREFIX.boundary.stage0.bw and so on.",
+        ),
+    ] = None,
+    trackhub: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write all of it for the UCSC browser and IGV.")
+    ] = None,
+    assembly: Annotated[
+        str | None,
+        typer.Option(help="UCSC's name of the genome, as hg38.  [default: the genome goes into the hub]"),
+    ] = None,
     track: Annotated[str | None, typer.Option(help="Name for a genome browser's track line.")] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
     boundaries: Annotated[
@@ -53,15 +74,28 @@ def tokens(
     precision: Precision = "auto",
     threads: Threads = 2,
 ) -> None:
-    """Write the chunks that a model has learned to see, as BED.
+    """Write the chunks that a model has learned to see, and how sure and how surprised it is, for genome browsers.
 
     Example: `genotok tokens genome.fa.gz -m run --region chr1:10,001-12,000 -o chunks.bed`
-    """
-    from genotok.interpret.chunks import chunks_of_region, write_bed
 
-    settings = {"window": window, "device": device, "precision": precision, "threads": threads}
+    Example: `genotok tokens genome.fa.gz -m run --trackhub hub`
+    """
+    from genotok.interpret.chunks import open_reading
+    from genotok.interpret.token_files import chunking_stages, write_token_files, write_trackhub
+
+    if not (output or bigwig or trackhub):
+        raise InputError("tokens: name at least one output: -o, --bigwig or --trackhub")
+    if trackhub and (output or bigwig):
+        raise InputError("tokens: a hub holds chunks and tracks already; leave out -o and --bigwig")
     given = {"boundaries": boundaries, "features": words_between_commas(feature)}
-    write_bed(chunks_of_region(model, fasta, region, **given, **settings), output, track)
+    with open_reading(model, fasta, region or [], bed=bed, device=device, threads=threads, **given) as found:
+        parts = found.parts(window=window, precision=precision)
+        contigs, stages = found.reference.contigs, chunking_stages(found.model.config)
+        if trackhub:
+            name = model.resolve().name
+            write_trackhub(parts, contigs, stages, trackhub, name=name, fasta=fasta, assembly=assembly)
+        else:
+            write_token_files(parts, contigs, stages, bed=output, track=track, bigwig=bigwig)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +29,6 @@ SEVEREST_FIRST = (
 )
 SITE = 2  # intronic bases beside an exon: GT and AG
 REGION_EXON, REGION_INTRON = 3, 8  # bases beside the border (Sequence Ontology, SO:0001630)
-SHORTEST_INTRON = 10  # shorter gaps between coding parts are shifts of the reading frame
 _BIN = 1 << 14
 _CODINGS_KEPT = 64
 _BASES = "TCAG"
@@ -96,7 +94,7 @@ class Annotation:
             transcript.contig = contig
             for number in range(transcript.start // _BIN, (transcript.end - 1) // _BIN + 1):
                 self._bins[contig, number].append(transcript)
-            borders[contig].update(border for intron in _introns(transcript) for border in intron)
+            borders[contig].update(border for intron in transcript.introns for border in intron)
         if not self._bins:
             raise InputError(f"{gff}: has no exon or CDS on a contig of {reference.path}")
         self._borders = {contig: np.array(sorted(found)) for contig, found in borders.items() if found}
@@ -150,7 +148,7 @@ class Annotation:
         parts = transcript.coding
         if any(_touches(change, part.start, part.end) for part in parts):
             yield self._coding_effect(transcript, change)
-        gaps = _introns(transcript)
+        gaps = transcript.introns
         if any(_touches(change, start, end) for start, end in gaps):
             yield "intron"
         outside = [*gaps, *((part.start, part.end) for part in parts)]
@@ -251,14 +249,9 @@ def _touches(change: Change, start: int, end: int) -> bool:
     return change.start < end and start < change.end
 
 
-def _introns(transcript: Transcript) -> list[tuple[int, int]]:
-    gaps = [(before[1], behind[0]) for before, behind in pairwise(transcript.exons)]
-    return [(start, end) for start, end in gaps if end - start >= SHORTEST_INTRON]
-
-
 def _splice_effects(transcript: Transcript, change: Change) -> Iterator[str]:
     bases = _bases_of(change)
-    for start, end in _introns(transcript):
+    for start, end in transcript.introns:
         if any(_touches(change, *site) for site in ((start, start + SITE), (end - SITE, end))):
             yield "splice_site"
         for left, right in (

@@ -1,6 +1,7 @@
 """Transcripts of a GFF3: their exons, and the coding parts with phase (Sequence Ontology, GFF3 1.26)."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -8,6 +9,7 @@ from urllib.parse import unquote
 from genotok.errors import InputError
 from genotok.genomes.intervals import GFF_COLUMNS, data_lines
 
+SHORTEST_INTRON = 10
 EXONIC = frozenset(["exon", "CDS", "five_prime_UTR", "three_prime_UTR", "UTR"])
 
 
@@ -53,6 +55,12 @@ class Transcript:
     def end(self) -> int:
         """Behind the last base."""
         return self.exons[-1][1]
+
+    @property
+    def introns(self) -> list[tuple[int, int]]:
+        """(start, end) between exons, 0-based and half-open; shorter gaps are shifts of the reading frame."""
+        gaps = [(before[1], behind[0]) for before, behind in pairwise(self.exons)]
+        return [(start, end) for start, end in gaps if end - start >= SHORTEST_INTRON]
 
 
 def read_transcripts(gff: Path) -> list[Transcript]:

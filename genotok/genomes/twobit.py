@@ -1,4 +1,4 @@
-"""UCSC .2bit genomes, streamed contig by contig.
+"""UCSC .2bit genomes, read and written contig by contig.
 
 Follows the twoBit section of UCSC's "Data File Formats" page and `twoBit.h`: both byte orders, version 0
 (32-bit offsets) and version 1 (64-bit offsets), N blocks, and mask blocks, which become lower case.
@@ -6,13 +6,16 @@ Follows the twoBit section of UCSC's "Data File Formats" page and `twoBit.h`: bo
 
 import os
 import re
+import shutil
 import struct
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.genomes.formats import BLOCK
 
@@ -21,6 +24,9 @@ LOWER_CASE = 0x20
 
 # One packed byte gives four letters, the first from the highest two bits; T, C, A, G are 0, 1, 2, 3.
 _LETTERS = np.frombuffer(b"TCAG", dtype=np.uint8)
+# 4 stands for a letter of no code.
+_CODES = np.full(256, 4, np.uint8)
+_CODES[np.frombuffer(b"TCAGtcag", np.uint8)] = [0, 1, 2, 3, 0, 1, 2, 3]
 _UNPACKED = _LETTERS[np.arange(256)[:, None] >> np.array([6, 4, 2, 0]) & 3]
 
 
@@ -134,3 +140,54 @@ def _covered(intervals: np.ndarray, start: int, end: int) -> np.ndarray:
     np.add.at(steps, np.maximum(starts[touching][inside], start) - start, 1)
     np.add.at(steps, np.minimum(ends[touching][inside], end) - start, -1)
     return np.cumsum(steps[:-1]) > 0
+
+
+def write_twobit(contigs: Iterable[tuple[str, Iterable[bytes]]], path: str | Path) -> None:
+    """Write a .2bit file of version 0.
+
+    Memory holds one contig at a time. Letters other than A, C, G and T become N, lower case a mask block.
+
+    Args:
+        contigs: names and blocks of letters, as `read_fasta` gives them.
+        path: the file.
+
+    Raises:
+        InputError: it cannot be written, a name is longer than 255 letters, or the file would be larger than 4 GB.
+    """
+    names: list[bytes] = []
+    offsets: list[int] = []
+    with tempfile.TemporaryFile() as records:
+        for name, blocks in contigs:
+            names.append(name.encode())
+            offsets.append(records.tell())
+            records.write(_record(np.frombuffer(b"".join(blocks), np.uint8)))
+        header = 16 + sum(5 + len(name) for name in names)
+        if header + records.tell() >= 1 << 32:
+            raise InputError(f"{path}: the genome is too large for a .2bit file of version 0")
+        with atomic_path(path) as temporary, open(temporary, "wb") as handle:
+            handle.write(struct.pack("<IIII", SIGNATURE, 0, len(names), 0))
+            for name, offset in zip(names, offsets, strict=True):
+                if len(name) > 255:
+                    raise InputError(f"{path}: the name {name.decode()[:40]}... is too long for a .2bit file")
+                handle.write(bytes([len(name)]) + name + struct.pack("<I", header + offset))
+            records.seek(0)
+            shutil.copyfileobj(records, handle)
+
+
+def _record(letters: np.ndarray) -> bytes:
+    """One contig's record: length, N blocks, mask blocks, and four letters a byte."""
+    codes = _CODES[letters]
+    unknown = _runs(codes > 3)
+    masked = _runs(letters >= ord("a"))
+    padded = np.zeros(-(-len(codes) // 4) * 4, np.uint8)
+    padded[: len(codes)] = codes & 3
+    quads = padded.reshape(-1, 4)
+    packed = quads[:, 0] << 6 | quads[:, 1] << 4 | quads[:, 2] << 2 | quads[:, 3]
+    numbers = [[len(letters)], *(part for runs in (unknown, masked) for part in runs), [0]]
+    return b"".join(np.asarray(part, "<u4").tobytes() for part in numbers) + packed.tobytes()
+
+
+def _runs(inside: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """How many runs of true there are, where they begin, and how long they are."""
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+    return [len(edges) // 2], edges[::2], edges[1::2] - edges[::2]

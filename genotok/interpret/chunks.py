@@ -1,20 +1,20 @@
-"""`genotok tokens`: the chunks that a model cuts a stretch of a genome into, as data and as BED."""
+"""The chunks that a model cuts stretches of a genome into, and how surprising it finds each base."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pysam
 import torch
 from torch import Tensor
 
-from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.genomes.intervals import boundary_mask, edges_by_contig
-from genotok.genomes.regions import parse_region
+from genotok.genomes.regions import Region, merge_regions, parse_region, read_bed
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_starts
 from genotok.models.likelihood import nucleotide_log_likelihood
@@ -23,14 +23,6 @@ from genotok.shards.sampler import Batch, boundaries_of_tokens, collate
 from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.training.columns import cuts_by_given
 from genotok.training.precision import autocast, choose_device
-
-LONGEST_NAME = 200  # letters; genome browsers refuse names of more than 255
-# A dark and a light colour for the chunks of each stage in turn (Okabe and Ito), outermost first.
-STAGE_COLOURS = [
-    ("0,114,178", "86,180,233"),
-    ("213,94,0", "230,159,0"),
-    ("0,158,115", "204,121,167"),
-]
 
 
 @dataclass
@@ -105,23 +97,18 @@ def find_chunks(
         InputError: the region lies outside the contig, the context leaves no room in the window, or edges are missing
             or left over.
     """
-    context = window // 2 if context is None else context
-    if not 0 <= context < window:
-        raise InputError(f"context: {context} must be at least 0 and less than the window of {window} bases")
-    _check_edges(model, edges)
-    length = reference.contigs.get(contig, 0)
-    if not 0 <= start < end <= length:
-        raise InputError(
-            f"{reference.path}: {contig}:{start + 1}-{end} is no region of it; {contig} has {length:,} bases"
+    parts = list(
+        read_chunks(
+            model,
+            reference,
+            [Region(contig, start, end)],
+            window=window,
+            context=context,
+            batch_size=batch_size,
+            precision=precision,
+            edges=None if edges is None else {contig: edges},
         )
-    spans = list(_spans(start, end, window, context, _letters_behind(model.tokenizer), length))
-    parts = []
-    with progress("tokens", end - start, "bases") as bar:
-        for first in range(0, len(spans), batch_size):
-            some = spans[first : first + batch_size]
-            for part in _read_spans(model, reference, contig, some, precision, edges):
-                parts.append(part)
-                bar.advance(len(part.surprisal))
+    )
     stages = range(len(parts[0].begins))
     return RegionChunks(
         contig,
@@ -134,6 +121,117 @@ def find_chunks(
     )
 
 
+def read_chunks(
+    model: GenomicLM,
+    reference: Reference,
+    regions: Sequence[Region],
+    *,
+    window: int = 8192,
+    context: int | None = None,
+    batch_size: int = 8,
+    precision: str = "auto",
+    edges: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[RegionChunks]:
+    """`find_chunks` for several regions, in parts of at most `window - context` bases, so that memory does not grow.
+
+    Args:
+        model: and the rest as for `find_chunks`.
+        reference: the genome.
+        regions: in the order of the parts; those of a contig neither overlap nor touch.
+        window, context, batch_size, precision: see there.
+        edges: by contig; a contig without edges is one chunk.
+
+    Yields:
+        The parts of each region in order, without gaps.
+
+    Raises:
+        InputError: see there.
+    """
+    context = window // 2 if context is None else context
+    if not 0 <= context < window:
+        raise InputError(f"context: {context} must be at least 0 and less than the window of {window} bases")
+    _check_edges(model, edges)
+    for contig, start, end in regions:
+        length = reference.contigs.get(contig, 0)
+        if not 0 <= start < end <= length:
+            raise InputError(
+                f"{reference.path}: {contig}:{start + 1}-{end} is no region of it; {contig} has {length:,} bases"
+            )
+    behind = _letters_behind(model.tokenizer)
+    with progress("tokens", sum(region.end - region.start for region in regions), "bases") as bar:
+        for contig, start, end in regions:
+            of_contig = None if edges is None else edges.get(contig, np.empty(0, np.int64))
+            spans = list(_spans(start, end, window, context, behind, reference.contigs[contig]))
+            for first in range(0, len(spans), batch_size):
+                some = spans[first : first + batch_size]
+                for part in _read_spans(model, reference, contig, some, precision, of_contig):
+                    yield part
+                    bar.advance(len(part.surprisal), note=contig)
+
+
+@dataclass
+class Reading:
+    """A model and the regions that it is to read.
+
+    Attributes:
+        model: the model.
+        reference: the open genome.
+        regions: merged, sorted by the contig's name and the start, as genome browsers want it.
+        edges: see `read_chunks`.
+    """
+
+    model: GenomicLM
+    reference: Reference
+    regions: list[Region]
+    edges: dict[str, np.ndarray] | None
+
+    def parts(self, **settings: Any) -> Iterator[RegionChunks]:
+        """`read_chunks` with these."""
+        return read_chunks(self.model, self.reference, self.regions, edges=self.edges, **settings)
+
+
+@contextmanager
+def open_reading(
+    model_folder: Path,
+    fasta: Path,
+    regions: Iterable[str] = (),
+    *,
+    bed: Path | None = None,
+    device: str = "auto",
+    threads: int = 2,
+    boundaries: Path | None = None,
+    features: Sequence[str] = (),
+) -> Iterator[Reading]:
+    """Open a model and a genome to read regions of it; the whole genome where none is named.
+
+    Args:
+        model_folder: holds config.json and model.safetensors.
+        fasta: plain or BGZF.
+        regions: as `parse_region` reads them.
+        bed: more of them.
+        device, threads: where the model runs.
+        boundaries, features: a file of intervals and what counts of it, see `genotok.genomes.intervals`; for a model
+            with the chunker `given`.
+
+    Raises:
+        InputError: a file or a region cannot be read.
+    """
+    torch.set_num_threads(threads)
+    with Reference(fasta) as reference:
+        wanted = [parse_region(region, reference.contigs) for region in regions]
+        if bed is not None:
+            wanted += read_bed(bed, reference.contigs)
+            if not wanted:
+                raise InputError(f"{bed}: holds no region")
+        if not wanted:
+            wanted = [Region(contig, 0, length) for contig, length in reference.contigs.items() if length]
+        edges = None
+        if boundaries is not None:
+            edges, _ = edges_by_contig(boundaries, reference.contigs, features)
+        model = GenomicLM.from_pretrained(model_folder, choose_device(device))
+        yield Reading(model, reference, merge_regions(wanted, sorted(reference.contigs)), edges)
+
+
 def chunks_of_region(
     model_folder: Path,
     fasta: Path,
@@ -144,26 +242,14 @@ def chunks_of_region(
     device: str = "auto",
     precision: str = "auto",
     threads: int = 2,
-    boundaries: Path | None = None,
-    features: Sequence[str] = (),
 ) -> RegionChunks:
-    """`find_chunks` for files: a model's folder, a FASTA, and a region as `parse_region` reads it.
-
-    `boundaries` and `features` are a file of intervals and what counts of it, see `genotok.genomes.intervals`.
-    """
-    torch.set_num_threads(threads)
-    with Reference(fasta) as reference:
-        contig, start, end = parse_region(region, reference.contigs)
-        model = GenomicLM.from_pretrained(model_folder, choose_device(device))
-        edges = None
-        if boundaries is not None:
-            found, _ = edges_by_contig(boundaries, reference.contigs, features)
-            edges = found.get(contig, np.empty(0, np.int64))
-        settings = {"window": window, "context": context, "precision": precision, "edges": edges}
-        return find_chunks(model, reference, contig, start, end, **settings)
+    """`find_chunks` for files: a model's folder, a FASTA, and a region as `parse_region` reads it."""
+    with open_reading(model_folder, fasta, [region], device=device, threads=threads) as reading:
+        settings = {"window": window, "context": context, "precision": precision}
+        return find_chunks(reading.model, reading.reference, *reading.regions[0], **settings)
 
 
-def _check_edges(model: GenomicLM, edges: np.ndarray | None) -> None:
+def _check_edges(model: GenomicLM, edges: Mapping[str, np.ndarray] | None) -> None:
     if not cuts_by_given(model.config):
         if edges is not None:
             raise InputError("the model finds its boundaries itself; leave out the file with boundaries")
@@ -268,44 +354,3 @@ def _stages_on_letters(output: ModelOutput, letters: Tensor) -> list[tuple[Tenso
         stages.append((begins, probability))
         tokens = chosen
     return stages
-
-
-def write_bed(found: RegionChunks, path: str | Path, track: str | None = None) -> None:
-    """Write the chunks of all stages as BED9, sorted by start and then stage; BGZF when the name ends in `.gz`.
-
-    The name of a chunk is `s<stage>:<its letters>`, with `...` behind the first 200 letters of a longer one;
-    its score is a thousand times the probability that a chunk of the stage begins there. The colours of the
-    chunks of a stage alternate.
-
-    Args:
-        found: the chunks.
-        path: the file to write.
-        track: the name of the track for a genome browser; None writes no `track` line.
-
-    Raises:
-        InputError: the model has no chunking stage, or the file cannot be written.
-    """
-    if not found.begins:
-        raise InputError(
-            "the model has no chunking stage: its tokens are what its tokenizer makes, and it makes no chunks"
-        )
-    lines = sorted(line for stage in range(len(found.begins)) for line in _bed_lines(found, stage))
-    text = "".join(line for _, _, line in lines)
-    if track is not None:
-        text = f'track name="{track.replace(chr(34), chr(39))}" itemRgb="On"\n{text}'
-    open_file = pysam.BGZFile if Path(path).suffix == ".gz" else open
-    with atomic_path(path) as temporary, open_file(str(temporary), "wb") as bed:
-        bed.write(text.encode())
-
-
-def _bed_lines(found: RegionChunks, stage: int) -> Iterator[tuple[int, int, str]]:
-    """(start, stage, line of the BED) for each chunk of a stage."""
-    colours = STAGE_COLOURS[stage % len(STAGE_COLOURS)]
-    for number, (start, end) in enumerate(found.chunks(stage).tolist()):
-        letters = found.letters[start - found.start : end - found.start]
-        if len(letters) > LONGEST_NAME:
-            letters = letters[:LONGEST_NAME] + "..."
-        score = round(1000 * float(found.probability[stage][start - found.start]))
-        span, name = f"{start}\t{end}", f"s{stage}:{letters}"
-        line = f"{found.contig}\t{span}\t{name}\t{score}\t.\t{span}\t{colours[number % 2]}\n"
-        yield start, stage, line

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import pyBigWig
 
 from genotok.atomic import atomic_path
-from genotok.errors import InputError
+from genotok.genomes.bigwig import open_bigwig
 from genotok.variants.fields import LLR
 from genotok.variants.vcf_input import INFO, Record, open_vcf
 
@@ -60,7 +59,7 @@ def write_tracks(vcf: str | Path, prefix: str | Path) -> None:
         source = stack.enter_context(open_vcf(vcf))
         lengths = [(name, length) for name, length in source.header.contigs.items() if length]
         paths = [stack.enter_context(atomic_path(path)) for path in track_paths(prefix)]
-        tracks = [stack.enter_context(_open_track(path, lengths)) for path in paths]
+        tracks = [stack.enter_context(open_bigwig(path, lengths)) for path in paths]
         for contig, starts, values in _portions(scored_bases(source)):
             for track, column in zip(tracks, values.T, strict=True):
                 track.add(contig, starts, column)
@@ -119,40 +118,3 @@ def _portions(bases: Iterable[ScoredBase]) -> Iterator[tuple[str, np.ndarray, np
             summaries = np.nanmean(scores, 1), np.nanmin(scores, 1)
             deletions = np.array([base.deletion for base in portion])
             yield contig, starts, np.column_stack([scores, *summaries, deletions])
-
-
-class _Track:
-    """One bigWig file on its way."""
-
-    def __init__(self, file: Any):
-        self.file, self.count = file, 0
-
-    def add(self, contig: str, starts: np.ndarray, values: np.ndarray) -> None:
-        """Add (N,) values at ascending positions; NaN is left out."""
-        there = ~np.isnan(values)
-        if there.any():
-            self.file.addEntries(contig, starts[there], values=values[there], span=1)
-            self.count += int(there.sum())
-
-
-@contextmanager
-def _open_track(path: Path, lengths: list[tuple[str, int]]) -> Iterator[_Track]:
-    path.touch()  # pyBigWig ends the process where it cannot create a file
-    file = pyBigWig.open(str(path), "w")
-    try:
-        file.addHeader(lengths)
-        track = _Track(file)
-        yield track
-        file.close()
-        _check(path, track.count)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path.parent}: a bigWig file cannot be written ({error}); is the disk full?"
-        ) from error
-
-
-def _check(path: Path, count: int) -> None:
-    """pyBigWig does not say when the disk is full."""
-    with pyBigWig.open(str(path)) as file:
-        if file.header()["nBasesCovered"] != count:
-            raise RuntimeError("it is not whole")

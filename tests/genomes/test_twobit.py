@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from genotok.errors import InputError
 from genotok.genomes.formats import genome_format
-from genotok.genomes.twobit import read_twobit
+from genotok.genomes.twobit import read_twobit, write_twobit
 
 CODE = {"T": 0, "C": 1, "A": 2, "G": 3}
 
@@ -125,3 +125,19 @@ def test_bad_files_are_explained(tmp_path, raw, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         contents(path)
     assert str(path) in str(caught.value)
+
+
+@given(st.dictionaries(st.text("abc1", min_size=1), st.text("ACGTNacgtn", max_size=40), min_size=1))
+@settings(max_examples=50, deadline=None)
+def test_written_as_the_format_says(tmp_path_factory, contigs):
+    path = tmp_path_factory.mktemp("written") / "x.2bit"
+    write_twobit(((name, [text[:7].encode(), text[7:].encode()]) for name, text in contigs.items()), path)
+    assert path.read_bytes() == twobit(contigs)
+
+
+def test_other_letters_are_written_as_n(tmp_path):
+    write_twobit([("x", [b"ACRYgtwT"])], tmp_path / "x.2bit")
+    assert contents(tmp_path / "x.2bit") == {"x": "ACNNgtnT"}
+    with pytest.raises(InputError, match="too long for a"):
+        write_twobit([("x" * 256, [b"A"])], tmp_path / "y.2bit")
+    assert not (tmp_path / "y.2bit").exists()

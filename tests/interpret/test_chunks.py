@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from bed_files import write_bed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from staged_model import staged_model
 
 from genotok.errors import InputError
-from genotok.interpret.chunks import RegionChunks, chunks_of_region, find_chunks, write_bed
+from genotok.interpret.chunks import RegionChunks, chunks_of_region, find_chunks
 
 
 def chunks_from_one_pass(model, reference, contig):

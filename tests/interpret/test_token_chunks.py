@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from bed_files import write_bed
 from staged_model import staged_model
 
-from genotok.interpret.chunks import find_chunks, write_bed
+from genotok.interpret.chunks import find_chunks
 from genotok.models.likelihood import nucleotide_log_likelihood
 
 BPE = {"type": "bpe", "merges": ["A C", "G T", "AC GT", "T A", "C C"]}

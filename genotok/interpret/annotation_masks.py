@@ -1,0 +1,167 @@
+"""Where on a contig each kind of annotated place lies, as one flag a base."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from genotok.errors import InputError
+from genotok.genomes.contigs import match_contig
+from genotok.genomes.gff import Transcript, read_transcripts
+from genotok.genomes.intervals import read_intervals
+
+PROMOTER = 200  # bases in front of the first base of a transcript
+SPLICE_SITE = 2  # bases of an intron at each of its ends
+SHORTEST_HOMOPOLYMER = 5  # equal letters in a row
+
+Masks = dict[str, np.ndarray]
+
+
+class Annotation:
+    """Intervals and transcripts of a genome, which give masks contig by contig.
+
+    Args:
+        contigs: name -> length in bases.
+        gff: GFF3 with transcripts; None for none.
+        beds: files of intervals, each a kind of its own under the file's name without its endings.
+
+    Raises:
+        InputError: a file cannot be read, or lies on none of the contigs.
+    """
+
+    def __init__(self, contigs: Mapping[str, int], gff: Path | None = None, beds: Sequence[Path] = ()):
+        self.contigs = contigs
+        self.transcripts = _by_contig(gff, contigs) if gff is not None else None
+        self.intervals = {_kind(bed): _intervals(bed, contigs) for bed in beds}
+
+    def masks(self, contig: str, letters: bytes) -> Masks:
+        """The kinds of places on a contig, each as (L,) bool.
+
+        Of letters alone: `soft_masked`, `homopolymer` (five equal letters or more) and `gc` (G or C).
+        Of a GFF3: `cds`, and in the genes of the forward strand `codon_position_1` to `_3` (in those of the other
+        strand `reverse_codon_position_1` to `_3`, counted as the gene is read); `start_codon` and `stop_codon` (their
+        three bases), `splice_donor` and `splice_acceptor` (two bases of the intron), `exon`, `utr`, `intron`,
+        `promoter` (200 bases in front of a transcript) and `intergenic`. A kind that a contig has none of is left
+        out.
+
+        Args:
+            contig: the contig's name.
+            letters: all its letters, lower case where soft-masked.
+        """
+        codes = np.frombuffer(letters, np.uint8)
+        upper = codes & 0xDF
+        masks = {
+            "soft_masked": codes >= ord("a"),
+            "homopolymer": _homopolymers(upper),
+            "gc": (upper == ord("G")) | (upper == ord("C")),
+        }
+        if self.transcripts is not None:
+            masks |= _transcript_masks(self.transcripts.get(contig, []), len(letters))
+        for kind, by_contig in self.intervals.items():
+            masks[kind] = _covered(by_contig.get(contig, ()), len(letters))
+        return {kind: mask for kind, mask in masks.items() if mask.any()}
+
+
+def _kind(bed: Path) -> str:
+    return bed.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _by_contig(gff: Path, contigs: Mapping[str, int]) -> dict[str, list[Transcript]]:
+    found: dict[str, list[Transcript]] = {}
+    for transcript in read_transcripts(gff):
+        contig = match_contig(transcript.contig, contigs)
+        if contig is not None:
+            found.setdefault(contig, []).append(transcript)
+    if not found:
+        raise InputError(f"{gff}: has no exon or CDS on a contig of the genome; is it of another assembly?")
+    return found
+
+
+def _intervals(bed: Path, contigs: Mapping[str, int]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for name, intervals in read_intervals(bed).items():
+        contig = match_contig(name, contigs)
+        if contig is not None:
+            found[contig] = intervals
+    if not found:
+        raise InputError(f"{bed}: lies on none of the genome's contigs; is it of another assembly?")
+    return found
+
+
+def _covered(intervals: Iterable[Sequence[int]], length: int) -> np.ndarray:
+    mask = np.zeros(length, bool)
+    for start, end in intervals:
+        mask[max(int(start), 0) : max(int(end), 0)] = True
+    return mask
+
+
+def _homopolymers(letters: np.ndarray) -> np.ndarray:
+    """(L,) bool: which bases lie in a run of equal letters that are certain."""
+    edges = np.flatnonzero(np.diff(letters)) + 1
+    starts, ends = np.concatenate([[0], edges]), np.append(edges, len(letters))
+    long = (ends - starts >= SHORTEST_HOMOPOLYMER) & np.isin(letters[starts], list(b"ACGT"))
+    return _covered(np.stack([starts[long], ends[long]], 1), len(letters))
+
+
+def _transcript_masks(transcripts: Sequence[Transcript], length: int) -> Masks:
+    spans: dict[str, list[tuple[int, int]]] = {kind: [] for kind in ("cds", "exon", "intron", "gene")}
+    spans |= {
+        kind: [] for kind in ("promoter", "splice_donor", "splice_acceptor", "start_codon", "stop_codon")
+    }
+    codons = {
+        f"{strand}codon_position_{k}": np.zeros(length, bool)
+        for strand in ("", "reverse_")
+        for k in (1, 2, 3)
+    }
+    for transcript in transcripts:
+        spans["exon"] += transcript.exons
+        spans["gene"].append((transcript.start, transcript.end))
+        spans["cds"] += [part[:2] for part in transcript.coding]
+        spans["promoter"].append(_in_front(transcript, PROMOTER))
+        for start, end in transcript.introns:
+            spans["intron"].append((start, end))
+            sides = ("splice_donor", "splice_acceptor")
+            left, right = sides if transcript.forward else sides[::-1]
+            spans[left].append((start, start + SPLICE_SITE))
+            spans[right].append((end - SPLICE_SITE, end))
+        _add_codons(transcript, codons, spans)
+    masks = {kind: _covered(found, length) for kind, found in spans.items()}
+    masks["utr"] = masks["exon"] & ~masks["cds"] & _covered(_genes_with_protein(transcripts), length)
+    masks["intron"] &= ~masks["exon"]
+    masks["promoter"] &= ~masks["gene"]
+    masks["intergenic"] = ~masks.pop("gene")
+    return masks | codons
+
+
+def _genes_with_protein(transcripts: Sequence[Transcript]) -> list[tuple[int, int]]:
+    return [(transcript.start, transcript.end) for transcript in transcripts if transcript.coding]
+
+
+def _in_front(transcript: Transcript, bases: int) -> tuple[int, int]:
+    if transcript.forward:
+        return transcript.start - bases, transcript.start
+    return transcript.end, transcript.end + bases
+
+
+def _add_codons(transcript: Transcript, codons: Masks, spans: dict[str, list[tuple[int, int]]]) -> None:
+    """Number the coding bases in the direction of reading; a part with a phase begins with so many of a codon.
+
+    Bases that two genes read in different frames count for each of them. A codon may span an intron.
+    """
+    if not transcript.coding:
+        return
+    strand = "" if transcript.forward else "reverse_"
+    read, ordered = 0, []
+    for part in transcript.coding:
+        if part.phase is not None:
+            read = -part.phase % 3
+        bases = np.arange(part.start, part.end)[:: 1 if transcript.forward else -1]
+        for k in range(3):
+            codons[f"{strand}codon_position_{k + 1}"][bases[(k - read) % 3 :: 3]] = True
+        read = (read + len(bases)) % 3
+        ordered.append(bases)
+    bases = np.concatenate(ordered)
+    if not transcript.coding[0].phase:
+        spans["start_codon"] += [(base, base + 1) for base in bases[:3]]
+    if read == 0:
+        spans["stop_codon"] += [(base, base + 1) for base in bases[-3:]]

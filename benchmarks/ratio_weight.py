@@ -7,7 +7,6 @@ done under --runs is read and not trained again.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import sys
@@ -43,7 +42,7 @@ def small_model(width: int) -> dict[str, Any]:
 
 
 def make_shards(folder: Path, window: int) -> Path:
-    """Shards of the embedded genomes, with one chromosome of yeast for validation."""
+    """Make shards of the embedded genomes, with one chromosome of yeast for validation, unless they are there."""
     if not (folder / "manifest.json").is_file():
         fastas = [ROOT / "resources" / "genomes" / f"{name}.fa.gz" for name in GENOMES]
         tokenize_genomes(fastas, folder, window=window, valid=["yeast_R64:XVI"])
@@ -131,13 +130,14 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(lines: list[dict[str, Any]]) -> str:
     """The table of docs/training.md."""
     rows = [
-        "| `ratio_weight` | bits per base | letters a chunk | their spread | spikes of the gradient norm |",
-        "|---|---|---|---|---|",
+        "| `ratio_weight` | seeds | bits per base | letters a chunk | their spread | spikes of the gradient norm |",
+        "|---|---|---|---|---|---|",
     ]
     for line in lines:
-        bits, half = line["valid_bits_per_base"], line.get("range_of_valid_bits_per_base", math.nan) / 2
+        half = line.get("range_of_valid_bits_per_base", 0.0) / 2
+        bits = f"{line['valid_bits_per_base']:.4f}" + (f" ± {half:.4f}" if line["seeds"] > 1 else "")
         rows.append(
-            f"| {line['ratio_weight']} | {bits:.4f} ± {half:.4f} | {line['letters_a_chunk']:.2f} | "
+            f"| {line['ratio_weight']} | {line['seeds']} | {bits} | {line['letters_a_chunk']:.2f} | "
             f"{line['spread_of_letters_a_chunk']:.2f} | {line['gradient_norm_spikes']} |"
         )
     return "\n".join(rows)
@@ -155,6 +155,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--validation-windows", type=int, default=256)
     parser.add_argument("--runs", type=Path, help="where runs are kept; without it they are thrown away")
+    parser.add_argument("--collect", action="store_true", help="train nothing, read the runs that are done")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "ratio_weight_cpu.json")
     return parser.parse_args(arguments)
 
@@ -165,11 +166,18 @@ def main() -> None:
     runs = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.runs or Path(scratch)
-        shards = make_shards(folder / f"shards_{options.window}", options.window)
+        shards = folder / f"shards_{options.window}"
+        if not options.collect:
+            make_shards(shards, options.window)
         for seed in options.seeds:
             for weight in options.weights:
-                config = settings(options, shards, weight, seed)
-                records = train(config, folder / f"weight_{weight}_seed_{seed}")
+                run = folder / f"weight_{weight}_seed_{seed}"
+                if not options.collect:
+                    records = train(settings(options, shards, weight, seed), run)
+                elif (run / "model.safetensors").is_file():
+                    records = read_metrics(run / METRICS_NAME)
+                else:
+                    continue
                 runs.append({"ratio_weight": weight, "seed": seed, **figures(records, options.steps)})
                 print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     lines = summary(runs)

@@ -230,13 +230,26 @@ def make_fitness_variants(sources: Sources) -> None:
     genome = sources.fasta(names[2])[0].sequence
     if genbank_sequence(genbank) != genome:
         sys.exit(f"{genbank}: its sequence differs from the genome's; the positions would not fit")
-    lines = fitness_lines(table, genome, read_coding_sequences(genbank))
+    coding = read_coding_sequences(genbank)
+    lines = fitness_lines(table, genome, coding)
+    make_annotation(sources, names[1], coding)
     header = fitness_header(len(genome))
     folder = RESOURCES / "variants"
     write_fitness_variants(sources, folder / "sars_cov_2_fitness.vcf.gz", names, header, lines, "")
     sample = lines[SAMPLE_EVERY // 2 :: SAMPLE_EVERY]
     part = f"; every {SAMPLE_EVERY}th record"
     write_fitness_variants(sources, folder / "sars_cov_2_fitness_sample.vcf.gz", names, header, sample, part)
+
+
+def make_annotation(sources: Sources, name: str, coding: list[CodingSequence]) -> None:
+    """The genes of SARS-CoV-2 as GFF3."""
+    lines = ["##gff-version 3"]
+    for number, (gene, start, end) in enumerate(coding, 1):
+        place = f"{SARS_COV_2}\tGenBank\tCDS\t{start + 1}\t{end}\t.\t+\t0"
+        lines.append(f"{place}\tID=cds{number};gene={gene}")
+    made = RESOURCES / "genomes" / "sars_cov_2.gff3"
+    made.write_text("\n".join(lines) + "\n")
+    sources.note(made, [name], f"{len(coding)} coding sequences", "CDS features of the GenBank record as GFF3")
 
 
 def write_fitness_variants(

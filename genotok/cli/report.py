@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genotok.cli.app import Model, Threads, report_app
+from genotok.cli.app import Device, Model, Precision, Threads, report_app
 
 Folder = Annotated[
     Path, typer.Option("-o", "--output", help="Folder for figures (SVG) and their data (TSV, JSON).")
@@ -54,6 +54,40 @@ def report_chunk_picture(
     from genotok.report.chunks import report_chunks
 
     report_chunks(model, fasta, region, output, window=window, threads=threads)
+
+
+@report_app.command("tokens")
+def report_token_survey(
+    fasta: Annotated[Path, typer.Argument(metavar="FASTA", help="Plain or BGZF.")],
+    model: Model,
+    output: Folder,
+    gff: Annotated[Path | None, typer.Option(help="GFF3 of the genome.")] = None,
+    places: Annotated[
+        list[Path] | None,
+        typer.Option(help="BED, GFF3 or GTF of places that chunks may begin at; also several."),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(help="CONTIG:START-END, 1-based, both ends included; also several.  [default: all]"),
+    ] = None,
+    bed: Annotated[Path | None, typer.Option(help="As `--region`, for all regions of a BED file.")] = None,
+    window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
+    sites: Annotated[
+        int, typer.Option(min=0, help="Places that are read with another letter; 0 leaves this out.")
+    ] = 256,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = 2,
+) -> None:
+    """What chunks follow (annotation, with rotations as the control), which words they are, and how they change.
+
+    Example: `genotok report tokens genome.fa.gz -m run --gff genes.gff3.gz -o figures/tokens`
+    """
+    from genotok.report.tokens import report_tokens
+
+    settings = {"window": window, "sites": sites, "device": device, "precision": precision}
+    where = {"gff": gff, "beds": places or [], "regions": region or [], "bed": bed}
+    report_tokens(model, fasta, output, threads=threads, **where, **settings)
 
 
 @report_app.command("variants")

@@ -59,13 +59,14 @@ class Reference:
         handle = self._open()
         self.contigs: dict[str, int] = dict(zip(handle.references, handle.lengths, strict=True))
 
-    def fetch(self, contig: str, start: int = 0, end: int | None = None) -> str:
+    def fetch(self, contig: str, start: int = 0, end: int | None = None, *, keep_case: bool = False) -> str:
         """The letters of `[start, end)` (0-based), upper-cased; what lies outside the contig is left out.
 
         Args:
             contig: an exact name; `match` finds it for a name from another source.
             start: first position; below 0 counts as 0.
             end: position after the last; beyond the contig, or None, counts as its length.
+            keep_case: leave soft-masked letters in lower case.
 
         Raises:
             InputError: no such contig, or the file cannot be read there.
@@ -85,7 +86,7 @@ class Reference:
             raise self._damaged(contig, start, end) from error
         if len(letters) != end - start:
             raise self._damaged(contig, start, end)
-        return letters.upper()
+        return letters if keep_case else letters.upper()
 
     def match(self, name: str) -> str | None:
         """The contig meant by `name`, as `match_contig` finds it, or None."""

@@ -34,19 +34,20 @@ class Annotation:
         self.transcripts = _by_contig(gff, contigs) if gff is not None else None
         self.intervals = {_kind(bed): _intervals(bed, contigs) for bed in beds}
 
-    def masks(self, contig: str, letters: bytes) -> Masks:
-        """The kinds of places on a contig, each as (L,) bool.
+    def masks(self, contig: str, letters: bytes, start: int = 0) -> Masks:
+        """The kinds of places on a stretch of a contig, each as (L,) bool.
 
         Of letters alone: `soft_masked`, `homopolymer` (five equal letters or more) and `gc` (G or C).
         Of a GFF3: `cds`, and in the genes of the forward strand `codon_position_1` to `_3` (in those of the other
         strand `reverse_codon_position_1` to `_3`, counted as the gene is read); `start_codon` and `stop_codon` (their
         three bases), `splice_donor` and `splice_acceptor` (two bases of the intron), `exon`, `utr`, `intron`,
-        `promoter` (200 bases in front of a transcript) and `intergenic`. A kind that a contig has none of is left
-        out.
+        `promoter` (200 bases in front of a transcript) and `intergenic`. A kind that the stretch has none of is
+        left out.
 
         Args:
             contig: the contig's name.
-            letters: all its letters, lower case where soft-masked.
+            letters: those of the stretch, lower case where soft-masked.
+            start: position of the first of them, 0-based.
         """
         codes = np.frombuffer(letters, np.uint8)
         upper = codes & 0xDF
@@ -56,9 +57,9 @@ class Annotation:
             "gc": (upper == ord("G")) | (upper == ord("C")),
         }
         if self.transcripts is not None:
-            masks |= _transcript_masks(self.transcripts.get(contig, []), len(letters))
+            masks |= _transcript_masks(self.transcripts.get(contig, []), start, len(letters))
         for kind, by_contig in self.intervals.items():
-            masks[kind] = _covered(by_contig.get(contig, ()), len(letters))
+            masks[kind] = _covered(by_contig.get(contig, ()), start, len(letters))
         return {kind: mask for kind, mask in masks.items() if mask.any()}
 
 
@@ -88,10 +89,11 @@ def _intervals(bed: Path, contigs: Mapping[str, int]) -> dict[str, np.ndarray]:
     return found
 
 
-def _covered(intervals: Iterable[Sequence[int]], length: int) -> np.ndarray:
+def _covered(intervals: Iterable[Sequence[int]], begin: int, length: int) -> np.ndarray:
+    """(length,) bool from position `begin` on: which bases lie in an interval."""
     mask = np.zeros(length, bool)
     for start, end in intervals:
-        mask[max(int(start), 0) : max(int(end), 0)] = True
+        mask[max(int(start) - begin, 0) : max(int(end) - begin, 0)] = True
     return mask
 
 
@@ -100,10 +102,10 @@ def _homopolymers(letters: np.ndarray) -> np.ndarray:
     edges = np.flatnonzero(np.diff(letters)) + 1
     starts, ends = np.concatenate([[0], edges]), np.append(edges, len(letters))
     long = (ends - starts >= SHORTEST_HOMOPOLYMER) & np.isin(letters[starts], list(b"ACGT"))
-    return _covered(np.stack([starts[long], ends[long]], 1), len(letters))
+    return _covered(np.stack([starts[long], ends[long]], 1), 0, len(letters))
 
 
-def _transcript_masks(transcripts: Sequence[Transcript], length: int) -> Masks:
+def _transcript_masks(transcripts: Sequence[Transcript], begin: int, length: int) -> Masks:
     spans: dict[str, list[tuple[int, int]]] = {kind: [] for kind in ("cds", "exon", "intron", "gene")}
     spans |= {
         kind: [] for kind in ("promoter", "splice_donor", "splice_acceptor", "start_codon", "stop_codon")
@@ -113,7 +115,8 @@ def _transcript_masks(transcripts: Sequence[Transcript], length: int) -> Masks:
         for strand in ("", "reverse_")
         for k in (1, 2, 3)
     }
-    for transcript in transcripts:
+    near = [t for t in transcripts if t.start - PROMOTER < begin + length and begin < t.end + PROMOTER]
+    for transcript in near:
         spans["exon"] += transcript.exons
         spans["gene"].append((transcript.start, transcript.end))
         spans["cds"] += [part[:2] for part in transcript.coding]
@@ -124,9 +127,9 @@ def _transcript_masks(transcripts: Sequence[Transcript], length: int) -> Masks:
             left, right = sides if transcript.forward else sides[::-1]
             spans[left].append((start, start + SPLICE_SITE))
             spans[right].append((end - SPLICE_SITE, end))
-        _add_codons(transcript, codons, spans)
-    masks = {kind: _covered(found, length) for kind, found in spans.items()}
-    masks["utr"] = masks["exon"] & ~masks["cds"] & _covered(_genes_with_protein(transcripts), length)
+        _add_codons(transcript, begin, codons, spans)
+    masks = {kind: _covered(found, begin, length) for kind, found in spans.items()}
+    masks["utr"] = masks["exon"] & ~masks["cds"] & _covered(_genes_with_protein(near), begin, length)
     masks["intron"] &= ~masks["exon"]
     masks["promoter"] &= ~masks["gene"]
     masks["intergenic"] = ~masks.pop("gene")
@@ -143,7 +146,9 @@ def _in_front(transcript: Transcript, bases: int) -> tuple[int, int]:
     return transcript.end, transcript.end + bases
 
 
-def _add_codons(transcript: Transcript, codons: Masks, spans: dict[str, list[tuple[int, int]]]) -> None:
+def _add_codons(
+    transcript: Transcript, begin: int, codons: Masks, spans: dict[str, list[tuple[int, int]]]
+) -> None:
     """Number the coding bases in the direction of reading; a part with a phase begins with so many of a codon.
 
     Bases that two genes read in different frames count for each of them. A codon may span an intron.
@@ -157,7 +162,8 @@ def _add_codons(transcript: Transcript, codons: Masks, spans: dict[str, list[tup
             read = -part.phase % 3
         bases = np.arange(part.start, part.end)[:: 1 if transcript.forward else -1]
         for k in range(3):
-            codons[f"{strand}codon_position_{k + 1}"][bases[(k - read) % 3 :: 3]] = True
+            mask, found = codons[f"{strand}codon_position_{k + 1}"], bases[(k - read) % 3 :: 3] - begin
+            mask[found[(found >= 0) & (found < len(mask))]] = True
         read = (read + len(bases)) % 3
         ordered.append(bases)
     bases = np.concatenate(ordered)

@@ -304,7 +304,7 @@ def _read_spans(
     with autocast(model.device, precision):
         nats, output = nucleotide_log_likelihood(model, batch)
     surprisal = _surprisal(nats, batch, tokenizer.start_id is not None)
-    stages = [] if output is None else _stages_on_letters(output, batch.letters)
+    stages = [] if output is None else stages_on_letters(output, batch.letters)
     for row, (begin, first, end, _) in enumerate(spans):
         places = slice(first - begin, end - begin)
         yield RegionChunks(
@@ -329,7 +329,7 @@ def _surprisal(nats: Tensor, batch: Batch, starts_with_token: bool) -> np.ndarra
     return bits
 
 
-def _stages_on_letters(output: ModelOutput, letters: Tensor) -> list[tuple[Tensor, Tensor]]:
+def stages_on_letters(output: ModelOutput, letters: Tensor) -> list[tuple[Tensor, Tensor]]:
     """For each stage where chunks begin, (B, W) bool, and how probably, (B, W) float32, both on the letters.
 
     A start token and the chunk that begins with it have no letter; the chunk goes on with the letters behind it.

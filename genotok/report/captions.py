@@ -13,6 +13,10 @@ TITLES = {
     "llr_against_truth": "Variant scores against measured effects",
     "label_areas": "Harmful variants told from harmless ones",
     "score_sets": "Sets of variants and models beside each other",
+    "token_enrichment": "Where chunks begin",
+    "token_words": "The most frequent chunks",
+    "token_track": "Compression along the genome",
+    "token_stability": "How chunks change with one letter",
 }
 
 CAPTIONS = {
@@ -70,5 +74,27 @@ CAPTIONS = {
         "not the one trained here. The model (orange) stands above the best of the scores that need no model "
         "(blue, named at the right), each with its 95 % bootstrap interval. The dashed line is what a useless "
         "score gets. A model is of use for a set where its interval lies to the right of the other."
+    ),
+    "token_enrichment": (
+        "Do chunks begin where something begins? Each dot is a kind of places: how many chunks begin there, over how "
+        "many would if all boundaries were rotated along the contig, which keeps their number and their distances; "
+        "1 (dashed) is chance. The pale bar holds 95 % of the rotations; a dot is orange where it lies outside. At "
+        "the right, the share of the kind's bases where a chunk begins. Codon positions count along the gene; a "
+        "model that has learned the reading frame treats the three unlike."
+    ),
+    "token_words": (
+        "The chunks that the model cuts most often. The black mark is how often the string would be a chunk of its "
+        "length if letters were drawn independently: a bar far beyond its mark is a word that the model prefers, "
+        "or the genome does."
+    ),
+    "token_track": (
+        "How many bases one chunk holds (coloured, left axis) and how many bits the model needs for a base (grey, "
+        "right axis), in bins of 1,000 bases along the longest contigs. Dips and peaks that both lines share are "
+        "stretches that the model finds easy or hard."
+    ),
+    "token_stability": (
+        "Left: one letter is replaced; the curves say at which distance behind it a boundary comes or goes, as a "
+        "share of the sites. Right: reading begins one base later; the curves say where the two readings differ. "
+        "Chunks that follow the sequence soon agree again; fixed strides never do."
     ),
 }

@@ -22,6 +22,32 @@ DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
 LABELS_FIGURE = "label_areas"
 VARIANTS_SUMMARY = "variant_effect.json"
 SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
+ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
+TRACK_FIGURE, STABILITY_FIGURE = "token_track", "token_stability"
+TOKENS_SUMMARY = "tokens.json"
+
+# Kinds of annotated places, in the order in which they are shown; see genotok.interpret.annotation_masks.
+PLACE_KINDS = {
+    "codon_position_1": "codon position 1",
+    "codon_position_2": "codon position 2",
+    "codon_position_3": "codon position 3",
+    "reverse_codon_position_1": "codon pos. 1, reverse",
+    "reverse_codon_position_2": "codon pos. 2, reverse",
+    "reverse_codon_position_3": "codon pos. 3, reverse",
+    "start_codon": "start codon",
+    "stop_codon": "stop codon",
+    "splice_donor": "splice donor",
+    "splice_acceptor": "splice acceptor",
+    "cds": "coding",
+    "exon": "exon",
+    "utr": "untranslated exon",
+    "intron": "intron",
+    "promoter": "200 bases upstream",
+    "intergenic": "intergenic",
+    "soft_masked": "repeat (soft-masked)",
+    "homopolymer": "homopolymer",
+    "gc": "G or C",
+}
 
 VARIANT_PREDICTORS = {
     "model": "this model",

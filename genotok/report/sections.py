@@ -204,6 +204,29 @@ def _variants_provenance(folder: Path, summary: Summary) -> Lines:
     return [(f"{folder.name}: {key.replace('_', ' ')}", text) for key, text in summary["scoring"].items()]
 
 
+def _tokens_section(folder: Path, summary: Summary) -> list[str]:
+    stages = [(s["stage"], s["chunks"], s["mean_length"], s["words"]) for s in summary["stages"]]
+    columns: Columns = {"Stage": "d", "Chunks": ",", "Bases per chunk": ".2f", "Different words": ","}
+    parts = [table(columns, stages)] if stages else []
+    parts += [figure(folder, names.ENRICHMENT_FIGURE), figure(folder, names.WORDS_FIGURE)]
+    parts += [figure(folder, names.TRACK_FIGURE), figure(folder, names.STABILITY_FIGURE)]
+    changes = [
+        (row["stage"], row["sites"], row["changed_by_substitution"], row["bases_to_recover"])
+        for row in summary["stability"]
+    ]
+    columns = {"Stage": "d", "Sites": ",", "Boundaries changed by one substitution": ".2f"}
+    columns |= {"Bases until a later reading agrees (median)": ".0f"}
+    return parts + ([table(columns, changes)] if changes else [])
+
+
+def _tokens_provenance(folder: Path, summary: Summary) -> Lines:
+    regions = ", ".join(summary["regions"]) + (" and more" if summary["region_count"] > 5 else "")
+    return [
+        ("Chunks were studied in", f"{regions} ({summary['bases']:,} bases)"),
+        ("Control of boundaries", f"{summary['rotations']:,} rotations"),
+    ]
+
+
 KINDS = (
     Kind(
         summary=names.TRAINING_SUMMARY,
@@ -223,6 +246,12 @@ KINDS = (
         title="Learned chunks",
         section=_chunks_section,
         provenance=_chunks_provenance,
+    ),
+    Kind(
+        summary=names.TOKENS_SUMMARY,
+        title="What the chunks follow",
+        section=_tokens_section,
+        provenance=_tokens_provenance,
     ),
     Kind(
         summary=names.SETS_SUMMARY,

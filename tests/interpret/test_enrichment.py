@@ -138,3 +138,13 @@ def test_long_contigs_are_rotated_in_blocks(monkeypatch):
     (row,) = found.table()
     assert row.boundaries == int((begins & mask).sum())
     assert row.bases == int(mask.sum())
+
+
+def test_masks_of_a_stretch_are_those_of_the_contig(gff):
+    annotation, letters = Annotation({"c": 300}, gff), b"ACGTAAAAAC" * 30
+    whole = annotation.masks("c", letters)
+    for start, end in ((0, 300), (13, 45), (20, 41), (60, 280), (72, 75)):
+        part = annotation.masks("c", letters[start:end], start)
+        for kind in whole.keys() - {"homopolymer"}:
+            expected = whole[kind][start:end]
+            assert np.array_equal(part.get(kind, np.zeros(end - start, bool)), expected), kind

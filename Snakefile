@@ -25,6 +25,11 @@ include: "workflow/rules/score.smk"
 include: "workflow/rules/report.smk"
 
 
+if studied():
+
+    include: "workflow/rules/tokens.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -36,7 +41,9 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        f"{RESULTS}/provenance.json",
         exported_variants(),
+        [f"{RESULTS}/trackhub"] if studied().get("trackhub") else [],
 
 
 rule scores:

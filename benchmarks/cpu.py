@@ -1,4 +1,12 @@
-"""How fast the CPU does its part of the work: `python -m benchmarks.cpu vcf`, from the repository's root.
+"""How fast the CPU does its part of the work: `python -m benchmarks.cpu {vcf,tokenize,load}` in the repository's root.
+
+`tokenize` makes a genome of `--bases` letters by repeating the real contigs of `resources/`, turns it into shards in a
+process of its own, and gives letters a second, letters a second of processor time, and the peak of memory. Beside it
+stand a loop over pyfaidx and Hugging Face's `tokenizers` on the same windows of `--beside` letters, which write
+nothing, and the rates of tokenizers on letters in memory. It needs some 2.3 bytes of disk a letter in `--folder`.
+
+`load` reads shards of `--beside` letters in a shuffled order: ids alone, and batches as training takes them, in one
+process.
 
 `vcf` makes a genome and a VCF of random variants, nine in ten of them single-nucleotide variants, and scores it
 
@@ -26,6 +34,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from benchmarks import cpu_sequences
 from benchmarks.machine import describe_run, write_result
 from genotok.models import GenomicLM, ModelConfig
 from genotok.shards.sampler import collate
@@ -164,22 +173,33 @@ def vcf(options: argparse.Namespace) -> dict:
     return figures
 
 
+MEASURED = {"vcf": vcf, "tokenize": cpu_sequences.tokenize, "load": cpu_sequences.load}
+
+
 def main() -> None:
     """Measure, print, and write JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu")
-    parser.add_argument("what", choices=["vcf"])
+    parser.add_argument("what", choices=list(MEASURED))
+    parser.add_argument(
+        "--bases", type=lambda text: int(float(text)), default=200_000_000, help="of `tokenize`"
+    )
+    parser.add_argument("--beside", type=lambda text: int(float(text)), default=20_000_000)
+    parser.add_argument("--folder", type=Path, help="for what is made and removed again")
     parser.add_argument("--variants", type=int, default=200_000)
     parser.add_argument("--tiny", type=int, default=1000, help="variants that the tiny model scores")
     parser.add_argument("--letters", type=int, default=20_000_000, help="of the genome")
-    parser.add_argument("--window", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--window", type=int, help="512 for `vcf`, else 8192")
+    parser.add_argument("--batch-size", type=int, help="256 for `vcf`, else 16")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--table", action="store_true", help="write Parquet as well")
-    parser.add_argument("-o", "--output", type=Path, default=RESULTS / "cpu_vcf.json")
+    parser.add_argument("-o", "--output", type=Path, help="JSON  [default: results/cpu_{what}.json]")
     options = parser.parse_args()
+    options.output = options.output or RESULTS / f"cpu_{options.what}.json"
+    options.window = options.window or (512 if options.what == "vcf" else 8192)
+    options.batch_size = options.batch_size or (256 if options.what == "vcf" else 16)
     load = round(os.getloadavg()[0], 2)
-    figures = vcf(options)
+    figures = MEASURED[options.what](options)
     about = describe_run("cpu") | {"cores": len(os.sched_getaffinity(0)), "load_before": load}
     write_result(options.output, about | {"figures": figures})
     print(json.dumps(figures, indent=1))

@@ -249,7 +249,9 @@ def make_annotation(sources: Sources, name: str, coding: list[CodingSequence]) -
         lines.append(f"{place}\tID=cds{number};gene={gene}")
     made = RESOURCES / "genomes" / "sars_cov_2.gff3"
     made.write_text("\n".join(lines) + "\n")
-    sources.note(made, [name], f"{len(coding)} coding sequences", "CDS features of the GenBank record as GFF3")
+    sources.note(
+        made, [name], f"{len(coding)} coding sequences", "CDS features of the GenBank record as GFF3"
+    )
 
 
 def write_fitness_variants(

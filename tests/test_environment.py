@@ -51,3 +51,31 @@ def test_versions_are_those_that_are_tested(name):
     parts = pin.split(".")
     assert tested.split("+")[0].split(".")[: len(parts)] == parts
     assert NEEDED[name].specifier.contains(Version(tested).public)
+
+
+@pytest.mark.parametrize("recipe", ["Dockerfile", "genotok.def"])
+def test_containers_hold_the_rules_environment_and_the_snakemake_that_is_tested(recipe):
+    """The environment comes from envs/genotok.yaml; what is added to it agrees with the lock."""
+    text = (REPOSITORY / "envs" / recipe).read_text()
+    assert re.search(r"mamba env create .*--file \S*genotok\.yaml", text)
+    added = dict(re.findall(r"\b([a-z-]+)=(\d[\d.]*)\b", text.split("--channel bioconda")[1].split("&&")[0]))
+    assert added.keys() == {"snakemake-minimal", "pygments"}
+    for name, pin in added.items():
+        tested = TESTED[name.removesuffix("-minimal")].split(".")
+        assert tested[: len(pin.split("."))] == pin.split("."), name
+
+
+def test_both_containers_begin_alike():
+    """With the same image, for a machine with CUDA or without."""
+    docker, apptainer = ((REPOSITORY / "envs" / name).read_text() for name in ("Dockerfile", "genotok.def"))
+    (image,) = re.findall(r"^FROM (\S+)$", docker, re.MULTILINE)
+    assert f"From: {image}\n" in apptainer
+    assert "CONDA_OVERRIDE_CUDA" in docker
+    assert "CONDA_OVERRIDE_CUDA" in apptainer
+
+
+def test_every_rule_has_an_environment():
+    """Rules made of another rule have that one's."""
+    for path in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk")):
+        rules = re.split(r"^ *(?:rule|checkpoint) \w+:$", path.read_text(), flags=re.MULTILINE)[1:]
+        assert all("conda:\n" in body and "envs/genotok.yaml" in body for body in rules), path.name

@@ -142,6 +142,26 @@ def report_score_sets(
     report_score_sets(folders, output)
 
 
+@report_app.command("provenance")
+def report_provenance(
+    output: Annotated[Path, typer.Option("-o", "--output", help="JSON file to write.")],
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Inputs whose hashes are recorded.")
+    ] = None,
+    settings: Annotated[
+        str, typer.Option(help="YAML or JSON to record as well; `-` reads standard input.")
+    ] = "",
+) -> None:
+    """Versions, commit, command, settings and hashes of inputs, in one file.
+
+    Example: `genotok report provenance genome.fa.gz variants.vcf.gz --settings config.yaml -o provenance.json`
+    """
+    from genotok.report.provenance import write_provenance
+    from genotok.settings import read_mapping
+
+    write_provenance(inputs or [], read_mapping(settings) if settings else {}, output)
+
+
 @report_app.command("page")
 def report_page(
     folders: Annotated[list[Path], typer.Argument(help="Folders that the other verbs of `report` wrote.")],

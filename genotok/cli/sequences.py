@@ -8,6 +8,14 @@ import typer
 
 from genotok.cli.app import Feature, app, shards_app, words_between_commas
 
+Deduplicate = Annotated[
+    str,
+    typer.Option(
+        help="`report`: how many windows of a split stand in one before it, in the order train, valid, test; `drop`: "
+        "leave them out as well; `no`."
+    ),
+]
+
 
 class ManyContigs(typer.core.TyperCommand):
     """Lets `--valid` and `--test` take several contigs: `--valid I II`, as well as `--valid I --valid II`.
@@ -77,6 +85,17 @@ def tokenize(
     test: Annotated[list[str] | None, typer.Option(help="Contigs for testing.", metavar="CONTIG...")] = None,
     rest: Annotated[str, typer.Option(help="Split of all other contigs: train, valid or test.")] = "train",
     name: Annotated[list[str] | None, typer.Option(help="Name of each genome.  [default: file name]")] = None,
+    min_real: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of certain letters of a window that is kept.")
+    ] = 0,
+    include: Annotated[
+        Path | None,
+        typer.Option(metavar="BED", help="Intervals that windows are cut of, in place of contigs."),
+    ] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(metavar="BED", help="Intervals that no window reaches into.")
+    ] = None,
+    deduplicate: Deduplicate = "no",
 ) -> None:
     """Cut genomes into windows and write them as Arrow shards.
 
@@ -96,6 +115,10 @@ def tokenize(
         test=test or (),
         rest=rest,
         names=name or None,
+        min_real=min_real,
+        include=include,
+        exclude=exclude,
+        deduplicate=deduplicate,
     )
 
 
@@ -136,14 +159,65 @@ def bpe(
 def merge_shards(
     shards: Annotated[list[Path], typer.Argument(help="Folders of shards.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the common manifest.")],
+    deduplicate: Deduplicate = "no",
 ) -> None:
     """Describe several folders of shards as one, without copying them.
 
+    With `--deduplicate drop` the files that lose windows are written into the new folder.
+
     Example: `genotok shards merge shards/yeast shards/ecoli -o shards`
     """
+    from genotok.shards.leakage import deduplicate as without_leakage
     from genotok.shards.manifest import merge_manifests
 
-    merge_manifests(shards, output)
+    without_leakage(output, merge_manifests(shards, output), deduplicate, output).save(output)
+
+
+@shards_app.command("leakage")
+def leakage(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to make, of shards without what leaks.")
+    ] = None,
+    k: Annotated[int, typer.Option(help="Letters a k-mer.")] = 21,
+    threshold: Annotated[float, typer.Option(help="Share of its k-mers at which a window leaks.")] = 0.5,
+) -> None:
+    """Count the windows of each split that stand in one before it: in train, and those of test in valid as well.
+
+    A window leaks where it stands in the other split from end to end, as it is or as the opposite strand, or by a
+    share of its k-mers. The table goes into the manifest.
+
+    Example: `genotok shards leakage shards -o shards_clean`
+    """
+    from genotok.shards.leakage import table_of_leakage, write_without_leakage
+
+    if output is None:
+        table_of_leakage(shards, k=k, threshold=threshold)
+    else:
+        write_without_leakage(shards, output, k=k, threshold=threshold)
+
+
+@shards_app.command("check")
+def check(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder of shards.")],
+) -> None:
+    """Verify hashes, counts, columns and offsets; a line a problem, and exit code 2 where there is one.
+
+    Example: `genotok shards check shards`
+    """
+    from genotok.shards.check import check_shards
+    from genotok.shards.manifest import read_manifest
+
+    problems = check_shards(shards)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(2)
+    files = read_manifest(shards)[1].files
+    windows, bases = sum(file.windows for file in files), sum(file.bases for file in files)
+    print(
+        f"{shards}: {len(files)} files with {windows:,} windows and {bases:,} letters are as they were written"
+    )
 
 
 @shards_app.command("boundaries")

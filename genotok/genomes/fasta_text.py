@@ -127,7 +127,7 @@ class _Scanner:
                 "nucleotide letter (ACGTURYSWKMBDHVN); correct the file or give a nucleotide FASTA"
             )
         self.bases += len(letters)
-        self.line += raw.count(b"\n")
+        self.line += len(raw) - len(letters) - raw.count(b"\r")  # faster by far than to count the line ends
         return letters
 
     def _header(self, raw: bytes) -> str:

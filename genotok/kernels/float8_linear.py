@@ -63,7 +63,9 @@ def rows_to_float8(x: Tensor) -> tuple[Tensor, Tensor]:
     """(R, C) to float8, contiguous, and the scale (R, 1) float32 that brings each row back."""
     largest = torch.linalg.vector_norm(x, torch.inf, dim=-1, keepdim=True, dtype=torch.float32)
     scale = (largest / LARGEST).clamp(min=SMALLEST_SCALE)
-    return (x / scale).to(FLOAT8).contiguous(), scale  # what is a rounding error over the largest becomes the largest
+    return (x / scale).to(
+        FLOAT8
+    ).contiguous(), scale  # what is a rounding error over the largest becomes the largest
 
 
 def scaled_product(a: Tensor, a_scale: Tensor, b: Tensor, b_scale: Tensor, quick: bool) -> Tensor:

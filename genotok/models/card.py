@@ -22,16 +22,19 @@ def may_write_card(path: Path) -> bool:
     return not path.exists() or MARKER in path.read_text(errors="replace")
 
 
-def model_card(config: ModelConfig, parameters: int, content_hash: str) -> str:
+def model_card(config: ModelConfig, parameters: int, content_hash: str, provenance: str | None = None) -> str:
     """The text of a card: the same model gives the same bytes.
 
     Args:
         config: the architecture.
         parameters: their number.
         content_hash: `GenomicLM.content_hash()`, as scored VCFs name it.
+        provenance: the hash of settings and data behind the model, if it is known.
     """
     predicted = " and ".join(DIRECTIONS.get(task, task) for task in config.tasks)
     rows = {**dict(_settings(config)), "parameters": f"{parameters:,}", "model hash": f"`{content_hash}`"}
+    if provenance:
+        rows["provenance"] = f"`{provenance}`"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""---
 library_name: genotok

@@ -17,6 +17,7 @@ from genotok.errors import InputError
 from genotok.models.card import CARD_NAME, may_write_card, model_card
 from genotok.models.config import MODEL_TYPE, ModelConfig
 from genotok.models.hub import download_model, hub_name
+from genotok.provenance import carried_hash
 
 if TYPE_CHECKING:
     from genotok.models.language_model import GenomicLM
@@ -32,7 +33,8 @@ def save_model(model: "GenomicLM", folder: str | Path) -> None:
     """Write a model's weights, configuration and card; the same model gives the same bytes.
 
     `config.json` has two keys more than `ModelConfig.to_dict`, by which transformers knows the model, see
-    `genotok.hf`. A README.md that a person wrote stays, see `genotok.models.card`.
+    `genotok.hf`. A README.md that a person wrote stays, see `genotok.models.card`. The card carries the hash of
+    `genotok.provenance`, where the caller gives one.
     """
     folder = Path(folder)
     weights = save(_unshared(model), metadata={"format": "pt"})
@@ -42,7 +44,7 @@ def save_model(model: "GenomicLM", folder: str | Path) -> None:
         path.write_text(config_text(model.config))
     if may_write_card(folder / CARD_NAME):
         count = sum(parameter.numel() for parameter in model.parameters())
-        card = model_card(model.config, count, _hash(model.config, weights))
+        card = model_card(model.config, count, _hash(model.config, weights), carried_hash())
         with atomic_path(folder / CARD_NAME) as path:
             path.write_text(card)
 

@@ -14,6 +14,7 @@ FORMAT = "genotok-shards"
 VERSION = 1
 MANIFEST_NAME = "manifest.json"
 SPLITS = ("train", "valid", "test")
+ALL_WINDOWS: dict[str, Any] = {"min_real": 0, "include": [], "exclude": []}
 
 
 @dataclass
@@ -29,7 +30,7 @@ class ShardFile:
 
 @dataclass
 class Contig:
-    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous."""
+    """One contig: lengths and counts in letters; windows kept, and windows dropped as all ambiguous or as asked."""
 
     genome: str
     name: str
@@ -54,6 +55,10 @@ class Manifest:
             `dtype`; see `genotok.shards.entropies`.
         boundaries: where the shards have a column of boundaries, the files of intervals that these are from, each
             with its name, SHA-256 and `features`; see `genotok.shards.boundaries`.
+        windowing: where windows were left out by more than being all ambiguous, `min_real` and the files (name and
+            SHA-256) of `include` and `exclude`; see `genotok.shards.windows`.
+        leakage: where that was looked for, how many windows of each split stood in one before it, how that was
+            judged, and whether they were dropped; see `genotok.shards.leakage`.
     """
 
     tokenizer: str | dict[str, Any]
@@ -64,6 +69,8 @@ class Manifest:
     files: list[ShardFile] = field(default_factory=list)
     entropies: dict[str, str] | None = None
     boundaries: list[dict[str, Any]] | None = None
+    windowing: dict[str, Any] | None = None
+    leakage: dict[str, Any] | None = None
 
     @property
     def letter_tokenizer(self) -> LetterTokenizer:
@@ -116,7 +123,7 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as text, the same bytes every time."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
-        for key in ("entropies", "boundaries"):
+        for key in ("entropies", "boundaries", "windowing", "leakage"):
             if getattr(self, key) is None:
                 del values[key]
         return json.dumps(values, indent=1) + "\n"
@@ -182,6 +189,7 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
                 raise InputError(
                     f"{folder}: {key} is {mine} and that of {read[0][0]} is {theirs}; shards of one run must agree"
                 )
+        merged.windowing = _merged_windowing(folder, manifest, merged, first=folder == read[0][0])
         merged.boundaries = _merged_boundaries(folder, manifest, merged, first=folder == read[0][0])
         known = {source["genome"] for source in merged.sources}
         for source in manifest.sources:
@@ -195,6 +203,25 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
     target.mkdir(parents=True, exist_ok=True)
     merged.save(target)
     return merged
+
+
+def _merged_windowing(
+    folder: Path, manifest: Manifest, merged: Manifest, first: bool
+) -> dict[str, Any] | None:
+    """The files of intervals of all folders so far; the share of certain letters is common."""
+    own = manifest.windowing or ALL_WINDOWS
+    before = own if first else merged.windowing or ALL_WINDOWS
+    if own["min_real"] != before["min_real"]:
+        raise InputError(
+            f"{folder}: min_real is {own['min_real']} and that of the shards before it {before['min_real']}; shards "
+            "of one run must agree"
+        )
+    files = {
+        key: [*before[key], *(file for file in own[key] if file not in before[key])]
+        for key in ("include", "exclude")
+    }
+    both = {"min_real": own["min_real"], **files}
+    return None if both == ALL_WINDOWS else both
 
 
 def _merged_boundaries(

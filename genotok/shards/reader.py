@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from genotok.errors import InputError
 from genotok.shards.manifest import Manifest, read_manifest
+
+if TYPE_CHECKING:
+    import torch
 
 ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opposite strand
 BOUNDARY_COLUMN = "boundaries"
@@ -55,6 +59,17 @@ class ShardDataset:
         batch_index = int(np.searchsorted(self._ends, index, side="right"))
         return self._batches[batch_index], index - (int(self._ends[batch_index - 1]) if batch_index else 0)
 
+    def ids_tensor(self, index: int) -> "torch.Tensor":
+        """(L,) uint8: the ids of a window where they lie in the file, which nobody copies.
+
+        The file is mapped for reading alone: the system ends a process that writes into the tensor. To calculate with
+        it, to index it and to move it to a device is fine.
+        """
+        import torch  # which takes seconds, and making shards needs it not
+
+        batch, row = self._locate(index)
+        return torch.from_dlpack(batch.column("ids")[row].values)
+
     def entropies(self, index: int, reverse: bool = False) -> np.ndarray:
         """(L,) or, behind a start token, (L + 1,) float32 in nats: the entropies of a window or its other strand.
 
@@ -93,7 +108,7 @@ def open_batches(path: Path, windows: int) -> list[pa.RecordBatch]:
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable shard: {error}; run `genotok tokenize` again") from error
     if sum(batch.num_rows for batch in batches) != windows:
         raise InputError(f"{path}: does not hold the {windows} windows that its manifest names")

@@ -12,6 +12,7 @@ from genotok.tokenizers.base import LETTERS, Tokenizer, as_letters
 SPECIALS = ("PAD", "UNK", "CLS", "SEP", "MASK", "START", "END")
 LONGEST_K = 8
 MOST_KMERS = 1 << 22
+LETTERS_A_RUN = 2048  # from which on runs of certain letters are faster one by one than all at once
 # The certain letters of each alphabet in the order of their codes, and the letter of all that are not certain.
 ALPHABETS = {"dna": ("ACGT", "N"), "rna": ("ACGU", "N"), "protein": ("ACDEFGHIKLMNPQRSTVWY", "X")}
 _AMBIGUOUS_RESIDUES = "BJOUXZ*"
@@ -113,31 +114,40 @@ class CutTokenizer(Tokenizer):
             letters: bytes or an array of uint8.
         """
         codes = np.frombuffer(as_letters(letters).translate(self._codes), np.uint8)
+        if len(codes) == 0 or codes.max() < self._n:
+            return self._ids_of_run(codes)
         certain = codes < self._n
-        if certain.all():
-            kmers = max(0, (len(codes) - self.k) // self.stride + 1)
-            covered = (kmers - 1) * self.stride + self.k if kmers else 0
-            return np.concatenate([self._kmer_ids(codes, kmers), self._single_ids[codes[covered:]]])
+        edges = np.flatnonzero(np.diff(certain, prepend=False, append=False))
+        if len(edges) * LETTERS_A_RUN < 2 * len(codes):
+            return self._ids_of_runs(codes, edges.reshape(-1, 2))
         begins, covered = kmer_places(certain, self.k, self.stride)
         ids = self._single_ids[codes]
-        ids[begins] = self._numbers(codes[begins + j] for j in range(self.k))
+        if len(begins):
+            ids[begins] = self._kmer_ids(codes, 1)[begins]
         covered[begins] = False
         return ids[~covered]
 
-    def _kmer_ids(self, codes: np.ndarray, kmers: int) -> np.ndarray:
-        """Ids of the first k-mers of a run that begins with the codes."""
-        end = (kmers - 1) * self.stride + 1
-        return self._numbers(codes[j : max(j + end, 0) : self.stride][:kmers] for j in range(self.k))
+    def _ids_of_runs(self, codes: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        """Ids where (n, 2) runs of certain letters are long, as they are between the gaps of an assembly."""
+        ids, end = [], 0
+        for begin, run_end in runs.tolist():
+            ids += [self._single_ids[codes[end:begin]], self._ids_of_run(codes[begin:run_end])]
+            end = run_end
+        return np.concatenate([*ids, self._single_ids[codes[end:]]])
 
-    def _numbers(self, digits: Iterable[np.ndarray]) -> np.ndarray:
-        """Ids of k-mers of which the codes of the first letters, of the second ones and so on are given."""
-        dtype, base = self._single_ids.dtype, len(self.alphabet)
-        digits = iter(digits)
-        ids = next(digits).astype(dtype)
-        for codes in digits:
-            ids *= base
-            ids += codes
-        ids += dtype.type(self._first_kmer)
+    def _ids_of_run(self, codes: np.ndarray) -> np.ndarray:
+        """Ids of certain letters."""
+        if len(codes) < self.k:
+            return self._single_ids[codes]
+        ids = self._kmer_ids(codes, self.stride)
+        covered = (len(ids) - 1) * self.stride + self.k
+        return np.append(ids, self._single_ids[codes[covered:]]) if covered < len(codes) else ids
+
+    def _kmer_ids(self, codes: np.ndarray, stride: int) -> np.ndarray:
+        """Ids of the k-mers that begin at every `stride`-th of at least k codes."""
+        ids = kmer_numbers(codes, self.k, len(self.alphabet), self._single_ids.dtype, stride)
+        if self._first_kmer:
+            ids += ids.dtype.type(self._first_kmer)
         return ids
 
     def letters_added(self, ids: np.ndarray) -> np.ndarray:
@@ -226,6 +236,31 @@ def _check(k: Any, stride: Any, alphabet: Any) -> None:
         raise InputError(f"tokenizer.alphabet: {alphabet!r} should be one of {', '.join(ALPHABETS)}")
     if len(ALPHABETS[alphabet][0]) ** k > MOST_KMERS:
         raise InputError(f"tokenizer.k: {k} makes more than {MOST_KMERS:,} k-mers of a {alphabet} alphabet")
+
+
+def kmer_numbers(codes: np.ndarray, k: int, base: int, dtype: np.dtype, stride: int = 1) -> np.ndarray:
+    """Numbers of k-mers, of which the first letter is the highest digit.
+
+    Each is made of two shorter ones, in as few bytes as hold them, so that the work grows with the logarithm of k.
+
+    Args:
+        codes: (L,) uint8, at least k of them. Where one is not below `base`, the numbers of its k-mers mean nothing.
+        k: letters a k-mer.
+        base: letters of the alphabet.
+        dtype: of the numbers.
+        stride: codes from one k-mer's begin to the next.
+    """
+    if k == 1:
+        return codes[::stride].astype(dtype)
+    left = 1 << ((k - 1).bit_length() - 1)  # the highest power of two below k
+    first = kmer_numbers(codes, left, base, np.min_scalar_type(base**left - 1))
+    right = k - left
+    second = first if right == left else kmer_numbers(codes, right, base, np.min_scalar_type(base**right - 1))
+    count = len(codes) - k + 1
+    numbers = first[:count:stride].astype(dtype)
+    numbers *= dtype.type(base**right)
+    numbers += second[left : left + count : stride]
+    return numbers
 
 
 def kmer_places(certain: np.ndarray, k: int, stride: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ either kind goes on with any number of ranks, however these share the model.
 import contextlib
 import json
 import shutil
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,8 @@ class RunTensors:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
     def flat(self) -> dict[str, Tensor]:
-        """All tensors by name; single numbers as (1,), since DCP's safetensors have no tensors without axes."""
-        found = {name: tensor for file in self.files().values() for name, tensor in file.items()}
-        return {name: tensor.detach().view(tensor.shape or (1,)) for name, tensor in found.items()}
+        """All tensors by name."""
+        return {name: tensor.detach() for file in self.files().values() for name, tensor in file.items()}
 
     def make_moments(self, known: set[str]) -> None:
         """Have room for the moments whose names are known."""
@@ -127,16 +127,22 @@ def save_checkpoint(
                 parts = (
                     {"parts": sorted(path.name for path in temporary.iterdir())} if tensors.in_parts else {}
                 )
-                if not tensors.in_parts:
-                    for name, file in tensors.files().items():
-                        save_file(_on_cpu(file), temporary / f"{name}.safetensors")
-                save_file(random, temporary / "random.safetensors")
+                files = {} if tensors.in_parts else tensors.files()
+                _write_files(temporary, target, {**files, "random": random})
                 text = json.dumps({"step": step, **parts, **state}, sort_keys=True) + "\n"
                 (temporary / STATE_NAME).write_text(text)
                 stack.close()
                 for old in list_checkpoints(folder)[:-keep]:
                     shutil.rmtree(old)
     return target
+
+
+def _write_files(temporary: Path, target: Path, files: dict[str, dict[str, Tensor]]) -> None:
+    try:
+        for name, file in files.items():
+            save_file(_on_cpu(file), temporary / f"{name}.safetensors")
+    except SafetensorError as error:  # its words for what the system says
+        raise InputError(f"{target}: cannot be written: {error}") from error
 
 
 def _write_parts(temporary: Path, target: Path, tensors: RunTensors, ranks: Ranks) -> None:
@@ -206,9 +212,13 @@ def _read_parts(checkpoint: Path, parts: list[str], tensors: RunTensors, ranks: 
     tensors.make_moments(set(known))
     wanted = tensors.flat()
     for name, tensor in wanted.items():
-        if known[name].size != tensor.shape and known[name].size.numel() != 1:
+        if known[name].size != tensor.shape:
             raise ValueError(f"{name} has the shape {tuple(known[name].size)} and not {tuple(tensor.shape)}")
-    dcp.load(wanted, storage_reader=reader, no_dist=ranks.size == 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "torch.distributed is disabled"
+        )  # one rank may read what several wrote
+        dcp.load(wanted, storage_reader=reader, no_dist=ranks.size == 1)
 
 
 def _in_short(error: Exception) -> str:

@@ -8,7 +8,10 @@ from genotok.errors import InputError
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
-HOW_IT_RUNS = ("accumulate", "parallel", "rank_timeout", "checkpoint_every", "keep_checkpoints")
+HOW_IT_RUNS = (
+    *("accumulate", "parallel", "rank_timeout", "activation_checkpointing", "compile"),
+    *("checkpoint_every", "keep_checkpoints", "keep_best"),
+)
 
 
 @dataclass
@@ -55,6 +58,30 @@ class MainNetwork:
     layers: list[int] | None = None
 
 
+@dataclass
+class LoraConfig:
+    """Adapters that learn in place of the weights; see `genotok.training.lora`.
+
+    Attributes:
+        rank: of the product that is added to a weight.
+        alpha: the product is multiplied by alpha / rank.
+        targets: names of linear layers of the backbone, as patterns.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: list[str] = field(default_factory=lambda: ["backbone.*"])
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.rank < 1:
+            raise InputError(f"lora.rank: is {self.rank!r} and must be at least 1")
+        if self.alpha <= 0:
+            raise InputError(f"lora.alpha: is {self.alpha!r} and must be more than 0")
+
+
 @dataclass(kw_only=True)
 class TrainConfig:
     """Settings of `genotok train`; every one can stand in CONFIG.yaml.
@@ -68,6 +95,8 @@ class TrainConfig:
             are new; all other weights must fit.
         main_network: published layers for the model's innermost stage; None leaves its weights as they are.
         freeze_backbone: whether only the heads learn.
+        freeze: weights that do not learn, by patterns of their names in `model.safetensors`.
+        lora: adapters that learn in place of the weights; None for none.
         task: `lm`, `mlm` or `prediction`; None for `prediction` with a table, and with shards for that of `lm`
             and `mlm` which the model names first.
         mask_probability, mask_span: share of the tokens that `mlm` hides, and the mean length of a hidden run.
@@ -93,12 +122,20 @@ class TrainConfig:
         both_strands: whether sequences are read from either strand; None for windows yes, rows of a table no.
         seed: of weights and order.
         device: `auto`, `cpu`, `cuda` or a device of torch.
+        activation_checkpointing: `none`, or `blocks`, which works the activations of a block out again in the
+            backward pass and so saves memory.
+        compile: whether `torch.compile` makes kernels of the blocks.
         precision: `fp32`, `bf16`, `fp16` with loss scaling, `fp8` in the main network and bf16 elsewhere, or
             `auto` for the preset of the task, see `genotok.training.precision.choose_precision`.
         threads: threads on the CPU; part of the run, since sums depend on it.
         log_every, validate_every, checkpoint_every: in steps; 0 leaves it to the end.
         validation_windows: how many windows of the split `valid` are looked at each time.
         keep_checkpoints: how many of the latest are kept.
+        keep_best: how many of the models with the best validations are kept, in the folder `best`.
+        best_by: the key of a validation that tells which is best; None for that of the task.
+        patience: validations in a row without a better one after which the run ends, and its model is the best one;
+            0 for never.
+        ema_decay: of a moving average of the weights, which then is what is validated and saved; 0 for none.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -109,6 +146,8 @@ class TrainConfig:
     model: str | dict[str, Any] | None = None
     init: str | None = None
     freeze_backbone: bool = False
+    freeze: list[str] = field(default_factory=list)
+    lora: LoraConfig | None = None
     task: str | None = None
     mask_probability: float = 0.15
     mask_span: float = 1.0
@@ -131,6 +170,8 @@ class TrainConfig:
     both_strands: bool | None = None
     seed: int = 1
     device: str = "auto"
+    activation_checkpointing: str = "none"
+    compile: bool = False
     precision: str = "auto"
     threads: int = 2
     log_every: int = 10
@@ -138,6 +179,10 @@ class TrainConfig:
     checkpoint_every: int = 0
     validation_windows: int = 64
     keep_checkpoints: int = 2
+    keep_best: int = 0
+    best_by: str | None = None
+    patience: int = 0
+    ema_decay: float = 0.0
     main_network: MainNetwork | None = None
 
     def __post_init__(self) -> None:
@@ -146,13 +191,17 @@ class TrainConfig:
         at_least_1 = ("steps", "batch_size", "accumulate", "threads", "log_every", "validation_windows")
         for key in (*at_least_1, "keep_checkpoints"):
             self._need(key, getattr(self, key) >= 1, "at least 1")
-        for key in ("validate_every", "checkpoint_every", "weight_decay", "ratio_weight", "seed"):
+        at_least_0 = ("validate_every", "checkpoint_every", "keep_best", "patience", "weight_decay")
+        for key in (*at_least_0, "ratio_weight", "seed"):
             self._need(key, getattr(self, key) >= 0, "at least 0")
         for key in ("learning_rate", "clip", "rank_timeout"):
             self._need(key, getattr(self, key) > 0, "more than 0")
-        for key in ("warmup", "decay", "beta1", "beta2"):
+        for key in ("warmup", "decay", "beta1", "beta2", "ema_decay"):
             self._need(key, 0 <= getattr(self, key) < 1, "from 0 to less than 1")
         self._need("decay", self.warmup + self.decay <= 1, "at most 1 together with warmup")
+        self._need("patience", not self.patience or self.validate_every > 0, "0 without validate_every")
+        ways = ("none", "blocks")
+        self._need("activation_checkpointing", self.activation_checkpointing in ways, "none or blocks")
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
         self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
         lengths = self.target_chunk_length
@@ -178,6 +227,8 @@ class TrainConfig:
         self._need("mask_probability", 0 < self.mask_probability < 1, "more than 0 and less than 1")
         self._need("mask_span", self.mask_span >= 1, "at least 1")
         self._need("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to less than 1")
+        if self.patience:
+            self.keep_best = max(self.keep_best, 1)
         if self.both_strands is None:
             self.both_strands = self.table is None
 

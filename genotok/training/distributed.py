@@ -10,13 +10,15 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from genotok.errors import InputError
 from genotok.training.precision import choose_device
+
+Part = TypeVar("Part")
 
 
 class EndedElsewhere(Exception):
@@ -101,6 +103,11 @@ class Ranks:
             with _said_if_lost():
                 distributed.broadcast_object_list(values, 0)
         return values[0]
+
+    def shares(self, parts: Sequence[Part]) -> Iterator[tuple[Part, bool]]:
+        """What this rank takes of some parts, as many on every rank, and whether each counts or is but filled in."""
+        for place in range(self.rank, -(-len(parts) // self.size) * self.size, self.size):
+            yield parts[place % len(parts)], place < len(parts)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:

@@ -6,8 +6,6 @@ The loss of a step and its gradient are made in `genotok.training.step`, what ra
 
 import contextlib
 import math
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +13,29 @@ import torch
 
 from genotok.atomic import sole_writer
 from genotok.errors import InputError
-from genotok.models import GenomicLM
-from genotok.models.saved import build_model
 from genotok.progress import Progress, progress
-from genotok.training.checkpoint import (
-    RunTensors,
-    list_checkpoints,
-    load_checkpoint,
-    read_state,
-    save_checkpoint,
-)
+from genotok.training.averaging import Average
+from genotok.training.block_execution import run_blocks
+from genotok.training.checkpoint import RunTensors, list_checkpoints, load_checkpoint, save_checkpoint
 from genotok.training.columns import column_for, has_entropies_of
 from genotok.training.config import TrainConfig
 from genotok.training.data import training_data
 from genotok.training.distributed import Ranks
 from genotok.training.entropies import calibrate, needs_calibration, with_entropy_model
+from genotok.training.freezing import freeze_all_but_heads, freeze_parts
 from genotok.training.identity import run_identity
 from genotok.training.interruption import Terminated, sigterm_noted
+from genotok.training.lora import add_adapters
 from genotok.training.measures import MEASURES, validation_record
 from genotok.training.monitor import Monitor
 from genotok.training.objective import StepLosses
 from genotok.training.optimizer import make_optimizer
 from genotok.training.precision import Precision, choose_precision
+from genotok.training.resuming import choose_checkpoint
+from genotok.training.saving import drop_others, plain_model, save_best, take_best
 from genotok.training.schedule import warmup_stable_decay
-from genotok.training.sharing import clip_gradient, whole_state
+from genotok.training.selection import Selection
+from genotok.training.sharing import clip_gradient
 from genotok.training.start import choose_task, starting_config, starting_model
 from genotok.training.step import GradientStep
 from genotok.training.watch import Watch, Work
@@ -62,12 +59,19 @@ class Trainer:
         torch.use_deterministic_algorithms(self.device.type == "cpu")
         with self.ranks.together():
             self._build()
+        run_blocks(self.model, config.activation_checkpointing, config.compile)
         self.gradient = GradientStep(self.model, config, self.ranks, self.precision)
         with self.ranks.together():
             self.optimizer = make_optimizer(self.model, config)
+        self.average = Average(self.model, config.ema_decay)
+        self.tensors = RunTensors(self.model, self.optimizer, self.average.values)
+        self.selection = Selection(
+            config.keep_best, config.patience, config.best_by or MEASURES[self.task].key
+        )
         self.watch = Watch(config, self.model, self.optimizer, self.precision, self.data.unit, self.ranks)
-        self.tensors = RunTensors(self.model, self.optimizer)
         self.step = 0
+        if not self.ranks.first:  # weights are drawn alike, what training hides by chance is not
+            torch.manual_seed(config.seed + 1_000_003 * self.ranks.rank)
 
     def _build(self) -> None:
         """Open the data and make the model."""
@@ -82,9 +86,12 @@ class Trainer:
         self.model.to(self.device)
         if config.freeze_backbone:
             freeze_all_but_heads(self.model)
+        freeze_parts(self.model, config.freeze)
         precision = choose_precision(config.precision, self.device, self.task, model_config, self.ranks.first)
         self.precision = Precision(precision, self.device, self.model)
         self.identity = run_identity(config, self.model, self.data)
+        if config.lora is not None:
+            add_adapters(self.model, config.lora, heads_learn=self.task == "prediction")
         self.calibrates = needs_calibration(self.model, self.task)
         if self.task != "prediction":
             column = column_for(self.model, self.batches.dataset, self.task)
@@ -109,10 +116,9 @@ class Trainer:
             with self.ranks.together():
                 if self.ranks.first:
                     stack.enter_context(sole_writer(self.folder))
-            with self.ranks.together():
-                records = self._find_start(resume, restart_if_changed)
-                if self.calibrates and self.step == 0:
-                    self._calibrate()
+            records = self._find_start(resume, restart_if_changed)
+            if self.calibrates and self.step == 0:
+                self._calibrate()
             self._run_to_end(Monitor(self.folder, self.step, records, self.ranks.first))
 
     def _calibrate(self) -> None:
@@ -125,7 +131,7 @@ class Trainer:
         shown = progress("train", total, self.data.unit, quiet=not self.ranks.first)
         with shown as bar, sigterm_noted() as terminated:
             bar.resume_at(self.step * total // self.config.steps)
-            while self.step < self.config.steps:
+            while not self.done:
                 with self.watch.speed.step():
                     self._train_step(monitor, bar)
                 self.watch.note_speed(monitor, self.step)
@@ -137,41 +143,41 @@ class Trainer:
         monitor.close()
         self._save_model()
 
+    @property
+    def done(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.step == self.config.steps or self.selection.ended
+
     def _save_model(self) -> None:
-        state = whole_state(self.model)
+        """Write the model of the run: the best one where the run waits for a better one, else that of its end."""
+        if not self.config.patience:
+            with self.average.in_place_of_weights():
+                model = plain_model(self.model, self.config)
         with self.ranks.together():
-            if self.ranks.first:
-                build_model(GenomicLM, self.model.config, state, str(self.folder)).save_pretrained(
-                    self.folder
-                )
+            if self.ranks.first and self.config.patience:
+                take_best(self.folder, self.selection)
+            elif self.ranks.first:
+                model.save_pretrained(self.folder)
 
     def _find_start(self, resume: bool, restart_if_changed: bool) -> str:
         """Load the checkpoint to go on from, if any; returns the metrics up to it."""
-        checkpoints = list_checkpoints(self.folder / "checkpoints")
-        if not checkpoints:
+        with self.ranks.together():
+            settings = (self.identity, resume, restart_if_changed)
+            chosen = choose_checkpoint(self.folder, *settings) if self.ranks.first else None
+        checkpoint, state = self.ranks.of_first(chosen)
+        if checkpoint is None:
             return ""
-        if not resume:
-            raise InputError(
-                f"{self.folder}: holds a run already; go on with --resume or choose another folder"
-            )
-        state = read_state(checkpoints[-1])
-        if state["identity"] == self.identity:
-            load_checkpoint(checkpoints[-1], self.tensors, self.ranks)
-            self.step = state["step"]
-            if self.calibrates:
-                self.model.set_entropy_threshold(state["entropy_threshold"])
-            self.batches.restore(state["sampler"])
-            self.watch.restore(state.get("watch", {}))
-            return state["metrics"]
-        if not restart_if_changed:
-            raise InputError(
-                f"{checkpoints[-1]}: is a checkpoint of other settings or other data; choose another folder"
-            )
+        with self.ranks.together():
+            load_checkpoint(checkpoint, self.tensors, self.ranks)
+        self.step = state["step"]
+        if self.calibrates:
+            self.model.set_entropy_threshold(state["entropy_threshold"])
+        self.batches.restore(state["sampler"])
+        self.selection.restore(state["selection"])
+        self.watch.restore(state.get("watch", {}))
         if self.ranks.first:
-            print(f"{self.folder}: settings or data have changed; training begins anew", file=sys.stderr)
-            for left in ("checkpoints", "tensorboard"):
-                shutil.rmtree(self.folder / left, ignore_errors=True)
-        return ""
+            drop_others(self.folder, self.selection)
+        return state["metrics"]
 
     def _train_step(self, monitor: Monitor, bar: Progress) -> None:
         config = self.config
@@ -189,6 +195,7 @@ class Trainer:
         self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.average.update(self.step)
         measure, unit = MEASURES[self.task], self.data.unit
         work = Work.of(batch, self.ranks)
         done = work.letters if unit == "bases" else work.sequences
@@ -211,21 +218,36 @@ class Trainer:
             )
 
     def _validate_and_save(self, monitor: Monitor) -> None:
-        config, last = self.config, self.step == self.config.steps
-        due = last or (config.validate_every and self.step % config.validate_every == 0)
-        if due and self.validation:
-            monitor.write(self.step, "valid", self.validate())
-        if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
+        config = self.config
+        if self.validation and (self.done or _is_due(self.step, config.validate_every)):
+            with self.average.in_place_of_weights():
+                record = self.ranks.of_first(self.validate())
+                monitor.write(self.step, "valid", record)
+                self._select(record)
+        if self.done or _is_due(self.step, config.checkpoint_every):
             self.save_checkpoint(monitor.records)
+
+    def _select(self, record: dict[str, Any]) -> None:
+        """Keep the model if it is among the best so far."""
+        if not self.config.keep_best:
+            return
+        with self.ranks.together():
+            kept = self.selection.take(self.step, record)
+        if kept:
+            save_best(self.model, self.config, self.folder, self.step, self.ranks)
+            if self.ranks.first:
+                drop_others(self.folder, self.selection)
 
     def validate(self) -> dict[str, Any]:
         """The numbers of the validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        return validation_record(self.model, self.validation, self.task, self.precision.name)
+        precision = self.precision.name
+        return validation_record(self.model, self.validation, self.task, precision, self.ranks)
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
         state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
+        state["selection"] = self.selection.state()
         state["watch"] = self.watch.state()
         if self.calibrates:
             state["entropy_threshold"] = self.model.backbone.chunker.threshold
@@ -233,7 +255,5 @@ class Trainer:
         save_checkpoint(folder, self.step, self.tensors, state, self.config.keep_checkpoints, self.ranks)
 
 
-def freeze_all_but_heads(model: GenomicLM) -> None:
-    """Let only the heads of the task `prediction` learn."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith("heads."))
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0

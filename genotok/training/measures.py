@@ -14,6 +14,7 @@ from genotok.models.likelihood import token_log_likelihood
 from genotok.models.prediction_heads import HeadConfig, prediction_loss
 from genotok.shards.sampler import Batch
 from genotok.tokenizers import IGNORED_LABEL
+from genotok.training.distributed import Ranks
 from genotok.training.labelled import LabelledBatch
 from genotok.training.precision import autocast
 
@@ -36,7 +37,11 @@ MEASURES = {
 
 @torch.no_grad()
 def validation_record(
-    model: GenomicLM, batches: Sequence[Batch] | Sequence[LabelledBatch], task: str, precision: str
+    model: GenomicLM,
+    batches: Sequence[Batch] | Sequence[LabelledBatch],
+    task: str,
+    precision: str,
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """The numbers of a validation.
 
@@ -46,24 +51,28 @@ def validation_record(
         task: `lm`: bits a base. `mlm`: nats a masked token, and the share of these that is found. `prediction`:
             the weighted loss, and of each head the loss and of classes the share that is right.
         precision: `auto`, `fp32` or `bf16`.
+        ranks: that share the batches of `lm` and `mlm`; each passes as many, since weights may lie in parts. Heads
+            are measured by every rank.
     """
+    ranks = ranks or Ranks(0, 1, model.device)
     if task == "prediction":
         return _of_heads(model, batches, precision)
     nats, right, count = 0.0, 0, 0
-    for batch in batches:
+    for batch, counts in ranks.shares(batches):
         batch = batch.to(model.device)
         with autocast(model.device, precision):
             if task == "lm":
                 likelihood, _ = token_log_likelihood(model, batch, "lm")
-                nats -= likelihood.double().sum().item()
-                count += batch.nucleotides
+                nats -= likelihood.double().sum().item() * counts
+                count += batch.nucleotides * counts
             else:
                 inputs = {"lengths": batch.lengths, "boundary_inputs": batch.boundary_inputs}
                 logits = model(batch.input_ids, task="mlm", **inputs).logits
-                masked = int((batch.labels != IGNORED_LABEL).sum())
+                masked = int((batch.labels != IGNORED_LABEL).sum()) * counts
                 nats += token_loss(logits, batch.labels, batch.lengths).item() * masked
-                right += int((logits.argmax(-1) == batch.labels).sum())
+                right += int((logits.argmax(-1) == batch.labels).sum()) * counts
                 count += masked
+    nats, right, count = ranks.sums([nats, right, count])
     measure = MEASURES[task]
     record = {measure.key: nats / count * measure.per_nat}
     return record if task == "lm" else record | {"masked_accuracy": right / count}

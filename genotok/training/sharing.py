@@ -47,16 +47,18 @@ class Shared:
 
     def _share_parts(self) -> None:
         model = self.passes.model
-        kept = {p for p in model.parameters() if p.ndim == 0}  # FSDP2 has no parts of a single number
-        if model.entropy_model is not None:  # frozen, small, and also run by itself
-            kept |= set(model.entropy_model.parameters())
-        self._kept_whole = [parameter for parameter in kept if parameter.requires_grad]
+        # FSDP2 has no parts of a single number, and the entropy model, frozen and small, also runs by itself.
+        alone = () if model.entropy_model is None else set(model.entropy_model.parameters())
+        kept = [p for p in model.parameters() if p.ndim == 0 or p in alone]
+        self._kept_whole = [
+            parameter for parameter in kept if parameter.requires_grad
+        ]  # in one order on all ranks
         # No block's output is changed in place, which is what this warns of.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         for block in (module for module in model.backbone.modules() if isinstance(module, Block)):
             fully_shard(block)
         # Also the outermost weights: only so every parameter lies in parts again behind a pass without gradient.
-        fully_shard(model, ignored_params=kept, reshard_after_forward=True)
+        fully_shard(model, ignored_params=set(kept), reshard_after_forward=True)
 
     def __call__(self, *inputs) -> PassSums:
         """A pass; see `Passes`."""
@@ -113,8 +115,8 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights and buffers of a model, whole and on the CPU; a collective where they are in parts."""
-    return {name: whole(tensor).cpu() for name, tensor in model.state_dict().items()}
+    """A copy of the weights and buffers of a model, whole and on the CPU; a collective where they are in parts."""
+    return {name: whole(tensor).to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
 def whole(tensor: Tensor) -> Tensor:

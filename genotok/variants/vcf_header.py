@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import genotok
+from genotok.provenance import carried_hash
 from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
 
 HAPLOTYPE_FIELDS = ("GENOTOK_LLR_H1", "GENOTOK_LLR_H2", "GENOTOK_HAPLOTYPE_STATUS")
@@ -60,7 +61,7 @@ class VcfHeader:
         masked: str | None = None,
         sample: str | None = None,
     ) -> None:
-        """Say how the scores were made, in place of what an earlier scoring said.
+        """Say how the scores were made, in place of what an earlier scoring said; see also `genotok.provenance`.
 
         Args:
             model: the model's hash.
@@ -77,6 +78,8 @@ class VcfHeader:
             "reference": reference,
             "window": window,
         } | ({"masked": masked} if masked else {})
+        if provenance := carried_hash():
+            about["provenance"] = provenance
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
         for name, _, kind, text, _ in fields:
             self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())

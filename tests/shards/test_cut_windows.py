@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genotok.shards import windows
-from genotok.shards.windows import cut_windows
+from genotok.shards.windows import LetterReader, cut_windows
 from genotok.tokenizers import load_tokenizer
 
 LETTERS = "ACGTNRacgtnuU"
@@ -23,6 +23,10 @@ def cuts(draw):
     return letters, blocks, window, draw(st.integers(1, window))
 
 
+def encoded(blocks):
+    return [block.encode() for block in blocks]
+
+
 @pytest.mark.parametrize("letters_a_run", [1, 50, 1 << 20])
 @pytest.mark.parametrize("tokenizer", ["nucleotide", "byte"])
 @settings(max_examples=80, deadline=None)
@@ -33,7 +37,7 @@ def test_equals_slicing(tokenizer, letters_a_run, cut):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "LETTERS_A_RUN", letters_a_run)
-        for run in cut_windows((block.encode() for block in blocks), tokenizer, window, stride):
+        for run in cut_windows(map(LetterReader(tokenizer), encoded(blocks)), window, stride):
             assert len(run.offsets) == len(run.starts) + 1
             assert run.offsets[-1] == len(run.ids) <= max(letters_a_run, window)
             parts = (np.split(part, run.offsets[1:-1]) for part in (run.ids, run.ambiguous, run.soft_masked))
@@ -57,9 +61,8 @@ def test_equals_slicing(tokenizer, letters_a_run, cut):
 def test_every_letter_is_there(cut):
     letters, blocks, window, stride = cut
     counts = np.zeros(len(letters), int)
-    for run in cut_windows(
-        (block.encode() for block in blocks), load_tokenizer("nucleotide"), window, stride
-    ):
+    reader = LetterReader(load_tokenizer("nucleotide"))
+    for run in cut_windows(map(reader, encoded(blocks)), window, stride):
         for start, length in zip(run.starts, np.diff(run.offsets), strict=True):
             counts[start : start + length] += 1
     assert (counts >= 1).all()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
-from genotok.shards import writer
+from genotok.shards import split_writer
 from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset, contig_sequences
 from genotok.shards.writer import genome_name, tokenize_genomes
@@ -117,7 +117,7 @@ def test_manifest_counts(tmp_path):
 def test_files_of_bounded_size(tmp_path, monkeypatch):
     contigs = {f"c{i}": random_letters(90, i) for i in range(5)}
     fasta = write(tmp_path / "g.fa", contigs)
-    monkeypatch.setattr(writer, "LETTERS_A_FILE", 150)
+    monkeypatch.setattr(split_writer, "LETTERS_A_FILE", 150)
     manifest = tokenize_genomes([fasta], tmp_path / "out", window=20)
     assert [file.bases for file in manifest.files] == [170, 180, 100]
     assert rows(tmp_path / "out") == expected_rows("g", contigs, 20, 20)

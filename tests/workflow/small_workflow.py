@@ -1,5 +1,6 @@
 """A small workflow on pieces of real genomes, run by Snakemake for real."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,15 @@ class Workflow:
             "model": MODEL,
             "train": {"steps": 12, "batch_size": 4, "checkpoint_every": 2, "threads": 1, "log_every": 1},
             "score": {"window": 64, "pieces": 2},
-            "report": {"region": "sars_cov_2/NC_045512.2:266-325"},
+            "report": {
+                "region": "sars_cov_2/NC_045512.2:266-325",
+                "tokens": {
+                    "genome": "sars_cov_2",
+                    "regions": ["NC_045512.2:201-1000"],
+                    "gff": str(GENOMES / "sars_cov_2.gff3"),
+                    "sites": 4,
+                },
+            },
         }
         folder.mkdir()
         self._cut("lambda", "NC_001416.1", 12_000)
@@ -67,21 +76,28 @@ class Workflow:
     def command(self, *arguments: str) -> list[str]:
         """Snakemake's command line."""
         snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-        return [*snakemake, "--cores", "2", *arguments]
+        return [*snakemake, *([] if "--workflow-profile" in arguments else ["--cores", "2"]), *arguments]
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run Snakemake to its end."""
+    def run(
+        self, *arguments: str, check: bool = True, variables: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess:
+        """Run Snakemake to its end, with further variables in its environment."""
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, text=True, capture_output=True, timeout=280
+            self.command(*arguments),
+            cwd=self.folder,
+            env=os.environ | (variables or {}),
+            text=True,
+            capture_output=True,
+            timeout=580,
         )
         if check and done.returncode:
             pytest.fail(f"snakemake ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
         return done
 
-    def start(self) -> subprocess.Popen:
+    def start(self, *arguments: str) -> subprocess.Popen:
         """Start Snakemake; what it says goes to `snakemake.log`."""
         with open(self.folder / "snakemake.log", "w") as log:
-            return subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
+            return subprocess.Popen(self.command(*arguments), cwd=self.folder, stdout=log, stderr=log)
 
     def rules_to_run_with(self, section: str, key: str, value: object) -> set[str]:
         """The rules that Snakemake would run if one key of the configuration were another."""
@@ -96,7 +112,7 @@ class Workflow:
         return rules - {"all"}
 
     def results(self) -> dict[str, bytes]:
-        """The bytes of shards, model, metrics, scores and figures."""
+        """The bytes of shards, model, metrics, scores and figures, as far as they are there."""
         folder = self.folder / "results"
         parts = ("shards", "evaluation", "scores", "figures")
         files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
@@ -105,4 +121,5 @@ class Workflow:
         return {
             str(path.relative_to(folder)): path.read_bytes()
             for path in sorted([*files, folder / "index.html"])
+            if path.exists()
         }

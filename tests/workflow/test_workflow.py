@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pyarrow.parquet
 import pysam
 import pysam.bcftools
 import pytest
 from small_workflow import REPOSITORY, Workflow
+from waiting import wait_for
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(600)]
 
@@ -38,6 +37,9 @@ def test_all_results_are_there(finished):
     metrics = json.loads((results / "evaluation" / "metrics.json").read_text())
     assert metrics["model"]["nucleotides"] == 4_000
     assert 1.5 < metrics["model"]["bits_per_base"] < 4.0  # 4 bits is what an untrained model says
+    tokens = json.loads((results / "figures" / "tokens" / "tokens.json").read_text())
+    assert tokens["bases"] == 800
+    assert {row["kind"] for row in tokens["enrichment"]} >= {"codon_position_1", "start_codon", "gc"}
     page = (results / "index.html").read_text()
     assert page.count("data:image/svg+xml") >= 5
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
@@ -79,15 +81,6 @@ def test_the_report_is_made_offline(finished):
     report = (finished.folder / "report.html").read_text()
     assert "variant_effect.svg" in report
     assert "bits_per_base.svg" in report
-
-
-def wait_for(path: Path, process: subprocess.Popen, log: Path, seconds: float = 200) -> None:
-    """Wait until a file or folder is there."""
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, f"snakemake ended before {path} was there:\n{log.read_text()[-4000:]}"
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.02)
 
 
 def test_killed_at_any_rule_the_results_are_the_same(finished, tmp_path):
@@ -181,6 +174,24 @@ def test_the_configuration_for_a_gpu_stands_alone():
     assert "rule train" in plan.stdout
     assert "results_yeast/index.html" in plan.stdout
     assert "score_variants" not in plan.stdout
+
+
+@pytest.mark.parametrize(
+    ("example", "rule"), [("human", "download"), ("bacteria", "report_chunks"), ("virus", "truth")]
+)
+def test_the_examples_can_be_planned(tmp_path, example, rule):
+    """From any working directory, each with its own tables."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--quiet", "host"]
+    files = [
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--configfile",
+        str(REPOSITORY / f"config/{example}.yaml"),
+    ]
+    plan = subprocess.run([*command, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    assert rule in plan.stdout
+    assert f"results_{example}/index.html" in plan.stdout
 
 
 def test_an_unknown_genome_is_named(tmp_path):

@@ -1,9 +1,11 @@
 """Configuration, tables, and the functions that the rules share."""
 
 import fcntl
+import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,7 +13,10 @@ import pandas
 import yaml
 from jsonschema import Draft202012Validator
 
-WORKFLOW = Path(workflow.basedir)
+# Where this workflow lies, which is not where the Snakefile of a workflow lies that uses it as a module.
+WORKFLOW = Path(
+    workflow.current_basedir.get_path_or_uri(secret_free=True)
+).parent.parent
 SCHEMAS = WORKFLOW / "workflow" / "schemas"
 
 validate(config, str(SCHEMAS / "config.schema.yaml"))
@@ -21,6 +26,8 @@ os.environ.update(
     PATH=os.pathsep.join([os.getenv("PATH", ""), os.path.dirname(sys.executable)]),
     GENOTOK_SOURCE=str(WORKFLOW),
 )
+# Jobs on other machines say by which command they came about, too.
+os.environ.setdefault("GENOTOK_COMMAND", shlex.join(sys.argv))
 
 RESULTS = config["results"].rstrip("/")
 TOKENIZER = config["tokenize"]["tokenizer"]
@@ -158,6 +165,11 @@ def hold_working_directory():
         )
 
 
+def scaled(amount):
+    """Memory or time of a job that is asked for anew, and for more, each time that an attempt has failed."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def trained_genomes():
     """The genomes that are tokenised."""
     return [name for name, row in GENOMES.items() if row["split"] != "none"]
@@ -214,7 +226,24 @@ def tokenize_options():
     return [
         word
         for key, value in (config["tokenize"] | {"tokenizer": tokenizer}).items()
-        for word in (f"--{key}", str(value))
+        if key
+        != "deduplicate"  # between all genomes, when their shards are put together
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+
+
+def window_files(wildcards):
+    """The files of intervals that the windows of a genome keep to."""
+    row = GENOMES[wildcards.genome]
+    return {key: find(row[key]) for key in ("include", "exclude") if row[key]}
+
+
+def window_file_options(wildcards):
+    """The same as options of `genotok tokenize`."""
+    return [
+        word
+        for key, path in window_files(wildcards).items()
+        for word in (f"--{key}", path)
     ]
 
 
@@ -276,6 +305,82 @@ def entropy_train_settings():
     return json.dumps(
         {"shards": f"{RESULTS}/shards", "model": model, **settings},
         sort_keys=True,
+    )
+
+
+def training_provenance():
+    """All settings on which the trained model depends, so that the same settings have the same hash everywhere."""
+    model = config["model"]
+    is_file = isinstance(model, str) and model.endswith(".json")
+    return {key: config.get(key) for key in ("tokenize", "train", "entropy_model")} | {
+        "genomes": {name: GENOMES[name] for name in trained_genomes()},
+        "model": read_json(find(model)) if is_file else model,
+    }
+
+
+def scoring_provenance(name):
+    """The same for the scores of a set of variants."""
+    row = VARIANTS[name]
+    settings = {
+        key: value
+        for key, value in config["score"].items()
+        if key not in ("pieces", "exports", "batch_size")
+    }
+    return {
+        "genome": GENOMES[row["genome"]],
+        "model": (
+            settings_hash(training_provenance())
+            if model_label(row) == "trained"
+            else row["model"]
+        ),
+        "score": settings,
+        "vcf": row["vcf"],
+    }
+
+
+def settings_hash(settings):
+    """The SHA-256 of settings as JSON."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def scoring_hash(wildcards):
+    """What the scored VCF of a set carries."""
+    return settings_hash(scoring_provenance(wildcards.set))
+
+
+def provenance_settings():
+    """The configuration, and what the hashes that models and VCFs carry stand for, as JSON."""
+    parts = {f"scores/{name}": scoring_provenance(name) for name in VARIANTS}
+    parts["model"] = training_provenance()
+    return json.dumps(
+        {
+            "config": config,
+            "config_sha256": settings_hash(config),
+            "provenance": {
+                name: {"sha256": settings_hash(settings), "settings": settings}
+                for name, settings in parts.items()
+            },
+        },
+        sort_keys=True,
+    )
+
+
+def provenance_inputs():
+    """All that the results are made of: tables, genomes, variants, and models that are not trained here."""
+    tables = [config["genomes"]] + ([config["variants"]] if config["variants"] else [])
+    genomes = [f"{RESULTS}/genomes/{name}.fa.gz" for name in GENOMES]
+    rows = VARIANTS.values()
+    given = [row[key] for row in rows for key in ("vcf", "table", "gff") if row[key]]
+    models = [
+        str(Path(find(row["model"])) / name)
+        for row in rows
+        for name in ("config.json", "model.safetensors")
+        if model_label(row) != "trained"
+    ]
+    return (
+        [find(path) for path in tables + given]
+        + genomes
+        + [path for path in models if Path(path).is_file()]
     )
 
 
@@ -406,3 +511,40 @@ def region_genome():
 def region():
     """CONTIG:START-END of the region of the report."""
     return config["report"]["region"].partition("/")[2]
+
+
+def studied():
+    """The settings of the report on chunks, or an empty mapping where there is none."""
+    settings = config["report"].get("tokens") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.tokens.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    return settings
+
+
+def studied_files(wildcards):
+    """The genome whose chunks are studied, and its annotation."""
+    settings = studied()
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    if settings.get("gff"):
+        files["gff"] = settings["gff"]
+    return files | {"places": settings.get("places", [])}
+
+
+def studied_region_options():
+    """The regions and the window with which chunks are read."""
+    options = ["--window", config["tokenize"]["window"]]
+    for part in studied().get("regions", []):
+        options += ["--region", part]
+    return options
+
+
+def study_options(wildcards, input):
+    """What `genotok report tokens` is told."""
+    options = studied_region_options()
+    if "gff" in input.keys():
+        options += ["--gff", input.gff]
+    for path in studied().get("places", []):
+        options += ["--places", path]
+    return [*options, "--sites", studied().get("sites", 256)]

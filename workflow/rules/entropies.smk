@@ -6,6 +6,10 @@ that was killed go on is no output.
 """
 
 
+localrules:
+    merge_entropies,
+
+
 rule train_entropy_model:
     input:
         manifest=f"{RESULTS}/shards/manifest.json",
@@ -23,14 +27,14 @@ rule train_entropy_model:
         "../../envs/genotok.yaml"
     threads: ENTROPY["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=1440,
+        mem_mb=scaled(4000),
+        runtime=scaled(1440),
         gpu=entropy_gpus(),
     params:
         settings=entropy_train_settings(),
         folder=subpath(output.config, parent=True),
     shell:
-        "genotok entropy train - -o {params.folder:q} --resume --restart-if-changed "
+        "trap : TERM; genotok entropy train - -o {params.folder:q} --resume --restart-if-changed "
         "<<< {params.settings:q} > {log:q} 2>&1"
 
 
@@ -49,8 +53,8 @@ rule annotate_genome:
         "../../envs/genotok.yaml"
     threads: ENTROPY["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=scaled(4000),
+        runtime=scaled(480),
         gpu=entropy_gpus(),
     params:
         model=subpath(input.config, parent=True),

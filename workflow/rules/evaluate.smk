@@ -21,8 +21,8 @@ rule evaluate:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(4000),
+        runtime=scaled(240),
         gpu=train_gpus(),
     params:
         model=subpath(input.config, parent=True),

@@ -5,7 +5,7 @@ OUTPUTS: <results>/genomes/{genome}.fa.gz with .fai and .gzi.
 """
 
 
-# On a cluster only the login node may reach the network, so downloads are jobs of their own there.
+# On a cluster only the login node may reach the network, so that downloads run there.
 localrules:
     download_genome,
     download_unchecked_genome,
@@ -54,8 +54,8 @@ rule prepare_genome:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=scaled(1000),
+        runtime=scaled(120),
     params:
         checksum=fetch_options,
     shell:

@@ -1,7 +1,7 @@
 """Figures with their data, and the results page.
 
 REQUIRED INPUTS: <results>/model/, <results>/evaluation/metrics.json, <results>/scores/
-OUTPUTS: <results>/figures/ and <results>/index.html
+OUTPUTS: <results>/figures/, <results>/index.html and <results>/provenance.json
 """
 
 
@@ -23,8 +23,8 @@ rule report_training:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         run=subpath(input.metrics, parent=True),
         folder=subpath(output.summary, parent=True),
@@ -57,8 +57,8 @@ rule report_evaluation:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         folder=subpath(output.summary, parent=True),
     shell:
@@ -85,8 +85,8 @@ rule report_chunks:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
     params:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
@@ -120,8 +120,8 @@ rule report_variants:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
     params:
         folder=subpath(output.summary, parent=True),
         truth=truth_options,
@@ -199,13 +199,31 @@ rule report_score_sets:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         folders=lambda wildcards, input: [os.path.dirname(path) for path in input],
         folder=subpath(output.summary, parent=True),
     shell:
         "genotok report score-sets {params.folders:q} -o {params.folder:q} > {log:q} 2>&1"
+
+
+rule provenance:
+    input:
+        provenance_inputs(),
+    output:
+        f"{RESULTS}/provenance.json",
+    log:
+        f"{RESULTS}/logs/provenance.log",
+    conda:
+        "../../envs/genotok.yaml"
+    resources:
+        mem_mb=scaled(1000),
+        runtime=scaled(60),
+    params:
+        settings=provenance_settings(),
+    shell:
+        "genotok report provenance {input:q} -o {output:q} --settings - <<< {params.settings:q} > {log:q} 2>&1"
 
 
 rule results_page:
@@ -217,6 +235,7 @@ rule results_page:
             if config["report"]["region"]
             else []
         ),
+        tokens=[f"{RESULTS}/figures/tokens/tokens.json"] if studied() else [],
         score_sets=(
             [f"{RESULTS}/figures/score_sets/score_sets.json"]
             if len(sets_with("truth") + sets_with("label")) > 1
@@ -237,8 +256,8 @@ rule results_page:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         folders=lambda wildcards, input: [os.path.dirname(path) for path in input],
     shell:

@@ -22,8 +22,8 @@ rule split_variants:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=scaled(1000),
+        runtime=scaled(60),
     shell:
         "genotok vcf split {input:q} {output:q} > {log:q} 2>&1"
 
@@ -44,11 +44,12 @@ rule score_variants:
         "../../envs/genotok.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=480,
+        mem_mb=scaled(2000),
+        runtime=scaled(480),
         gpu=train_gpus(),
     params:
         model=scoring_model,
+        provenance=scoring_hash,
         window=config["score"]["window"],
         strands=config["score"]["strands"],
         ref_mismatch=config["score"]["ref_mismatch"],
@@ -59,7 +60,7 @@ rule score_variants:
             else ""
         ),
     shell:
-        "genotok score {input.vcf:q} -r {input.fasta:q} -m {params.model:q} -o {output.vcf:q} "
+        "GENOTOK_PROVENANCE={params.provenance} genotok score {input.vcf:q} -r {input.fasta:q} -m {params.model:q} -o {output.vcf:q} "
         "--parquet {output.table:q} --window {params.window} --strands {params.strands} "
         "--ref-mismatch {params.ref_mismatch} "
         "--device {params.device} {params.batch_size} --threads {threads} > {log:q} 2>&1"
@@ -82,8 +83,8 @@ rule gather_scores:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=scaled(1000),
+        runtime=scaled(60),
     shell:
         "(genotok vcf gather {input.vcfs:q} -o {output.vcf:q} && "
         "genotok vcf gather-tables {input.tables:q} -o {output.table:q}) > {log:q} 2>&1"
@@ -99,8 +100,8 @@ rule export_traitgym:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     shell:
         "genotok vcf export {input:q} --traitgym {output:q} > {log:q} 2>&1"
 
@@ -116,7 +117,7 @@ rule export_cadd:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=scaled(4000),
+        runtime=scaled(60),
     shell:
         "genotok vcf export {input:q} --cadd {output.table:q} > {log:q} 2>&1"

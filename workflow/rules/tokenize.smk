@@ -1,14 +1,19 @@
 """Shards: each genome cut into windows of token ids.
 
-REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz
+REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz; BED files where the table of genomes names some
 OUTPUTS: <results>/shards/{genome}/ and the manifest of all, <results>/shards/manifest.json; <results>/tokenizer.json
 where the configuration has byte pairs learned.
 """
 
 
+localrules:
+    merge_shards,
+
+
 rule tokenize_genome:
     input:
-        f"{RESULTS}/genomes/{{genome}}.fa.gz",
+        unpack(window_files),
+        fasta=f"{RESULTS}/genomes/{{genome}}.fa.gz",
     output:
         directory(f"{RESULTS}/shards/{{genome}}"),
     log:
@@ -18,13 +23,14 @@ rule tokenize_genome:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=scaled(1000),
+        runtime=scaled(120),
     params:
         splits=split_options,
         options=tokenize_options(),
+        files=window_file_options,
     shell:
-        "genotok tokenize {input:q} -o {output:q} {params.splits:q} {params.options:q} > {log:q} 2>&1"
+        "genotok tokenize {input.fasta:q} -o {output:q} {params.splits:q} {params.options:q} {params.files:q} > {log:q} 2>&1"
 
 
 rule merge_shards:
@@ -37,12 +43,13 @@ rule merge_shards:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         folder=subpath(output[0], parent=True),
+        deduplicate=config["tokenize"]["deduplicate"],
     shell:
-        "genotok shards merge {input:q} -o {params.folder:q} > {log:q} 2>&1"
+        "genotok shards merge {input:q} -o {params.folder:q} --deduplicate {params.deduplicate} > {log:q} 2>&1"
 
 
 if isinstance(TOKENIZER, dict):
@@ -60,8 +67,8 @@ if isinstance(TOKENIZER, dict):
         conda:
             "../../envs/genotok.yaml"
         resources:
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=scaled(8000),
+            runtime=scaled(240),
         params:
             shards=subpath(input.manifest, parent=True),
             size=TOKENIZER["bpe"],

@@ -28,12 +28,16 @@ rule train:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=1440,
+        mem_mb=scaled(4000),
+        runtime=scaled(1440),
         gpu=train_gpus(),
+        nodes=1,
     params:
         settings=train_settings(),
+        provenance=settings_hash(training_provenance()),
         folder=subpath(output.config, parent=True),
     shell:
-        "genotok train - -o {params.folder:q} --resume --restart-if-changed "
+        # The shell waits for the checkpoint that a run writes when it is told to end.
+        'trap : TERM; GENOTOK_PROVENANCE={params.provenance} bash "$GENOTOK_SOURCE"/workflow/scripts/train.sh {params.folder:q} {resources.gpu} '
+        "{resources.nodes} {threads} "
         "<<< {params.settings:q} > {log:q} 2>&1"

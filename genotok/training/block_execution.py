@@ -1,0 +1,51 @@
+"""How the blocks of a model run in training: with less memory, or compiled."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from genotok.models import GenomicLM
+from genotok.models.blocks import Block
+
+
+def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) -> None:
+    """Change how the blocks of a backbone run.
+
+    Args:
+        model: the model.
+        activation_checkpointing: `none`, or `blocks`: a block's activations are worked out again in the backward pass
+            and not kept until then.
+        compiled: whether `torch.compile` makes kernels of the blocks, for any number of rows; where it cannot, blocks
+            run as they are, and a sentence says so.
+    """
+    for block in (part for part in model.backbone.modules() if isinstance(part, Block)):
+        if compiled:
+            block.forward = _Compiled(block.forward)
+        if activation_checkpointing == "blocks":
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+class _Compiled:
+    """A compiled function that falls back on the function itself, for all blocks once one of them fails."""
+
+    possible = True
+
+    def __init__(self, function: Callable):
+        self.function, self.compiled = function, torch.compile(function, dynamic=True)
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        if not _Compiled.possible:
+            return self.function(*inputs, **named)
+        try:
+            return self.compiled(*inputs, **named)
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            _Compiled.possible = False
+            why = str(error).strip().split("\n")[0]
+            print(f"compile: not possible here, and blocks run as they are: {why}", file=sys.stderr)
+            return self.function(*inputs, **named)

@@ -1,0 +1,76 @@
+"""What the chunks of the model follow, and the same chunks for genome browsers.
+
+REQUIRED INPUTS: <results>/genomes/, <results>/model/
+OUTPUTS: <results>/figures/tokens/, <results>/trackhub/
+"""
+
+
+rule report_tokens:
+    input:
+        unpack(studied_files),
+        config=f"{RESULTS}/model/config.json",
+        weights=f"{RESULTS}/model/model.safetensors",
+    output:
+        enrichment=report(
+            f"{RESULTS}/figures/tokens/token_enrichment.svg",
+            caption="../report/token_enrichment.rst",
+            category="3 Learned chunks",
+            labels={"figure": "where chunks begin"},
+        ),
+        words=report(
+            f"{RESULTS}/figures/tokens/token_words.svg",
+            caption="../report/token_words.rst",
+            category="3 Learned chunks",
+            labels={"figure": "most frequent chunks"},
+        ),
+        track=report(
+            f"{RESULTS}/figures/tokens/token_track.svg",
+            caption="../report/token_track.rst",
+            category="3 Learned chunks",
+            labels={"figure": "compression along the genome"},
+        ),
+        stability=report(
+            f"{RESULTS}/figures/tokens/token_stability.svg",
+            caption="../report/token_stability.rst",
+            category="3 Learned chunks",
+            labels={"figure": "stability under one letter"},
+        ),
+        summary=f"{RESULTS}/figures/tokens/tokens.json",
+    log:
+        f"{RESULTS}/logs/report_tokens.log",
+    conda:
+        "../../envs/genotok.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        model=subpath(input.config, parent=True),
+        folder=subpath(output.summary, parent=True),
+        study=study_options,
+    shell:
+        "genotok report tokens {input.fasta:q} -m {params.model:q} {params.study:q} "
+        "--threads {threads} -o {params.folder:q} > {log:q} 2>&1"
+
+
+rule trackhub:
+    input:
+        unpack(studied_files),
+        config=f"{RESULTS}/model/config.json",
+        weights=f"{RESULTS}/model/model.safetensors",
+    output:
+        directory(f"{RESULTS}/trackhub"),
+    log:
+        f"{RESULTS}/logs/trackhub.log",
+    conda:
+        "../../envs/genotok.yaml"
+    threads: config["train"]["threads"]
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        model=subpath(input.config, parent=True),
+        study=lambda wildcards: studied_region_options(),
+    shell:
+        "genotok tokens {input.fasta:q} -m {params.model:q} {params.study:q} "
+        "--threads {threads} --trackhub {output:q} > {log:q} 2>&1"

@@ -181,7 +181,11 @@ def main() -> None:
                 runs.append({"ratio_weight": weight, "seed": seed, **figures(records, options.steps)})
                 print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
     lines = summary(runs)
-    about = describe_run("cpu") | {"cores": len(os.sched_getaffinity(0)), "target_chunk_length": TARGET}
+    about = describe_run("cpu") | {
+        "threads": 1,
+        "cores": len(os.sched_getaffinity(0)),
+        "target_chunk_length": TARGET,
+    }
     about |= {"model": small_model(options.width), "letters_a_step": options.window * options.batch_size}
     write_result(options.output, about | {"summary": lines, "runs": runs})
     print(markdown(lines))

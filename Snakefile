@@ -22,6 +22,13 @@ if ENTROPY:
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/score.smk"
+
+
+if LABELLED:
+
+    include: "workflow/rules/downstream.smk"
+
+
 include: "workflow/rules/report.smk"
 
 
@@ -44,6 +51,13 @@ rule all:
         f"{RESULTS}/provenance.json",
         exported_variants(),
         [f"{RESULTS}/trackhub"] if studied().get("trackhub") else [],
+
+
+if LABELLED:
+
+    rule downstream:
+        input:
+            f"{RESULTS}/figures/downstream/downstream.json",
 
 
 rule scores:

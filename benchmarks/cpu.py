@@ -1,23 +1,24 @@
-"""How fast the CPU does its part of the work: `python -m benchmarks.cpu {vcf,tokenize,load}` in the repository's root.
+"""How fast the CPU does its part: `python -m benchmarks.cpu {vcf,tokenize,load}` in the repository's root.
 
-`tokenize` makes a genome of `--bases` letters by repeating the real contigs of `resources/`, turns it into shards in a
-process of its own, and gives letters a second, letters a second of processor time, and the peak of memory. Beside it
-stand a loop over pyfaidx and Hugging Face's `tokenizers` on the same windows of `--beside` letters, which write
-nothing, and the rates of tokenizers on letters in memory. It needs some 2.3 bytes of disk a letter in `--folder`.
+`tokenize` makes a genome of `--bases` letters by repeating the real contigs of `resources/`, turns it into shards
+in a process of its own, and gives letters a second, letters a second of processor time, and the peak of memory.
+Beside it stand a loop over pyfaidx and Hugging Face's `tokenizers` on the same windows of `--beside` letters, which
+write nothing, and the rates of tokenizers on letters in memory. It needs some 2.3 bytes of disk a letter in
+`--folder`.
 
 `load` reads shards of `--beside` letters in a shuffled order: ids alone, and batches as training takes them, in one
 process.
 
 `vcf` makes a genome and a VCF of random variants, nine in ten of them single-nucleotide variants, and scores it
 
-- with a constant in the place of the model: reading, judging, windows, encoding, writing of VCF.gz (and of the table
-  with `--table`);
+- with a constant in the place of the model: reading, judging, windows, encoding, writing of VCF.gz (and of the
+  table with `--table`);
 - with the same and batches made as well, which is the model's process's work;
 - with a tiny real model, on fewer variants.
 
 Rates are variants a second from the first record read to the last record written; the time to start processes, to
-load the model and to index the output is given beside them. Other work on the machine lowers the rates: the processor
-time in all, and the load before, tell how much to make of them.
+load the model and to index the output is given beside them. Other work on the machine lowers the rates: the
+processor time in all, and the load before, tell how much to make of them.
 """
 
 import argparse

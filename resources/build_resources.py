@@ -1,4 +1,4 @@
-"""Make the demo's genomes and variants, and the small files of the tests, from their sources.
+"""Make the demo's genomes and variants, labelled sequences, and the small files of the tests, from their sources.
 
     python resources/build_resources.py DATA_DIR
 
@@ -38,6 +38,12 @@ AWKWARD_PIECES = [  # 1-based, closed: gaps of N, IUPAC letters, and a contig en
     ("NZ_KN046818.1", 5_140_001, 5_160_000),
     ("NZ_KN046822.1", 6_332, 16_331),
 ]
+LABELLED = {
+    "ecoli_promoters.csv.gz": "cls/nuctransformer_ecoli_promoter_v9d3.csv",
+    "enhancers.csv.gz": "cls/nuctransformer_enhancer.csv",
+    "ncrna_test.fasta.gz": "cls/ncrna_nRC_test.fasta",
+    "ncrna_train.fasta.gz": "cls/ncrna_nRC_train.fasta",
+}
 COPIED_FOR_TESTS = [
     "genomes/rCRS_NC_012920_derived.fa",
     "genomes/MT-human.fa",
@@ -102,13 +108,14 @@ class Sources:
 
 def main(data_dir: Path) -> None:
     """Write everything; see the module's docstring."""
-    for folder in (RESOURCES / "genomes", RESOURCES / "variants", TEST_DATA):
+    for folder in (RESOURCES / "genomes", RESOURCES / "variants", RESOURCES / "labelled", TEST_DATA):
         folder.mkdir(parents=True, exist_ok=True)
     sources = Sources(data_dir)
     make_viruses(sources)
     make_microviridae(sources)
     make_single_genomes(sources)
     make_fitness_variants(sources)
+    copy_labelled_sets(sources)
     make_awkward_fasta(sources)
     copy_test_files(sources)
     sources.write_lists()
@@ -317,6 +324,14 @@ def has_other_founder(at_site: list[dict[str, str]], ref: str) -> bool:
     """Whether the clades' founders differ at a site, or all have another base, which then has fitness 0."""
     founder = {row["nt"] for row in at_site if float(row["fitness"]) == 0}
     return founder != {ref} or at_site[0]["nt_differs_among_clade_founders"] == "True"
+
+
+def copy_labelled_sets(sources: Sources) -> None:
+    """Sequences with classes, as they are."""
+    for short, name in LABELLED.items():
+        path = RESOURCES / "labelled" / short
+        path.write_bytes(gzip.compress(sources.path(name).read_bytes(), mtime=0))
+        sources.note(path, [name], sources.rows[name]["content"], "compressed")
 
 
 def make_awkward_fasta(sources: Sources) -> None:

@@ -9,6 +9,7 @@ import sys
 # isort: off
 import genotok.cli.sequences
 import genotok.cli.training
+import genotok.cli.downstream
 import genotok.cli.variants
 import genotok.cli.models
 import genotok.cli.report  # noqa: F401

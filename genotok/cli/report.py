@@ -162,6 +162,27 @@ def report_provenance(
     write_provenance(inputs or [], read_mapping(settings) if settings else {}, output)
 
 
+@report_app.command("downstream")
+def report_labelled_sequences(
+    results: Annotated[
+        list[str], typer.Argument(metavar="NAME=JSON...", help="Results of `genotok probe` and `finetune`.")
+    ],
+    output: Folder,
+) -> None:
+    """Labels that are predicted, method beside method.
+
+    Example: `genotok report downstream promoters=probe.json promoters=run/test_metrics.json -o figures/downstream`
+    """
+    from genotok.errors import InputError
+    from genotok.report.downstream import report_downstream
+
+    named = [word.partition("=") for word in results]
+    for word, sign, path in named:
+        if not (word and sign and path):
+            raise InputError(f"{word + sign + path}: should be NAME=JSON, the set and a file of its results")
+    report_downstream([(name, Path(path)) for name, _, path in named], output)
+
+
 @report_app.command("page")
 def report_page(
     folders: Annotated[list[Path], typer.Argument(help="Folders that the other verbs of `report` wrote.")],

@@ -336,6 +336,9 @@ class ModelConfig:
         for key, default in STAGE_DEFAULTS.items():
             if all(value == default for value in values[key]):
                 del values[key]
+        for head in values["heads"].values():
+            if head["class_weights"] is None:
+                del head["class_weights"]
         for key in ("heads", "prediction_direction", "task_weights"):
             if not values[key]:
                 del values[key]

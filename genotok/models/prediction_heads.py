@@ -33,6 +33,8 @@ class HeadConfig:
         hidden: width of a layer with GELU in front of the outputs; 0 for none.
         dropout: share of the features in front of the outputs that training hides.
         label_smoothing: share of a label that training spreads evenly over all answers.
+        class_weights: factor on the training loss of each class, or of each yes; None for 1. Those of classes
+            should be 1 on average over the training rows, so that learning rates keep their meaning.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class HeadConfig:
     hidden: int = 0
     dropout: float = 0.0
     label_smoothing: float = 0.0
+    class_weights: list[float] | None = None
 
     def check(self, where: str) -> None:
         """Refuse what cannot be built; `where` stands in front of the key.
@@ -67,6 +70,19 @@ class HeadConfig:
                 raise InputError(f"{where}.{key}: {value!r} should be a number from 0 to less than 1")
         if self.kind == "regression" and self.label_smoothing:
             raise InputError(f"{where}.label_smoothing: a regression has no labels to smooth")
+        self._check_class_weights(where)
+
+    def _check_class_weights(self, where: str) -> None:
+        weights = self.class_weights
+        if weights is None:
+            return
+        if self.kind == "regression":
+            raise InputError(f"{where}.class_weights: a regression has no classes")
+        numbers = isinstance(weights, list) and all(_is_number(weight) and weight > 0 for weight in weights)
+        if not numbers or len(weights) != self.outputs:
+            raise InputError(
+                f"{where}.class_weights: {weights!r} should be {self.outputs} numbers, more than 0"
+            )
 
     def _check_outputs(self, where: str) -> None:
         names = self.classes
@@ -235,15 +251,19 @@ def prediction_loss(
         labels: (B,) or (B, L) int64, -100 where unknown, of classes; else (B, N) or (B, L, N) float, NaN where
             unknown.
         lengths: (B,), what lies behind them does not count.
-        smooth: whether to smooth the labels by `label_smoothing`.
+        smooth: whether to smooth the labels by `label_smoothing` and to weigh classes by `class_weights`.
     """
     smoothing = config.label_smoothing if smooth else 0.0
+    weights = config.class_weights if smooth else None
+    if weights is not None:
+        weights = torch.tensor(weights, device=predictions.device)
     known = known_labels(config, labels, lengths)
     if config.kind == "classification":
         flat = labels.masked_fill(~known, IGNORED_LABEL).flatten()
         loss = cross_entropy(
             predictions.flatten(0, -2),
             flat,
+            weight=weights,
             ignore_index=IGNORED_LABEL,
             reduction="sum",
             label_smoothing=smoothing,
@@ -252,7 +272,7 @@ def prediction_loss(
     wanted = labels.masked_fill(~known, 0.0)
     if config.kind == "multi_label":
         wanted = wanted * (1 - smoothing) + smoothing / 2
-        losses = binary_cross_entropy_with_logits(predictions, wanted, reduction="none")
+        losses = binary_cross_entropy_with_logits(predictions, wanted, reduction="none", pos_weight=weights)
     else:
         losses = (predictions - wanted).square()
     return losses.masked_fill(~known, 0.0).sum() / known.sum().clamp(min=1)

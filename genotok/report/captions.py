@@ -13,6 +13,7 @@ TITLES = {
     "llr_against_truth": "Variant scores against measured effects",
     "label_areas": "Harmful variants told from harmless ones",
     "score_sets": "Sets of variants and models beside each other",
+    "downstream": "Labels that are predicted",
     "token_enrichment": "Where chunks begin",
     "token_words": "The most frequent chunks",
     "token_track": "Compression along the genome",
@@ -75,6 +76,16 @@ CAPTIONS = {
         "not the one trained here. The model (orange) stands above the best of the scores that need no model "
         "(blue, named at the right), each with its 95 % bootstrap interval. The dashed line is what a useless "
         "score gets. A model is of use for a set where its interval lies to the right of the other."
+    ),
+    "downstream": (
+        "Sequences with labels, predicted from the training rows of each set and tested on rows that "
+        "these did not hold: Matthews' correlation for classes, Pearson's for numbers, with 95 % "
+        "intervals of a bootstrap over different sequences. The model (orange), fine-tuned and as a "
+        "linear probe of its frozen states, stands beside methods that know nothing of it (blue): a "
+        "probe of the same architecture with random weights, a regression on counts of k-mers, and the "
+        "shares of the labels alone. Training has taught the model something of use where its probe "
+        "lies to the right of random weights, and it is worth its cost where it lies to the right of "
+        "the k-mers."
     ),
     "token_enrichment": (
         "Do chunks begin where something begins? Each dot is a kind of places: how many chunks begin there, over how "

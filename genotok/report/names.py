@@ -22,6 +22,29 @@ DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
 LABELS_FIGURE = "label_areas"
 VARIANTS_SUMMARY = "variant_effect.json"
 SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
+DOWNSTREAM_FIGURE, DOWNSTREAM_SUMMARY = "downstream", "downstream.json"
+
+# What predicts the labels of sequences, the model's ways first.
+DOWNSTREAM_METHODS = {
+    "finetune": "this model, fine-tuned",
+    "probe": "this model, linear probe",
+    "random_weights": "random weights, linear probe",
+    "kmers": "k-mer regression",
+    "majority": "labels alone",
+}
+DOWNSTREAM_METRICS = {
+    "mcc": "Matthews' correlation",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "pearson": "Pearson's correlation",
+    "spearman": "Spearman's correlation",
+    "r2": "R2",
+    "mse": "Squared error",
+}
+DOWNSTREAM_PARTS = {"all": "", "not_in_train": " that do not stand in train"}
+
 ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
 TRACK_FIGURE, STABILITY_FIGURE = "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from genotok.report import names
+from genotok.report.labelled_section import downstream_headline, downstream_provenance, downstream_section
 from genotok.report.markup import Columns, figure, heading, paragraph, table
-from genotok.report.names import VARIANT_PREDICTORS, agreement_groups, predictor_label, signed
+from genotok.report.names import (
+    VARIANT_PREDICTORS,
+    agreement_groups,
+    predictor_label,
+    signed,
+)
 
 MOST_CONTIGS = 50
 ADAPTIVE_NOTE = (
@@ -265,5 +271,12 @@ KINDS = (
         section=_variants_section,
         provenance=_variants_provenance,
         headline=_variants_headline,
+    ),
+    Kind(
+        summary=names.DOWNSTREAM_SUMMARY,
+        title="Labelled sequences",
+        section=downstream_section,
+        provenance=downstream_provenance,
+        headline=downstream_headline,
     ),
 )

@@ -309,7 +309,7 @@ def test_labels_that_do_not_fit_are_said(labels, sentence):
         ({"kind": "classification", "outputs": 3, "classes": ["a", "b"]}, "heads.x.outputs: 3 for 2 classes"),
         (
             {"kind": "classification", "outputs": 3, "width": 8},
-            "heads.x.width: unknown key; known are classes",
+            "heads.x.width: unknown key; known are class_weights",
         ),
         (3, "heads.x: 3 should be an object with keys"),
     ],

@@ -33,6 +33,13 @@ RESULTS = config["results"].rstrip("/")
 TOKENIZER = config["tokenize"]["tokenizer"]
 LETTER_TOKENIZERS = ("nucleotide", "byte", "hyenadna")
 ENTROPY = config.get("entropy_model", {})
+LABELLED = {}
+for labelled in config["downstream"]:
+    if labelled["name"] in LABELLED:
+        raise WorkflowError(
+            f"downstream: the name {labelled['name']!r} stands there twice"
+        )
+    LABELLED[labelled["name"]] = labelled
 # The shards that the model reads.
 READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
 
@@ -138,6 +145,7 @@ wildcard_constraints:
     set="[A-Za-z0-9_.-]+",
     name="[A-Za-z0-9_.-]+",
     model="[A-Za-z0-9_.-]+",
+    labelled="[A-Za-z0-9_.-]+",
 
 
 scattergather:
@@ -548,3 +556,63 @@ def study_options(wildcards, input):
     for path in studied().get("places", []):
         options += ["--places", path]
     return [*options, "--sites", studied().get("sites", 256)]
+
+
+def labelled_tables(wildcards):
+    """The tables of a set of labelled sequences."""
+    row = LABELLED[wildcards.labelled]
+    return {
+        key: find(row[column])
+        for key, column in (("table", "train"), ("test", "test"))
+        if row[column]
+    }
+
+
+def labelled_model(wildcards):
+    """The folder of the model that reads a set of labelled sequences."""
+    return find(LABELLED[wildcards.labelled]["model"]) or f"{RESULTS}/model"
+
+
+def labelled_model_files(wildcards):
+    """The files of that model."""
+    names = ("config.json", "model.safetensors")
+    return [f"{labelled_model(wildcards)}/{name}" for name in names]
+
+
+def labelled_options(wildcards, verb):
+    """A set of labelled sequences as options of `genotok probe` or `genotok finetune`."""
+    row = LABELLED[wildcards.labelled]
+    test = labelled_tables(wildcards).get("test")
+    keys = ("label", "sequence", "kind", "max_length", "seed", "draws")
+    keys += {"probe": ("layer", "pool", "kmers"), "finetune": ("epochs",)}[verb]
+    named = {key: row[key] for key in keys if key in row}
+    named |= {"test": test} if test else {"test_fraction": row["test_fraction"]}
+    options = [
+        word
+        for key, value in named.items()
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
+    if verb == "probe":
+        return options + ["--kmers-both-strands"] * row["kmers_both_strands"]
+    settings = [("batch_size", row["batch_size"]), *row["settings"].items()]
+    options += ["--class-weights"] * row["class_weights"]
+    return options + [
+        word
+        for key, value in settings
+        for word in ("--set", f"{key}={json.dumps(value)}")
+    ]
+
+
+def labelled_result_names():
+    """NAME=FILE of every result that the configuration asks for."""
+    files = {"probe": "probe.json", "finetune": "finetune/test_metrics.json"}
+    return [
+        f"{name}={RESULTS}/downstream/{name}/{files[method]}"
+        for name, row in LABELLED.items()
+        for method in row["methods"]
+    ]
+
+
+def labelled_results():
+    """The files of these."""
+    return [name.partition("=")[2] for name in labelled_result_names()]

@@ -244,6 +244,9 @@ rule results_page:
         variants=expand(
             f"{RESULTS}/figures/variants/{{set}}/variant_effect.json", set=VARIANTS
         ),
+        downstream=(
+            [f"{RESULTS}/figures/downstream/downstream.json"] if LABELLED else []
+        ),
     output:
         report(
             f"{RESULTS}/index.html",

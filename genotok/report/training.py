@@ -91,20 +91,29 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 def _last_values(data: pd.DataFrame) -> dict[str, Any]:
     summary: dict[str, Any] = {"steps": int(data["step"].max())}
     key = _curve_key(data)
-    for split, records in data.groupby("split"):
+    for split, records in _of_first_data_set(data).groupby("split"):
         summary[split] = {key: float(records[key].iloc[-1])}
     return summary
 
 
+def _of_first_data_set(data: pd.DataFrame) -> pd.DataFrame:
+    """Of a run of several data sets the records of the first one that has the curve; else all."""
+    if "data" not in data:
+        return data
+    having = data[data[_curve_key(data)].notna()]
+    return having[having["data"] == having["data"].iloc[0]]
+
+
 @styled
 def training_curves(metrics_jsonl: Path) -> tuple[Figure, pd.DataFrame]:
-    """Bits per base, or the main number of another task, over the steps.
+    """Bits per base, or the main number of another task, over the steps; of several data sets, of one.
 
     Beside it are the chunk fraction and the boundary entropy of each stage, the ratio loss and the learning rate.
     Alarms are dotted lines.
     """
     data = training_table(metrics_jsonl)
-    train, valid = data[data["split"] == "train"], data[data["split"] == "valid"]
+    shown = _of_first_data_set(data)
+    train, valid = shown[shown["split"] == "train"], shown[shown["split"] == "valid"]
     side = [panel for panel in _SIDE_PANELS if any(_columns(train, panel))]
     figure = Figure(figsize=(WIDTH, max(3.6, 1.15 * len(side))), layout="constrained")
     grid = figure.add_gridspec(max(len(side), 1), 2, width_ratios=[1.5, 1])

@@ -50,9 +50,48 @@ class ShardDataset:
         for file in files:
             self._batches += open_batches(self.folder / file.path, file.windows)
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        self._letters: dict[tuple[str, int], tuple[np.ndarray, pa.Array]] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def __reduce__(self):
+        """Another process opens the files anew."""
+        return type(self), (self.folder, self.split)
+
+    def ids(self, index: int, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """(L,) uint8: the ids of a window, or of its letters `[begin, end)`, where the file holds them."""
+        return self._letters_of("ids", index, begin, end)
+
+    def soft_masked(self, index: int, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """(L,) bool: the soft-masked letters of a window, or of its letters `[begin, end)`."""
+        return self._letters_of("soft_masked", index, begin, end)
+
+    def _letters_of(self, column: str, index: int, begin: int, end: int | None) -> np.ndarray:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        if (column, number) not in self._letters:
+            lists = self._batches[number].column(column)
+            self._letters[column, number] = lists.offsets.to_numpy(), lists.values
+        offsets, values = self._letters[column, number]
+        row = index - int(self._ends[number] - self._batches[number].num_rows)
+        first, last = int(offsets[row]), int(offsets[row + 1])
+        part = values.slice(first + begin, (last if end is None else min(first + end, last)) - first - begin)
+        return part.to_numpy(zero_copy_only=column == "ids")
+
+    def outline(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each window (N,) int64: the number of its contig, counted as they come, its start and its length."""
+        contigs, starts, lengths = [], [], []
+        known: dict[tuple[str, str], int] = {}
+        for batch in self._batches:
+            names = [batch.column(name).dictionary_encode() for name in ("genome", "contig")]
+            genome, contig = (column.indices.to_numpy() for column in names)
+            genomes, of_genomes = (column.dictionary.to_pylist() for column in names)
+            pairs, numbers = np.unique(np.stack([genome, contig]), axis=1, return_inverse=True)
+            found = [known.setdefault((genomes[g], of_genomes[c]), len(known)) for g, c in pairs.T]
+            contigs.append(np.array(found, np.int64)[numbers.reshape(-1)])
+            starts.append(batch.column("start").to_numpy())
+            lengths.append(np.diff(batch.column("ids").offsets.to_numpy()).astype(np.int64))
+        return np.concatenate(contigs), np.concatenate(starts), np.concatenate(lengths)
 
     def _locate(self, index: int) -> tuple[pa.RecordBatch, int]:
         """The record batch of a window, and its row there."""

@@ -77,12 +77,11 @@ class Alarms:
     interrupted: `state` goes into the checkpoint.
 
     Args:
-        targets: tokens a chunk that each chunking stage is steered to.
         warmup: steps of the rising learning rate, in which chunks may be anything.
     """
 
-    def __init__(self, targets: list[float], warmup: int):
-        self.targets, self.warmup = targets, warmup
+    def __init__(self, warmup: int):
+        self.warmup = warmup
         self._said: set[str] = set()
         self._losses: dict[str, Usual] = {}
         self._norms = Usual(LEAST_FACTOR, in_logarithms=True)
@@ -92,7 +91,13 @@ class Alarms:
         self._waited_enough = False
 
     def step(self, task: str, loss: float, norm: float) -> list[Alarm]:
-        """Look at the loss and the gradient norm of a step; what is no number is passed over."""
+        """Look at the loss and the gradient norm of a step; what is no number is passed over.
+
+        Args:
+            task: what the batch is of; losses are held against those of the same.
+            loss: in nats.
+            norm: before it was clipped.
+        """
         found = []
         if math.isfinite(loss):
             found += self._spike(task, loss)
@@ -106,9 +111,9 @@ class Alarms:
         if self._high == STEPS_OF_A_SPIKE:
             yield Alarm(
                 "loss_spike",
-                f"the loss has been over {usual.limit():.4g} for {STEPS_OF_A_SPIKE} steps (now {loss:.4g}, before "
-                f"about {usual.median():.4g}); if it does not come down, go on from an earlier checkpoint with a "
-                "lower learning_rate, a smaller clip, or a lower ratio_weight",
+                f"the loss has been over {usual.limit():.4g} for {STEPS_OF_A_SPIKE} steps (now {loss:.4g} nats, "
+                f"before about {usual.median():.4g}); if it does not come down, go on from an earlier checkpoint "
+                "with a lower learning_rate, a smaller clip, or a lower ratio_weight",
             )
 
     def _explosion(self, norm: float) -> Iterator[Alarm]:
@@ -121,18 +126,21 @@ class Alarms:
                 "ratio_weight",
             )
 
-    def chunks(self, step: int, stages: list[StageNumbers], sequences: int) -> list[Alarm]:
+    def chunks(
+        self, step: int, stages: list[StageNumbers], targets: list[float], sequences: int
+    ) -> list[Alarm]:
         """Look at the chunks of the stages at a step; stages whose boundaries are not learned are passed over.
 
         Args:
             step: that is done.
             stages: the chunking stages.
+            targets: tokens a chunk that each of them is steered to.
             sequences: in the batch.
         """
         if step <= self.warmup:
             return []
         found = []
-        for place, (numbers, target) in enumerate(zip(stages, self.targets, strict=True)):
+        for place, (numbers, target) in enumerate(zip(stages, targets, strict=True)):
             if numbers.learned:
                 found += self._collapse(step, place, numbers, target, sequences)
         return self._new(found)

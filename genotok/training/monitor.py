@@ -41,12 +41,13 @@ class Monitor:
         """Note values of one step (1-based) of the split `train` or `valid`; what is no number becomes null."""
         values = {key: _finite(value) for key, value in values.items()}
         self._note(step, split, values)
+        where = f"{split}/{values['data']}" if "data" in values else split
         for key, value in values.items():
             if isinstance(value, list):
                 for stage, part in enumerate(value):
-                    self.show(step, f"{split}/{key}/stage{stage}", part)
+                    self.show(step, f"{where}/{key}/stage{stage}", part)
             else:
-                self.show(step, f"{split}/{key}", value)
+                self.show(step, f"{where}/{key}", value)
 
     def write_speed(self, step: int, values: dict[str, Any]) -> None:
         """Note values that depend on the clock."""

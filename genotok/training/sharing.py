@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -55,10 +56,11 @@ class Shared:
         ]  # in one order on all ranks
         # No block's output is changed in place, which is what this warns of.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+        mesh = init_device_mesh(self.ranks.device.type, (self.ranks.size,))
         for block in (module for module in model.backbone.modules() if isinstance(module, Block)):
-            fully_shard(block)
+            fully_shard(block, mesh=mesh)
         # Also the outermost weights: only so every parameter lies in parts again behind a pass without gradient.
-        fully_shard(model, ignored_params=set(kept), reshard_after_forward=True)
+        fully_shard(model, mesh=mesh, ignored_params=set(kept), reshard_after_forward=True)
 
     def __call__(self, *inputs) -> PassSums:
         """A pass; see `Passes`."""

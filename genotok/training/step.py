@@ -9,6 +9,7 @@ from torch import Tensor
 from genotok.models import GenomicLM
 from genotok.shards.sampler import Batch
 from genotok.training.config import TrainConfig
+from genotok.training.curriculum import value_at
 from genotok.training.distributed import Ranks
 from genotok.training.labelled import LabelledBatch
 from genotok.training.objective import (
@@ -18,6 +19,7 @@ from genotok.training.objective import (
     boundary_counts,
     label_counts,
     loss_weight,
+    plain_count,
     ratio_loss,
     ratio_slope,
 )
@@ -39,12 +41,14 @@ class GradientStep:
 
     Attributes:
         passes: runs the model; its `output` is that of the latest micro batch of this rank.
+        targets: tokens a chunk that the ratio loss steers each stage to, those of the latest step.
     """
 
     def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks, precision: Precision):
         self.model, self.config, self.ranks, self.precision = model, config, ranks, precision
         self.passes = Passes(model, config.label_smoothing)
         self.shared = Shared(self.passes, config.parallel, ranks)
+        self.targets = value_at(config.target_chunk_length, 0)
 
     def backward(self, batch: AnyBatch, task: str) -> StepLosses:
         """Add the gradient to the parameters.
@@ -54,19 +58,22 @@ class GradientStep:
             task: `lm`, `mlm` or `prediction`, the same on all ranks.
         """
         micros = [
-            _rows(batch, part) for part in torch.arange(len(batch.lengths)).chunk(self.config.accumulate)
+            _rows(batch, part)
+            for part in torch.arange(len(batch.lengths)).tensor_split(self.config.accumulate)
         ]
+        self.targets = value_at(self.config.target_chunk_length, batch.step)
         own = [label_counts(micro, task, self.model.config) for micro in micros]
+        plain = [plain_count(micro, task) for micro in micros]
         nucleotides = float(batch.nucleotides) if task == "lm" else 0.0
         names = sorted(own[0])
-        *counts, nucleotides = self.ranks.sums(
-            [*(sum(count[name] for count in own) for name in names), nucleotides]
+        *counts, labels, nucleotides = self.ranks.sums(
+            [*(sum(count[name] for count in own) for name in names), sum(plain), nucleotides]
         )
         counts = dict(zip(names, counts, strict=True))
         ahead = self._boundaries_ahead(micros, task) if len(micros) > 1 else None
         found, shares = [], []
         for k, (micro, count) in enumerate(zip(micros, own, strict=True)):
-            share = {name: count[name] / max(counts[name], 1.0) for name in names}
+            share = {name: count[name] / (counts[name] or 1.0) for name in names}
             with self.shared.more_to_come(k + 1 < len(micros)):
                 with self.precision.autocast():
                     sums = self.shared(micro.to(self.ranks.device), task)
@@ -75,7 +82,8 @@ class GradientStep:
             found.append(PassSums(*_detached(sums)))
             shares.append(share)
         self.shared.finish_gradients()
-        return self._losses(found, shares, task, counts.get("lm", 0.0) / max(nucleotides, 1.0))
+        of_labels = [count / max(labels, 1.0) for count in plain]
+        return self._losses(found, shares, of_labels, task, labels / max(nucleotides, 1.0))
 
     def _loss(self, sums: PassSums, share: dict[str, float], chosen: Tensor, rows: Tensor) -> Tensor:
         """What this micro batch adds to the loss; of several ranks the mean is taken, hence the factor."""
@@ -83,7 +91,7 @@ class GradientStep:
         for name, loss in sums.losses.items():
             total = total + loss_weight(self.model.config, name) * share[name] * loss
         for s in self._learned():
-            slope = ratio_slope(chosen[s] / rows[s], self.config.target_chunk_length[s]) / rows[s]
+            slope = ratio_slope(chosen[s] / rows[s], self.targets[s]) / rows[s]
             total = total + (self.config.ratio_weight * slope).float() * sums.likely[s]
         return total * self.ranks.size
 
@@ -114,22 +122,27 @@ class GradientStep:
         return tuple(self.ranks.sum(torch.stack([chosen, rows])))
 
     def _losses(
-        self, found: list[PassSums], shares: list[dict[str, float]], task: str, tokens_a_nucleotide: float
+        self,
+        found: list[PassSums],
+        shares: list[dict[str, float]],
+        of_labels: list[float],
+        task: str,
+        tokens_a_nucleotide: float,
     ) -> StepLosses:
         """The numbers of the global batch; costs one host synchronisation."""
         names, stages = sorted(shares[0]), len(found[0].chosen)
         sums = torch.zeros(len(names) + 1 + 4 * stages, dtype=torch.float64, device=self.ranks.device)
-        for part, share in zip(found, shares, strict=True):
+        for part, share, of_all_labels in zip(found, shares, of_labels, strict=True):
             means = [share[name] * part.losses[name].double() for name in names]
-            nats = share.get(task, 0.0) * part.nats.double()
+            nats = of_all_labels * part.nats.double()
             counts = (part.likely.double(), part.chosen, part.rows, part.unsure)
             sums += torch.cat([torch.stack([*means, nats]), *(count.to(sums.device) for count in counts)])
         values = self.ranks.sum(sums).tolist()
         by_name = dict(zip(names, values, strict=False))
         counts = torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(4, stages)
         fractions, likely = counts[1] / counts[2], counts[0] / counts[2]
-        nats, targets = values[len(names)], self.config.target_chunk_length
-        ratio = sum(ratio_loss(fractions[s], likely[s], targets[s]).item() for s in self._learned())
+        nats = values[len(names)]
+        ratio = sum(ratio_loss(fractions[s], likely[s], self.targets[s]).item() for s in self._learned())
         weighted = sum(loss_weight(self.model.config, name) * loss for name, loss in by_name.items())
         nats = {"lm": nats * tokens_a_nucleotide, "mlm": nats}.get(task, weighted)
         total = weighted + self.config.ratio_weight * ratio

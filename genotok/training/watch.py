@@ -11,7 +11,6 @@ from genotok.training.alarms import Alarms
 from genotok.training.config import TrainConfig
 from genotok.training.distributed import Ranks
 from genotok.training.labelled import LabelledBatch
-from genotok.training.measures import MEASURES
 from genotok.training.monitor import Monitor
 from genotok.training.objective import StepLosses
 from genotok.training.precision import Precision
@@ -25,11 +24,13 @@ class Work:
     """What a step has read, over all ranks.
 
     Attributes:
+        task: of the batch.
         letters: of the sequences; in tables their tokens.
         sequences: how many.
         tokens: of the sequences.
     """
 
+    task: str
     letters: int
     sequences: int
     tokens: int
@@ -39,7 +40,8 @@ class Work:
         """The sums over the ranks, which all call this."""
         tokens = int(batch.lengths.sum())
         letters = batch.bases if isinstance(batch, Batch) else tokens
-        return cls(*(int(number) for number in ranks.sums([letters, len(batch.lengths), tokens])))
+        sums = ranks.sums([letters, len(batch.lengths), tokens])
+        return cls(batch.task, *(int(number) for number in sums))
 
 
 class Watch:
@@ -68,45 +70,50 @@ class Watch:
         self.config, self.optimizer, self.precision, self.unit = config, optimizer, precision, unit
         self.stages = model.config.stage_layout.depth
         self.speed = Speed(model.config, ranks.device, unit, ranks.size)
-        self.alarms = Alarms(config.target_chunk_length, round(config.warmup * config.steps))
+        self.alarms = Alarms(round(config.warmup * config.steps))
+        self._due = False
         self._stage_norms: list[float] = []
         self._latest: list[StageNumbers] = []
 
-    def due(self, step: int) -> bool:
-        """Whether a step (1-based) is noted."""
-        return step % self.config.log_every == 0 or step == self.config.steps
-
-    def look_at_gradients(self, step: int) -> None:
-        """Keep the gradient norms of the stages, before they are clipped, where the step is due."""
-        self._stage_norms = gradient_norms(self.optimizer, self.stages) if self.due(step) else []
+    def look_at_gradients(self, due: bool) -> None:
+        """Keep the gradient norms of the stages, before they are clipped, where the step is `due` to be noted."""
+        self._due = due
+        self._stage_norms = gradient_norms(self.optimizer, self.stages) if due else []
 
     def note(
-        self, monitor: Monitor, step: int, task: str, losses: StepLosses, norm: float, rate: float, work: Work
+        self,
+        monitor: Monitor,
+        step: int,
+        record: dict[str, Any],
+        losses: StepLosses,
+        targets: list[float],
+        work: Work,
     ) -> None:
         """Note a step that is done, and raise the alarms that follow from it.
 
         Args:
             monitor: where to.
             step: the number of the step (1-based).
-            task: of its batch.
+            record: its numbers, see `genotok.training.records.train_record`.
             losses: of the global batch.
-            norm: of the gradient before it was clipped.
-            rate: the learning rate of the innermost stage.
+            targets: tokens a chunk that each chunking stage is steered to.
             work: of the global batch.
         """
         self.speed.add(work.letters if self.unit == "bases" else work.sequences, work.sequences, work.tokens)
         self._latest = losses.stages
-        found = self.alarms.step(task, losses.nats * MEASURES[task].per_nat, norm)
-        if self.due(step):
-            monitor.write(step, "train", self._record(task, losses, norm, rate, work))
-            found += self.alarms.chunks(step, losses.stages, work.sequences)
+        found = self.alarms.step(
+            f"{record.get('data', '')} {work.task}", losses.nats, record["gradient_norm"]
+        )
+        if self._due:
+            monitor.write(step, "train", record | self._of_stages(losses, work))
+            found += self.alarms.chunks(step, losses.stages, targets, work.sequences)
             found += self.alarms.loss_scale(self.precision.loss_scale, self.precision.skipped)
         for alarm in found:
             monitor.alarm(step, alarm)
 
     def note_speed(self, monitor: Monitor, step: int) -> None:
         """Note how fast the steps since the last call were, where this one is due and has ended."""
-        if not self.due(step):
+        if not self._due:
             return
         record = self.speed.record(self._latest)
         monitor.write_speed(step, record)
@@ -122,18 +129,9 @@ class Watch:
         self.alarms.restore(state.get("alarms", {}))
         self.precision.restore(state.get("precision", {}))
 
-    def _record(self, task: str, losses: StepLosses, norm: float, rate: float, work: Work) -> dict[str, Any]:
-        measure, heads = MEASURES[task], {}
-        if task == "prediction":
-            heads = {f"loss_{name}": loss for name, loss in losses.by_name.items()}
+    def _of_stages(self, losses: StepLosses, work: Work) -> dict[str, Any]:
         return {
-            measure.key: losses.nats * measure.per_nat,
-            **heads,
-            "total_loss": losses.total,
-            "ratio_loss": losses.ratio,
-            "gradient_norm": norm,
             "stage_gradient_norms": self._stage_norms,
-            "learning_rate": rate,
             "stage_learning_rates": learning_rates(self.optimizer, self.stages),
             **chunk_record(losses.stages, work.letters),
             **self.precision.record(),

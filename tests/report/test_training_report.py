@@ -146,3 +146,22 @@ def test_runs_of_other_tasks(key, title, tmp_path):
     report_training(tmp_path, tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "training.json").read_text())
     assert summary["valid"] == {key: 1.25}
+
+
+def test_of_several_data_sets_one_is_drawn(tmp_path):
+    """The first one that has the curve of the main number."""
+    parts = [("gc", {"loss": 0.7}), ("a", {"bits_per_base": 2.0}), ("b", {"bits_per_base": 3.0})]
+    records = [
+        {"step": step, "split": split, "data": name, "learning_rate": 0.1, **values}
+        for step in (1, 2)
+        for split in ("train", "valid")
+        for name, values in parts
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "config.json").write_text("{}")
+    report_training(tmp_path, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert summary["train"] == summary["valid"] == {"bits_per_base": 2.0}
+    figure, data = training_curves(tmp_path / "metrics.jsonl")
+    assert list(figure.axes[0].lines[0].get_ydata()) == [2.0, 2.0]
+    assert len(data) == 12

@@ -43,6 +43,7 @@ def settings_of(arguments: argparse.Namespace, shards: Path, ranks: int) -> dict
         "log_every": arguments.warmup + arguments.steps,
         "warmup": 0.0,
         "threads": 1,
+        "loader_workers": 0 if arguments.tiny else 2,
     }
 
 
@@ -133,6 +134,8 @@ def main() -> None:
     settings = {
         key: getattr(arguments, key) for key in ("parallel", "model", "batch_size", "weak", "steps", "tiny")
     }
+    if arguments.tiny:
+        settings["model"] = TINY
     described = describe_run("cpu" if arguments.tiny else "cuda")
     write_result(arguments.output, {**described, **settings, "ranks": found})
 

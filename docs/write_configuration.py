@@ -26,9 +26,10 @@ def page() -> str:
     config = _schema("config")
     parts = [HEAD, _table(_rows(config["properties"], set(config["required"])), "key")]
     for name, about in config["properties"].items():
-        if about.get("properties"):
+        section = about if about.get("properties") else about.get("items", {})
+        if section.get("properties"):
             parts += [f"## `{name}`\n{about.get('description', '')}".rstrip() + "\n"]
-            parts.append(_table(_rows(about["properties"], set(about.get("required", []))), "key"))
+            parts.append(_table(_rows(section["properties"], set(section.get("required", []))), "key"))
     for table in ("genomes", "variants"):
         schema = _schema(table)
         parts.append(f"## Table of {table}\n{schema['description']} Tab-separated; `#` begins a comment.\n")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opposite strand
 BOUNDARY_COLUMN = "boundaries"
+QUALITY_COLUMN = "qualities"
 
 
 @dataclass
@@ -127,6 +128,29 @@ class ShardDataset:
         mask = batch.column(BOUNDARY_COLUMN)[row].values.to_numpy(zero_copy_only=False)
         return np.concatenate([mask[:1], mask[:0:-1]]) if reverse else mask
 
+    def qualities(self, index: int, reverse: bool = False) -> np.ndarray | None:
+        """(L,) uint8, the Phred quality of each letter of a window or of its other strand; None where it has none."""
+        batch, row = self._locate(index)
+        if QUALITY_COLUMN not in batch.schema.names or not batch.column(QUALITY_COLUMN)[row].is_valid:
+            return None
+        found = batch.column(QUALITY_COLUMN)[row].values.to_numpy()
+        return found[::-1] if reverse else found
+
+    def value(self, index: int, column: str) -> str | None:
+        """What a column that was kept says of a window's sequence; None where its source said nothing.
+
+        Raises:
+            InputError: none of the sources has such a column.
+        """
+        batch, row = self._locate(index)
+        if column not in batch.schema.names:
+            known = {name for source in self.manifest.sources for name in source.get("columns", ())}
+            if column not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise InputError(f"{self.folder}: the column {column!r} was not kept; there are {there}")
+            return None
+        return batch.column(column)[row].as_py()
+
     def __getitem__(self, index: int) -> Window:
         batch, row = self._locate(index)
         return Window(
@@ -164,16 +188,17 @@ def contig_sequences(shards: str | Path, split: str):
     """
     dataset = ShardDataset(shards, split)
     stretch: list[np.ndarray] = []
-    first, end = None, -1
+    first, begin, end = None, -1, -1  # of the window before
     for i in range(len(dataset)):
         window = dataset[i]
         follows = first is not None and (window.genome, window.contig) == (first.genome, first.contig)
-        if not (follows and window.start <= end):
+        # Sequences of one name may follow one another, and each begins anew.
+        if not (follows and begin < window.start <= end):
             if first is not None:
                 yield first, np.concatenate(stretch)
             first, stretch, end = window, [], window.start
         stretch.append(window.ids[end - window.start :])
-        end = window.start + len(window.ids)
+        begin, end = window.start, window.start + len(window.ids)
     if first is not None:
         yield first, np.concatenate(stretch)
 

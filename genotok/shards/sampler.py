@@ -1,5 +1,6 @@
 """The order in which windows are seen, and how they become a batch."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -246,7 +247,9 @@ class TrainingBatches:
         self.encode = WindowEncoder(stored, tokenizer or stored)
         self._length: int | None = None
         self._pieces: dict[int, Pieces] = {}
-        self.order = ShuffledOrder(dataset, seed, both_strands)
+        if both_strands and not stored.has_strands and rank == 0:
+            print(f"{dataset.folder}: proteins have no opposite strand; one strand is read", file=sys.stderr)
+        self.order = ShuffledOrder(dataset, seed, both_strands and stored.has_strands)
 
     def windows_of(self, length: int | None) -> ShardDataset | Pieces:
         """The windows of a length in letters; None for those of the shards."""

@@ -86,7 +86,12 @@ class LabelledTable:
         by_head = {
             name: [value] if isinstance(value, str) else list(value) for name, value in columns.items()
         }
-        rows = read_table(path, sequence, [column for values in by_head.values() for column in values])
+        rows = read_table(
+            path,
+            sequence,
+            [column for values in by_head.values() for column in values],
+            self.tokenizer.alphabets[0],
+        )
         self.labels = {name: _labels(rows, self.heads[name], by_head[name]) for name in columns}
         self.sequences = [letters[:max_length].encode() for letters in rows.sequences]
 
@@ -145,6 +150,10 @@ class LabelledBatches:
         rank: int = 0,
         ranks: int = 1,
     ):
+        if both_strands and not table.tokenizer.has_strands:
+            raise InputError(
+                "both_strands: proteins have no opposite strand; set it to false, or leave it out"
+            )
         for name, head in table.heads.items():
             if both_strands and head.per == "nucleotide":
                 raise InputError(f"both_strands: the labels of {name!r}, one a nucleotide, are of one strand")

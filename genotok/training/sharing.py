@@ -39,11 +39,12 @@ class Shared:
     def _copy(self) -> None:
         if not any(parameter.requires_grad for parameter in self.passes.parameters()):
             return  # make_optimizer says so
-        # What a pass does not use (the head of another task) has no gradient on any rank, as on one alone.
-        several_heads = bool(self.passes.model.config.heads)
+        # What a pass does not use (heads of another task, what only causal passes need) has no gradient on any rank,
+        # as on one alone. Only models that do nothing but predict the next token use all they have.
+        uses_all = self.passes.model.config.tasks == ["lm"]
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is new
         self._run = DistributedDataParallel(
-            self.passes, broadcast_buffers=False, find_unused_parameters=several_heads
+            self.passes, broadcast_buffers=False, find_unused_parameters=not uses_all
         )
 
     def _share_parts(self) -> None:

@@ -19,8 +19,8 @@ rule probe:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=480,
+        mem_mb=scaled(4000),
+        runtime=scaled(480),
         gpu=train_gpus(),
     params:
         model=labelled_model,
@@ -49,8 +49,8 @@ rule finetune:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=1440,
+        mem_mb=scaled(4000),
+        runtime=scaled(1440),
         gpu=train_gpus(),
     params:
         model=labelled_model,
@@ -59,7 +59,7 @@ rule finetune:
         device=config["train"]["device"],
         cpu_threads=config["train"]["threads"],
     shell:
-        "genotok finetune {params.model:q} {input.table:q} {params.options:q} -o {params.folder:q} "
+        "trap : TERM; genotok finetune {params.model:q} {input.table:q} {params.options:q} -o {params.folder:q} "
         "--resume --restart-if-changed "
         "--device {params.device} --threads {params.cpu_threads} > {log:q} 2>&1"
 
@@ -81,8 +81,8 @@ rule report_downstream:
     conda:
         "../../envs/genotok.yaml"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=scaled(1000),
+        runtime=scaled(10),
     params:
         names=labelled_result_names(),
         folder=subpath(output.summary, parent=True),

@@ -42,8 +42,8 @@ rule report_tokens:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(4000),
+        runtime=scaled(240),
     params:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
@@ -66,8 +66,8 @@ rule trackhub:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=scaled(4000),
+        runtime=scaled(240),
     params:
         model=subpath(input.config, parent=True),
         study=lambda wildcards: studied_region_options(),

@@ -121,7 +121,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory,CR_LLN
 MpiDefault=none
 ReturnToService=2
-MinJobAge=600
+MinJobAge=86400
 KillWait=10
 SlurmdTimeout=10
 SlurmdParameters=config_overrides
@@ -141,7 +141,11 @@ PartitionName=gpu Nodes={GPU_NODE} MaxTime=INFINITE State=UP
     def bring_back(self, node: str) -> None:
         """Start a node that was lost, and wait until it takes jobs."""
         self.start_node(node)
-        slurm("scontrol", "update", f"nodename={node}", "state=resume")
+        # The controller refuses this where the node has come back by itself.
+        subprocess.run(
+            ["scontrol", "update", f"nodename={node}", "state=resume"], capture_output=True, timeout=30
+        )
+        self.wait_for_states("idle", "mixed", "allocated", "completing")
 
     def lose_node(self, node: str) -> None:
         """Take a node out of service with all that runs on it, as a power failure does."""
@@ -228,6 +232,8 @@ PartitionName=gpu Nodes={GPU_NODE} MaxTime=INFINITE State=UP
         end = time.monotonic() + 10
         while any(map(self._lives, daemons)) and time.monotonic() < end:
             time.sleep(0.1)
+        for pid in filter(self._lives, daemons):
+            self._kill(pid)
         for path in (SLURM_CONF, GRES_CONF):
             if path.exists() and path.read_text().startswith(MARK):
                 path.unlink()

@@ -74,15 +74,14 @@ def finetune(
     table: Path,
     columns: Sequence[str],
     run: Path,
-    *where: Any,
     resume: bool = False,
     restart_if_changed: bool = False,
-    **how: Any,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Split a table, train a model with a head for its labels, and hold it against the test rows.
 
     Args:
-        model_folder, table, columns, run, where, how: see `prepare_finetuning`.
+        model_folder, table, columns, run, settings: see `prepare_finetuning`.
         resume: go on from the latest checkpoint, if there is one.
         restart_if_changed: begin anew where that is of other settings or data.
 
@@ -92,7 +91,7 @@ def finetune(
     Raises:
         InputError: a file, a column, a label or a setting does not fit.
     """
-    prepared = prepare_finetuning(model_folder, table, columns, run, *where, resume=resume, **how)
+    prepared = prepare_finetuning(model_folder, table, columns, run, resume=resume, **settings)
     Trainer(prepared.config, run).run(resume, restart_if_changed)
     return prepared.finish()
 

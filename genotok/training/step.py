@@ -57,10 +57,8 @@ class GradientStep:
             batch: what this rank reads of the global batch, on the host.
             task: `lm`, `mlm` or `prediction`, the same on all ranks.
         """
-        micros = [
-            _rows(batch, part)
-            for part in torch.arange(len(batch.lengths)).tensor_split(self.config.accumulate)
-        ]
+        count, parts = len(batch.lengths), self.config.accumulate
+        micros = [_rows(batch, slice(count * k // parts, count * (k + 1) // parts)) for k in range(parts)]
         self.targets = value_at(self.config.target_chunk_length, batch.step)
         own = [label_counts(micro, task, self.model.config) for micro in micros]
         plain = [plain_count(micro, task) for micro in micros]
@@ -161,8 +159,8 @@ def _detached(sums: PassSums) -> list:
     return [losses, *(part.detach() for part in sums[1:])]
 
 
-def _rows(batch: AnyBatch, rows: Tensor) -> AnyBatch:
-    """Some rows of a batch."""
+def _rows(batch: AnyBatch, rows: slice) -> AnyBatch:
+    """Some rows of a batch, in the memory where they are."""
 
     def taken(value):
         if isinstance(value, dict):

@@ -70,6 +70,38 @@ def table_rows(source: str | Path, kind: str, columns: Sequence[str]) -> Iterato
             yield from stream_rows(stream, kind, columns)
 
 
+def column_names(source: str | Path, kind: str) -> list[str]:
+    """The columns of a table; of JSON and JSON lines those of the first object.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    if kind == "parquet":
+        with local_copy(source) as (path, _):
+            try:
+                return pq.read_schema(path).names
+            except (OSError, pa.ArrowException) as error:
+                text = " ".join(str(error).split())
+                raise InputError(f"{source}: cannot be read as a table: {text}") from error
+    with ByteStream(source) as stream:
+        try:
+            with io.TextIOWrapper(stream.file, encoding="utf-8-sig", newline="") as handle:
+                if kind in DELIMITERS:
+                    return next(csv.reader(handle, delimiter=DELIMITERS[kind], strict=True), [])
+                return list(_first_object(handle, kind))
+        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, TypeError) as error:
+            raise InputError(f"{source}: cannot be read as a table: {error}") from error
+
+
+def _first_object(handle: TextIO, kind: str) -> dict[str, Any]:
+    if kind == "jsonl":
+        return json.loads(next((line for line in handle if line.strip()), "{}"))
+    text = _JsonText(handle)
+    if text.next_sign() == "[":
+        text.skip()
+    return text.value() or {}
+
+
 def check_columns(label: str, names: Sequence[str], columns: Sequence[str]) -> None:
     """Refuse a table that does not have each of the columns once.
 

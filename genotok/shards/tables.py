@@ -50,12 +50,7 @@ def read_table(
     """
     path = Path(path)
     wanted = list(dict.fromkeys([sequence, *columns]))
-    kind = named_format(path.name)
-    if kind not in TABLE_FORMATS:
-        raise InputError(
-            f"{path}: its name should end in .csv, .tsv, .jsonl, .json (with .gz or .zst or without) or .parquet"
-        )
-    rows = list(table_rows(path, kind, wanted))
+    rows = list(table_rows(path, table_format(path), wanted))
     if not rows:
         raise InputError(f"{path}: holds no rows")
     sequences = [
@@ -63,6 +58,20 @@ def read_table(
     ]
     found = {name: [values[k] for _, values in rows] for k, name in enumerate(wanted)}
     return TableRows(path, [place for place, _ in rows], sequences, {name: found[name] for name in columns})
+
+
+def table_format(path: str | Path) -> str:
+    """The format that the name of a table speaks of.
+
+    Raises:
+        InputError: it speaks of none.
+    """
+    kind = named_format(str(path))
+    if kind not in TABLE_FORMATS:
+        raise InputError(
+            f"{path}: its name should end in .csv, .tsv, .jsonl, .json (with .gz or .zst or without) or .parquet"
+        )
+    return kind
 
 
 def _letters(value: Any, what: str, alphabet: Alphabet) -> str:

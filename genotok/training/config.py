@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from genotok.errors import InputError
 from genotok.training.curriculum import changes_of, check_schedule, value_at
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
 HOW_IT_RUNS = (
@@ -172,7 +173,8 @@ class TrainConfig:
         activation_checkpointing: `none`, or `blocks`, which works the activations of a block out again in the
             backward pass and so saves memory.
         compile: whether `torch.compile` makes kernels of the blocks.
-        precision: `auto` (bf16 on a GPU, fp32 elsewhere), `fp32` or `bf16`.
+        precision: `fp32`, `bf16`, `fp16` with loss scaling, `fp8` in the main network and bf16 elsewhere, or
+            `auto` for the preset of the task, see `genotok.training.precision.choose_precision`.
         threads: threads on the CPU; part of the run, since sums depend on it.
         log_every, validate_every, checkpoint_every: in steps; 0 leaves it to the end.
         validation_windows: how many windows of the split `valid` of each data set are looked at each time.
@@ -257,7 +259,7 @@ class TrainConfig:
         ways = ("none", "blocks")
         self._need("activation_checkpointing", self.activation_checkpointing in ways, "none or blocks")
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
-        self._need("precision", self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
+        self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
         self._check_schedules()
         factors = self.stage_learning_rates or []
         self._need("stage_learning_rates", all(factor > 0 for factor in factors), "more than 0")

@@ -6,7 +6,6 @@ The loss of a step and its gradient are made in `genotok.training.step`, what ra
 
 import contextlib
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from genotok.training.measures import MEASURES
 from genotok.training.monitor import Monitor
 from genotok.training.objective import StepLosses
 from genotok.training.optimizer import make_optimizer
+from genotok.training.precision import Precision, choose_precision
 from genotok.training.records import one_record, train_record, validation_records
 from genotok.training.resuming import choose_checkpoint
 from genotok.training.saving import drop_others, plain_model, save_best, take_best
@@ -38,6 +38,7 @@ from genotok.training.selection import Selection
 from genotok.training.sharing import clip_gradient
 from genotok.training.start import choose_task, starting_config, starting_model
 from genotok.training.step import GradientStep
+from genotok.training.watch import Watch, Work
 
 
 class Trainer:
@@ -46,7 +47,7 @@ class Trainer:
     Args:
         config: settings of the run.
         folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
-            `metrics.jsonl`, `tensorboard/`, and `checkpoints/`. The first rank alone writes.
+            `metrics.jsonl`, `speed.jsonl`, `tensorboard/`, and `checkpoints/`. The first rank alone writes.
     """
 
     def __init__(self, config: TrainConfig, folder: Path):
@@ -59,12 +60,13 @@ class Trainer:
         with self.ranks.together():
             self._build()
         run_blocks(self.model, config.activation_checkpointing, config.compile)
-        self.gradient = GradientStep(self.model, config, self.ranks)
+        self.gradient = GradientStep(self.model, config, self.ranks, self.precision)
         with self.ranks.together():
             self.optimizer = make_optimizer(self.model, config)
         self.average = Average(self.model, config.ema_decay)
         self.tensors = RunTensors(self.model, self.optimizer, self.average.values)
         self.selection = Selection(config.keep_best, config.patience, config.best_by or self._main_number())
+        self.watch = Watch(config, self.model, self.optimizer, self.precision, self.data.unit, self.ranks)
         self.step = 0
         if not self.ranks.first:  # weights are drawn alike, what training hides by chance is not
             torch.manual_seed(config.seed + 1_000_003 * self.ranks.rank)
@@ -86,6 +88,8 @@ class Trainer:
         if config.freeze_backbone:
             freeze_all_but_heads(self.model)
         freeze_parts(self.model, config.freeze)
+        precision = choose_precision(config.precision, self.device, self.task, model_config, self.ranks.first)
+        self.precision = Precision(precision, self.device, self.model)
         self.identity = run_identity(config, self.model, self.data)
         if config.lora is not None:
             add_adapters(self.model, config.lora, heads_learn=self.data.predicts)
@@ -129,7 +133,9 @@ class Trainer:
         with shown as bar, sigterm_noted() as terminated:
             bar.resume_at(self.data.units_before(self.step))
             while not self.done:
-                self._train_step(monitor, bar)
+                with self.watch.speed.step():
+                    self._train_step(monitor, bar)
+                self.watch.note_speed(monitor, self.step)
                 self._validate_and_save(monitor)
                 if self.ranks.any(terminated()):
                     self.save_checkpoint(monitor.records)
@@ -169,44 +175,47 @@ class Trainer:
             self.model.set_entropy_threshold(state["entropy_threshold"])
         self.batches.restore(state["sampler"])
         self.selection.restore(state["selection"])
+        self.watch.restore(state.get("watch", {}))
         if self.ranks.first:
             drop_others(self.folder, self.selection)
         return state["metrics"]
 
     def _train_step(self, monitor: Monitor, bar: Progress) -> None:
-        began = time.monotonic()
         config = self.config
         factor = warmup_stable_decay(self.step, config.steps, config.warmup, config.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        batch = next(self.batches)
+        with self.watch.speed.waiting():
+            batch = next(self.batches)
         self.model.train()
         losses = self.gradient.backward(batch, batch.task)
+        self.precision.unscale(self.optimizer)
+        due = batch.turn % config.log_every == 0 or self.step + 1 == config.steps
+        self.watch.look_at_gradients(due)
         norm = clip_gradient(self.model.parameters(), config.clip).item()
         self._stop_if_lost(losses, norm)
-        self.optimizer.step()
+        self.precision.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.step)
         measure, unit = MEASURES[batch.task], self.data.unit
-        own = batch.bases if unit == "bases" else len(batch.lengths)
-        done = int(self.ranks.sums([own])[0])
+        work = Work.of(batch, self.ranks)
+        done = work.letters if unit == "bases" else work.sequences
         bar.advance(done, f"step {self.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
-        if batch.turn % config.log_every == 0 or self.step == config.steps:
-            record = train_record(losses, norm, factor * config.learning_rate, batch)
-            monitor.write(self.step, "train", record)
-            monitor.show(self.step, f"train/{unit}_per_second", done / (time.monotonic() - began))
+        record = train_record(losses, norm, factor * config.learning_rate, batch)
+        self.watch.note(monitor, self.step, record, losses, self.gradient.targets, work)
 
     def _stop_if_lost(self, losses: StepLosses, norm: float) -> None:
         """All ranks have the same numbers here, and so stop together."""
-        if math.isfinite(losses.total) and math.isfinite(norm):
+        overflows = self.precision.scales and not self.precision.is_lost  # such a step is left out
+        if math.isfinite(losses.total) and (math.isfinite(norm) or overflows):
             return
         last = list_checkpoints(self.folder / "checkpoints")
         hint = f"the latest checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         with self.ranks.together():
             raise InputError(
                 f"{self.folder}: the loss or its gradient is no number any more at step {self.step + 1} "
-                f"(loss {losses.total}, gradient norm {norm}); {hint}; "
+                f"(loss {losses.total}, gradient norm {norm}{self.precision.trouble()}); {hint}; "
                 "try a lower learning_rate, a longer warmup, or a lower ratio_weight"
             )
 
@@ -235,12 +244,13 @@ class Trainer:
     def validate(self) -> list[dict[str, Any]]:
         """The numbers of each data set's validation batches; see `genotok.training.measures`."""
         self.model.eval()
-        return validation_records(self.model, self.validation, self.config.precision, self.ranks)
+        return validation_records(self.model, self.validation, self.precision.name, self.ranks)
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
         state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
         state["selection"] = self.selection.state()
+        state["watch"] = self.watch.state()
         if self.calibrates:
             state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"

@@ -18,6 +18,7 @@ from genotok.shards.sampler import Batch
 from genotok.tokenizers import IGNORED_LABEL
 from genotok.training.label_weights import weighted_loss
 from genotok.training.labelled import LabelledBatch
+from genotok.training.stages import StageNumbers, binary_entropy
 
 
 class PassSums(NamedTuple):
@@ -28,6 +29,7 @@ class PassSums(NamedTuple):
         nats: the loss of `lm` or `mlm` without label smoothing and weights of labels, a mean over these; of other
             tasks 0.
         likely: (S,) the sum of the boundary probability of each chunking stage, with gradient.
+        unsure: (S,) float64, the sum of the entropies of these probabilities in bits.
         chosen: (S,) float64, how many rows of each begin a chunk.
         rows: (S,) float64, how many rows each has.
     """
@@ -35,6 +37,7 @@ class PassSums(NamedTuple):
     losses: dict[str, Tensor]
     nats: Tensor
     likely: Tensor
+    unsure: Tensor
     chosen: Tensor
     rows: Tensor
 
@@ -50,14 +53,14 @@ class StepLosses:
             in `mlm`, and in `prediction` the weighted sum over the heads.
         ratio: the ratio loss summed over learned stages.
         by_name: the loss of each task and head.
-        chunk_fractions: chunks a row of each chunking stage.
+        stages: the chunks of each chunking stage, outermost first.
     """
 
     total: float
     nats: float
     ratio: float
     by_name: dict[str, float]
-    chunk_fractions: list[float]
+    stages: list[StageNumbers]
 
 
 class Passes(nn.Module):
@@ -100,8 +103,16 @@ class Passes(nn.Module):
             output.losses,
             nats,
             torch.stack(likely) if stages else nats.new_zeros(0),
+            boundary_entropies(output),
             *boundary_counts(output),
         )
+
+
+@torch.no_grad()
+def boundary_entropies(output: ModelOutput) -> Tensor:
+    """(S,) float64: the sum of the binary entropies of each chunking stage's boundary probabilities, in bits."""
+    sums = [binary_entropy(stage.prob).sum() for stage in output.packed_boundaries]
+    return torch.stack(sums).double() if sums else torch.zeros(0, dtype=torch.float64)
 
 
 def boundary_counts(output: ModelOutput) -> tuple[Tensor, Tensor]:

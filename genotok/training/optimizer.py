@@ -16,7 +16,7 @@ from genotok.training.curriculum import values_of
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are in none.
 
-    Each group carries `base_lr`, the learning rate at the plateau.
+    Each group carries its `stage`, and in `base_lr` the learning rate at the plateau.
 
     Raises:
         InputError: every parameter is frozen.
@@ -37,7 +37,8 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     for (stage, decays, _), parameters in sorted(groups.items()):
         rate = config.learning_rate * factors[stage]
         decay = config.weight_decay if decays else 0.0
-        settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+        rates = {"lr": rate, "base_lr": rate, "weight_decay": decay}
+        settings.append({"params": parameters, "stage": stage, **rates})
     if not settings:
         raise InputError(
             "every parameter of the model is frozen, and nothing is left to train; see main_network.freeze and "

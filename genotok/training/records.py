@@ -15,7 +15,7 @@ from genotok.training.objective import StepLosses
 def train_record(
     losses: StepLosses, norm: float, rate: float, batch: Batch | LabelledBatch
 ) -> dict[str, Any]:
-    """The numbers of one training step; `chunk_fraction` is chunks per token, one value a stage."""
+    """The numbers of one training step but those of its stages, see `genotok.training.stages.chunk_record`."""
     measure, heads = MEASURES[batch.task], {}
     if batch.task == "prediction":
         heads = {f"loss_{name}": loss for name, loss in losses.by_name.items()}
@@ -23,10 +23,10 @@ def train_record(
         **data_labels(batch),
         measure.key: losses.nats * measure.per_nat,
         **heads,
+        "total_loss": losses.total,
         "ratio_loss": losses.ratio,
         "gradient_norm": norm,
         "learning_rate": rate,
-        "chunk_fraction": losses.chunk_fractions,
     }
 
 

@@ -23,8 +23,9 @@ from genotok.training.objective import (
     ratio_loss,
     ratio_slope,
 )
-from genotok.training.precision import autocast
+from genotok.training.precision import Precision
 from genotok.training.sharing import Shared
+from genotok.training.stages import StageNumbers
 
 AnyBatch = TypeVar("AnyBatch", Batch, LabelledBatch)
 
@@ -36,14 +37,15 @@ class GradientStep:
         model: that the ranks share; see `genotok.training.sharing`.
         config: of the run.
         ranks: who else is there.
+        precision: of the products; in fp16 the gradient comes scaled.
 
     Attributes:
         passes: runs the model; its `output` is that of the latest micro batch of this rank.
         targets: tokens a chunk that the ratio loss steers each stage to, those of the latest step.
     """
 
-    def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks):
-        self.model, self.config, self.ranks = model, config, ranks
+    def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks, precision: Precision):
+        self.model, self.config, self.ranks, self.precision = model, config, ranks, precision
         self.passes = Passes(model, config.label_smoothing)
         self.shared = Shared(self.passes, config.parallel, ranks)
         self.targets = value_at(config.target_chunk_length, 0)
@@ -55,10 +57,8 @@ class GradientStep:
             batch: what this rank reads of the global batch, on the host.
             task: `lm`, `mlm` or `prediction`, the same on all ranks.
         """
-        micros = [
-            _rows(batch, part)
-            for part in torch.arange(len(batch.lengths)).tensor_split(self.config.accumulate)
-        ]
+        count, parts = len(batch.lengths), self.config.accumulate
+        micros = [_rows(batch, slice(count * k // parts, count * (k + 1) // parts)) for k in range(parts)]
         self.targets = value_at(self.config.target_chunk_length, batch.step)
         own = [label_counts(micro, task, self.model.config) for micro in micros]
         plain = [plain_count(micro, task) for micro in micros]
@@ -73,10 +73,10 @@ class GradientStep:
         for k, (micro, count) in enumerate(zip(micros, own, strict=True)):
             share = {name: count[name] / (counts[name] or 1.0) for name in names}
             with self.shared.more_to_come(k + 1 < len(micros)):
-                with autocast(self.ranks.device, self.config.precision):
+                with self.precision.autocast():
                     sums = self.shared(micro.to(self.ranks.device), task)
                 global_counts = ahead or self._of_all_ranks([(sums.chosen, sums.rows)])
-                self._loss(sums, share, *global_counts).backward()
+                self.precision.backward(self._loss(sums, share, *global_counts))
             found.append(PassSums(*_detached(sums)))
             shares.append(share)
         self.shared.finish_gradients()
@@ -109,7 +109,7 @@ class GradientStep:
         for micro in micros:
             micro = micro.to(self.ranks.device)
             inputs = {"lengths": micro.lengths, "boundary_inputs": getattr(micro, "boundary_inputs", None)}
-            with autocast(self.ranks.device, self.config.precision):
+            with self.precision.autocast():
                 counts.append(boundary_counts(self.model(micro.input_ids, task=task, **inputs)))
         return self._of_all_ranks(counts)
 
@@ -129,24 +129,29 @@ class GradientStep:
     ) -> StepLosses:
         """The numbers of the global batch; costs one host synchronisation."""
         names, stages = sorted(shares[0]), len(found[0].chosen)
-        sums = torch.zeros(len(names) + 1 + 3 * stages, dtype=torch.float64, device=self.ranks.device)
+        sums = torch.zeros(len(names) + 1 + 4 * stages, dtype=torch.float64, device=self.ranks.device)
         for part, share, of_all_labels in zip(found, shares, of_labels, strict=True):
             means = [share[name] * part.losses[name].double() for name in names]
             nats = of_all_labels * part.nats.double()
-            counts = (part.likely.double(), part.chosen, part.rows)
+            counts = (part.likely.double(), part.chosen, part.rows, part.unsure)
             sums += torch.cat([torch.stack([*means, nats]), *(count.to(sums.device) for count in counts)])
         values = self.ranks.sum(sums).tolist()
         by_name = dict(zip(names, values, strict=False))
-        nats, counts = (
-            values[len(names)],
-            torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(3, stages),
-        )
+        counts = torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(4, stages)
         fractions, likely = counts[1] / counts[2], counts[0] / counts[2]
+        nats = values[len(names)]
         ratio = sum(ratio_loss(fractions[s], likely[s], self.targets[s]).item() for s in self._learned())
         weighted = sum(loss_weight(self.model.config, name) * loss for name, loss in by_name.items())
         nats = {"lm": nats * tokens_a_nucleotide, "mlm": nats}.get(task, weighted)
         total = weighted + self.config.ratio_weight * ratio
-        return StepLosses(total, nats, float(ratio), by_name, fractions.tolist())
+        return StepLosses(total, nats, float(ratio), by_name, self._stages(*counts[1:].tolist()))
+
+    def _stages(self, chosen: list[float], rows: list[float], unsure: list[float]) -> list[StageNumbers]:
+        learned = self._learned()
+        return [
+            StageNumbers(int(rows[s]), int(chosen[s]), unsure[s] / rows[s], s in learned)
+            for s in range(len(rows))
+        ]
 
 
 def _detached(sums: PassSums) -> list:
@@ -154,8 +159,8 @@ def _detached(sums: PassSums) -> list:
     return [losses, *(part.detach() for part in sums[1:])]
 
 
-def _rows(batch: AnyBatch, rows: Tensor) -> AnyBatch:
-    """Some rows of a batch."""
+def _rows(batch: AnyBatch, rows: slice) -> AnyBatch:
+    """Some rows of a batch, in the memory where they are."""
 
     def taken(value):
         if isinstance(value, dict):

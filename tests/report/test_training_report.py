@@ -46,7 +46,8 @@ def test_same_bytes(results, tmp_path):
 
 def test_curves_hold_the_records(results):
     axes = panels(results.run / "metrics.jsonl")
-    assert list(axes) == ["Bits per base", "Chunks per position", "Ratio loss", "Learning rate"]
+    side = ["Chunks per position", "Boundary entropy (bits)", "Ratio loss", "Learning rate"]
+    assert list(axes) == ["Bits per base", *side]
     table = training_table(results.run / "metrics.jsonl")
     lines = {line.get_label(): line for line in axes["Bits per base"].lines}
     for split, label in (("train", "training batches"), ("valid", "validation contigs")):
@@ -111,6 +112,20 @@ def test_missing_configuration(results, tmp_path):
     with pytest.raises(InputError, match=r"config\.json: cannot be read"):
         report_training(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_alarms(results, tmp_path):
+    training = [{"step": step, "split": "train", "bits_per_base": 1.9} for step in range(1, 9)]
+    alarm = {"step": 5, "split": "alarm", "kind": "loss_spike", "message": "Look here."}
+    path = write_records(tmp_path / "metrics.jsonl", [*training[:5], alarm, *training[5:]])
+    (tmp_path / "config.json").write_text("{}")
+    lines = {line.get_label(): line for line in panels(path)["Bits per base"].lines}
+    assert set(lines["loss spike"].get_xdata()) == {5}
+    assert lines["training batches"].get_xdata().tolist() == list(range(1, 9))
+    report_training(tmp_path, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert summary["alarms"] == [{"step": 5, "kind": "loss_spike", "message": "Look here."}]
+    assert summary["train"] == {"bits_per_base": 1.9}
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ process.
 
 `vcf` makes a genome and a VCF of random variants, nine in ten of them single-nucleotide variants, and scores it
 
-- with a constant in the place of the model: reading, judging, windows, encoding, writing of VCF.gz (and of the
-  table with `--table`);
-- with the same and batches made as well, which is the model's process's work;
+- with a constant in the place of the scores: reading, judging, windows, encoding, finding equal windows, writing of
+  VCF.gz (and of the table with `--table`);
+- with a constant in the place of the model: batches are made as well, up to the int64 tensors that the model takes
+  (on a GPU it is the GPU that widens them);
 - with a tiny real model, on fewer variants.
 
 Rates are variants a second from the first record read to the last record written; the time to start processes, to
@@ -38,8 +39,8 @@ import torch
 from benchmarks import cpu_sequences
 from benchmarks.machine import describe_run, write_result
 from genotok.models import GenomicLM, ModelConfig
-from genotok.shards.sampler import collate
 from genotok.variants import score as scoring
+from genotok.variants.plans import PrefixPlan
 from genotok.variants.prefix_pool import PrefixPool, make_pool
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,20 +48,18 @@ HEADER = "##fileformat=VCFv4.2\n##contig=<ID=c>\n#CHROM\tPOS\tID\tREF\tALT\tQUAL
 
 
 class ConstantScores(PrefixPool):
-    """Encodes windows and finds equal ones; each scores 0."""
+    """Takes plans as they come; each pair scores 0."""
 
-    def _batches(self) -> Iterator[list[int]]:
-        return iter(())
+    def scores(self, plan: PrefixPlan) -> np.ndarray:
+        return np.zeros(len(plan))
 
 
 class ConstantModel(PrefixPool):
-    """Makes batches as well."""
+    """Makes batches as well, up to the tensors that a model takes."""
 
-    def _sums(self, prefixes: list[int]) -> torch.Tensor:
-        collate([self._prefix_ids[prefix] for prefix in prefixes], self.tokenizer)
-        endings = [self._ending_ids[ending] for ending in self._endings_of(prefixes)]
-        self._padded(endings)
-        return torch.zeros(len(endings), dtype=torch.float64)
+    def _sums(self, plan: PrefixPlan, begin: int, end: int) -> torch.Tensor:
+        _, rows, _ = self._batch(plan, begin, end)
+        return torch.zeros(len(rows), dtype=torch.float64)
 
 
 def constant(kind: type[PrefixPool]) -> Callable[..., PrefixPool]:

@@ -187,5 +187,5 @@ def test_shards_of_another_vocabulary_are_refused(work):
     packaged = ShardDataset(work / "packaged_shards", "train").manifest.tokenizer
     assert len(packaged["merges"]) == 500
     assert packaged != ShardDataset(work / "bpe_shards", "train").manifest.tokenizer
-    with pytest.raises(InputError, match="tokenizer 'wordpiece' is unknown; there are bpe, byte"):
+    with pytest.raises(InputError, match="tokenizer 'wordpiece' is unknown; there are biological, bpe, byte"):
         genotok("tokenize", work / "g.fa", "-o", work / "x", "--tokenizer", "wordpiece")

@@ -1,6 +1,5 @@
 """Verbs that put a trained model to use on labelled sequences: embeddings, probes, fine-tuning."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -194,9 +193,8 @@ def finetune(
 
     Example: `genotok finetune run train.fasta --label name --test test.fasta --set label_smoothing=0.1 -o ncrna`
     """
-    from genotok.evaluation.finetune import FinetuneSettings
-    from genotok.evaluation.finetune import finetune as run_finetune
-    from genotok.training.interruption import Terminated
+    from genotok.cli.training import run_training
+    from genotok.evaluation.finetune import FinetuneSettings, prepare_finetuning
 
     train: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "device": device}
     train |= {"precision": precision, "threads": threads, "freeze_backbone": freeze_backbone}
@@ -211,24 +209,11 @@ def finetune(
         train=train | _settings(set_ or []),
     )
     columns = words_between_commas(label)
-    try:
-        found = run_finetune(
-            model,
-            table,
-            columns,
-            output,
-            test,
-            sequence,
-            kind,
-            max_length,
-            settings,
-            resume,
-            restart_if_changed,
-        )
-    except Terminated as stop:
-        print(f"genotok: {stop}", file=sys.stderr)
-        raise typer.Exit(143) from stop
-    _print_results(found)
+    prepared = prepare_finetuning(
+        model, table, columns, output, test, sequence, kind, max_length, settings, resume
+    )
+    if run_training(prepared.config, output, resume, restart_if_changed):
+        _print_results(prepared.finish())
 
 
 def _settings(words: list[str]) -> dict[str, Any]:

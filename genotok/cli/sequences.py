@@ -20,7 +20,7 @@ Deduplicate = Annotated[
 class ManyContigs(typer.core.TyperCommand):
     """Lets `--valid` and `--test` take several contigs: `--valid I II`, as well as `--valid I --valid II`.
 
-    Words behind the first belong to the option until the next option begins or a word names a file.
+    Words behind the first belong to the option until the next option begins or a word names a file or an address.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -30,7 +30,7 @@ class ManyContigs(typer.core.TyperCommand):
         for word in args:
             if word.startswith("-"):
                 option, has_value = (word if word in ("--valid", "--test") else None), False
-            elif option and has_value and Path(word).exists():
+            elif option and has_value and ("://" in word or Path(word).exists()):
                 option = None
             elif option and has_value:
                 expanded.append(option)
@@ -66,15 +66,33 @@ def fetch(
 
 @app.command(cls=ManyContigs)
 def tokenize(
-    fastas: Annotated[list[Path], typer.Argument(help="FASTA files: plain, gzip or BGZF.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="FASTA, FASTQ, CSV, TSV, JSON, JSON lines or Parquet; plain, gzip, BGZF or zstd. "
+            "A path, `-` for standard input, or an address (`https://`, `s3://` ...).",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
     tokenizer: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="`nucleotide`, `byte`, `kmer`, `codon`, `ntv2`, `hyenadna`, or a JSON file of `genotok bpe`. "
-            "Shards of `nucleotide` serve all tokenizers of several letters."
+            help="`nucleotide`, `rna`, `protein`, `biological` (all three), `byte`, `kmer`, `codon`, `ntv2`, "
+            "`hyenadna`, or a JSON file of `genotok bpe`. Shards of `nucleotide` serve all tokenizers of several "
+            "letters.  [default: by the alphabet]"
         ),
-    ] = "nucleotide",
+    ] = None,
+    alphabet: Annotated[
+        list[str] | None,
+        typer.Option(help="`dna`, `rna` or `protein`; once, or once a source.  [default: the tokenizer's]"),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="`fasta`, `fastq`, `csv`, `tsv`, `json`, `jsonl` or `parquet`.  [default: by content and name]"
+        ),
+    ] = None,
     window: Annotated[int, typer.Option(min=1, help="Letters a window.")] = 8192,
     stride: Annotated[
         int | None, typer.Option(min=1, help="Letters between windows.  [default: window]")
@@ -96,19 +114,75 @@ def tokenize(
         Path | None, typer.Option(metavar="BED", help="Intervals that no window reaches into.")
     ] = None,
     deduplicate: Deduplicate = "no",
+    regions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="BED, GFF3 or GTF: only these stretches of a FASTA, on their strands."
+        ),
+    ] = None,
+    feature: Feature = "",
+    min_quality: Annotated[
+        float, typer.Option(min=0, max=93, help="FASTQ: least mean Phred quality of a read that is kept.")
+    ] = 0,
+    mask_quality: Annotated[
+        int, typer.Option(min=0, max=93, help="FASTQ: letters of a lower Phred quality become N.")
+    ] = 0,
+    qualities: Annotated[
+        bool, typer.Option("--qualities", help="FASTQ: keep the quality of each letter in the shards.")
+    ] = False,
+    many: Annotated[
+        bool,
+        typer.Option(
+            "--many", help="FASTA of many short sequences: names may come again, and are not listed."
+        ),
+    ] = False,
+    sequence_column: Annotated[str, typer.Option(help="Column of a table with the sequences.")] = "sequence",
+    name_column: Annotated[
+        str | None, typer.Option(help="Column of a table with names.  [default: row1, row2 ...]")
+    ] = None,
+    split_column: Annotated[
+        str | None, typer.Option(help="Column of a table that holds train, valid or test.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of a table to keep in the shards, as text; `description`: what stands behind a name in "
+            "FASTA or FASTQ. May be given again.",
+        ),
+    ] = None,
 ) -> None:
-    """Cut genomes into windows and write them as Arrow shards.
+    """Cut genomes, reads, proteins or tables into windows and write them as Arrow shards.
 
     Contigs are named as CONTIG or GENOME:CONTIG.
 
     Example: `genotok tokenize yeast.fa.gz -o shards --window 8192 --valid XV --test XVI`
+
+    Example: `genotok tokenize proteins.faa --alphabet protein -o shards --window 512`
+
+    Example: `zstdcat reads.fq.zst | genotok tokenize - --format fastq --min-quality 20 -o shards`
     """
+    from genotok.genomes.records import Reading
     from genotok.shards.writer import tokenize_genomes
 
     tokenize_genomes(
-        fastas,
+        sources,
         output,
-        tokenizer=tokenizer,
+        tokenizer=tokenizer or tokenizer_of(alphabet or []),
+        alphabets=alphabet or (),
+        qualities=qualities,
+        reading=Reading(
+            format=format,
+            min_quality=min_quality,
+            mask_quality=mask_quality,
+            sequence_column=sequence_column,
+            name_column=name_column,
+            split_column=split_column,
+            keep=tuple(keep or ()),
+            regions=regions,
+            features=tuple(words_between_commas(feature)),
+            many=many,
+        ),
         window=window,
         stride=stride,
         valid=valid or (),
@@ -120,6 +194,15 @@ def tokenize(
         exclude=exclude,
         deduplicate=deduplicate,
     )
+
+
+def tokenizer_of(alphabets: list[str]) -> str:
+    """The tokenizer with a token a letter for sources of some alphabets."""
+    from genotok.genomes.alphabets import load_alphabet
+    from genotok.tokenizers.base import LETTER_TOKENIZERS
+
+    names = [load_alphabet(name).name for name in alphabets]
+    return LETTER_TOKENIZERS[(names or ["dna"])[0]] if len(set(names)) < 2 else "biological"
 
 
 @app.command()

@@ -30,11 +30,11 @@ def train(
 
     source = "standard input" if config == "-" else config
     settings = parse_settings(TrainConfig, read_mapping(config), source)
-    _train(settings, output, resume, restart_if_changed)
+    run_training(settings, output, resume, restart_if_changed)
 
 
-def _train(settings: Any, output: Path, resume: bool, restart_if_changed: bool) -> None:
-    """Run the trainer; a run that was asked to end does so with exit code 143."""
+def run_training(settings: Any, output: Path, resume: bool, restart_if_changed: bool) -> bool:
+    """Run the trainer; a run that was asked to end does so with exit code 143. True on the first rank."""
     from genotok.training.distributed import EndedElsewhere, RankLost, leave
     from genotok.training.interruption import Terminated
     from genotok.training.loop import Trainer
@@ -43,6 +43,7 @@ def _train(settings: Any, output: Path, resume: bool, restart_if_changed: bool) 
         trainer = Trainer(settings, output)
         trainer.run(resume, restart_if_changed)
         leave()
+        return trainer.ranks.first
     except Terminated as stop:
         if trainer.ranks.first:
             print(f"genotok: {stop}", file=sys.stderr)
@@ -76,7 +77,7 @@ def train_entropy_model(
     from genotok.training.entropies import entropy_train_config
 
     settings = entropy_train_config(read_mapping(config), "standard input" if config == "-" else config)
-    _train(settings, output, resume, restart_if_changed)
+    run_training(settings, output, resume, restart_if_changed)
 
 
 @entropy_app.command("annotate")

@@ -183,14 +183,23 @@ def _saturation(
 def split_variants(
     vcf: Annotated[Path, typer.Argument(metavar="VCF", help="VCF, VCF.gz or BCF.")],
     pieces: Annotated[list[Path], typer.Argument(help="Files to write.")],
+    context: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Letters around a piece whose records it holds as well, for `score --haplotypes`: two windows.",
+        ),
+    ] = 0,
 ) -> None:
     """Cut a VCF into contiguous pieces of as many records each.
 
     Example: `genotok vcf split all.vcf.gz 1.vcf.gz 2.vcf.gz`
+
+    Example: `genotok vcf split --context 1024 phased.vcf.gz 1.vcf.gz 2.vcf.gz`
     """
     from genotok.variants.pieces import split_vcf
 
-    split_vcf(vcf, pieces)
+    split_vcf(vcf, pieces, context)
 
 
 @vcf_app.command("gather")

@@ -15,12 +15,13 @@ from torch import Tensor
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.evaluation.adaptive_markov import AdaptiveMarkov
+from genotok.evaluation.letter_markov import fit_letter_baselines, letter_codes
 from genotok.evaluation.markov import Baseline, fit_markov_baselines
 from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.spans import chunk_lengths
 from genotok.models.likelihood import likelihood_task, nucleotide_log_likelihood
 from genotok.progress import progress
-from genotok.shards.manifest import read_manifest
+from genotok.shards.manifest import Manifest, read_manifest
 from genotok.shards.reader import ShardDataset, Window, contig_sequences
 from genotok.shards.sampler import batches_in_order
 from genotok.training.columns import column_for
@@ -99,6 +100,8 @@ def evaluate(
     tokens sees both sides of each, so that its bits are not those of a model that reads from the left.
     The Markov models are tuned on the split `valid` where there is one. `adaptive` learns from the contig itself
     while it reads, as a compressor does; it is no rival of a frozen model, but says what a contig tells of itself.
+    Of proteins and mixtures a base is a letter, the Markov models are those of `letter_markov`, and there is no
+    `adaptive`.
 
     Returns:
         JSON values without anything that depends on the clock: the same input gives the same bytes.
@@ -114,7 +117,8 @@ def evaluate(
     column = column_for(model, dataset, likelihood_task(model), exact=True)
     tallies, chunks = _model_bits(model, dataset, batch_size, precision, column)
     baselines = baseline_bits(shards, split, orders)
-    adaptive = contig_bits(shards, split, {"adaptive": AdaptiveMarkov()})["adaptive"]
+    learning = {"adaptive": AdaptiveMarkov()} if _has_four_letters(dataset.manifest) else {}
+    adaptive = contig_bits(shards, split, learning).get("adaptive", {})
     return {
         "split": split,
         "model_sha256": model.content_hash(),
@@ -148,7 +152,7 @@ def _model_bits(
     model: GenomicLM, dataset: ShardDataset, batch_size: int, precision: str, column: str | None
 ) -> tuple[dict[tuple[str, str], Tally], Chunks]:
     tallies: dict[tuple[str, str], Tally] = {}
-    chunks, ends = Chunks(), {}
+    chunks, before = Chunks(), None
     unpredicted = int(model.tokenizer.start_id is None)
     with progress("evaluate", len(dataset), "windows") as bar:
         for windows, batch in batches_in_order(dataset, batch_size, model.tokenizer, column):
@@ -160,8 +164,11 @@ def _model_bits(
             bits = nats.double().cpu().numpy() / -math.log(2)
             for window, row in zip(windows, bits, strict=True):
                 contig = (window.genome, window.contig)
-                known = max(ends.get(contig, 0) - window.start, 0)
-                ends[contig] = window.start + len(window.ids)
+                known = 0
+                # The windows of a sequence follow one another, and the next one of its name begins anew.
+                if before and contig == (before.genome, before.contig) and window.start > before.start:
+                    known = max(before.start + len(before.ids) - window.start, 0)
+                before = window
                 _count(tallies.setdefault(contig, Tally()), window, row, known, unpredicted)
             bar.advance(len(windows))
     return tallies, chunks
@@ -176,12 +183,22 @@ def _count(tally: Tally, window: Window, bits: np.ndarray, known: int, unpredict
     tally.ambiguous += int(ambiguous.sum())
 
 
+def _has_four_letters(manifest: Manifest) -> bool:
+    return len(manifest.letter_tokenizer.alphabet) == 4
+
+
+def _codes(manifest: Manifest) -> np.ndarray:
+    """The code of each id of the shards, as the Markov models count them."""
+    tokenizer = manifest.letter_tokenizer
+    return tokenizer.nucleotide_code if _has_four_letters(manifest) else letter_codes(tokenizer.is_nucleotide)
+
+
 def baseline_bits(
     shards: Path, split: str, orders: tuple[int, ...]
 ) -> dict[str, dict[tuple[str, str], Tally]]:
     """Bits of each contig of a split under the uniform and the Markov models, by the model's name."""
     _, manifest = read_manifest(shards)
-    codes = manifest.letter_tokenizer.nucleotide_code
+    codes = _codes(manifest)
     splits = {file.split for file in manifest.files}
     train, valid = (
         [codes[ids] for _, ids in contig_sequences(shards, name)] if name in splits else []
@@ -189,7 +206,10 @@ def baseline_bits(
     )
     if not train:
         raise InputError(f"{shards}: the split 'train' holds nothing to train the Markov baselines on")
-    baselines = fit_markov_baselines(train, valid, orders)
+    if _has_four_letters(manifest):
+        baselines = fit_markov_baselines(train, valid, orders)
+    else:
+        baselines = fit_letter_baselines(train, int(manifest.letter_tokenizer.is_nucleotide.sum()))
     return contig_bits(shards, split, baselines)
 
 
@@ -197,7 +217,7 @@ def contig_bits(
     shards: Path, split: str, models: Mapping[str, Baseline]
 ) -> dict[str, dict[tuple[str, str], Tally]]:
     """Bits of each contig of a split under models that read a contig as a whole, by the model's name."""
-    codes = read_manifest(shards)[1].letter_tokenizer.nucleotide_code
+    codes = _codes(read_manifest(shards)[1])
     result: dict[str, dict[tuple[str, str], Tally]] = {name: {} for name in models}
     for window, ids in contig_sequences(shards, split):
         for name, baseline in models.items():

@@ -74,19 +74,44 @@ def finetune(
     table: Path,
     columns: Sequence[str],
     run: Path,
+    resume: bool = False,
+    restart_if_changed: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Split a table, train a model with a head for its labels, and hold it against the test rows.
+
+    Args:
+        model_folder, table, columns, run, settings: see `prepare_finetuning`.
+        resume: go on from the latest checkpoint, if there is one.
+        restart_if_changed: begin anew where that is of other settings or data.
+
+    Returns:
+        What `test_metrics.json` holds, built as the result of `genotok.evaluation.probe.probe`.
+
+    Raises:
+        InputError: a file, a column, a label or a setting does not fit.
+    """
+    prepared = prepare_finetuning(model_folder, table, columns, run, resume=resume, **settings)
+    Trainer(prepared.config, run).run(resume, restart_if_changed)
+    return prepared.finish()
+
+
+def prepare_finetuning(
+    model_folder: str | Path,
+    table: Path,
+    columns: Sequence[str],
+    run: Path,
     test: Path | None = None,
     sequence: str = "sequence",
     kind: str = "auto",
     max_length: int | None = None,
     settings: FinetuneSettings | None = None,
     resume: bool = False,
-    restart_if_changed: bool = False,
-) -> dict[str, Any]:
-    """Split a table, train a model with a head for its labels, and hold it against the test rows.
+) -> "Prepared":
+    """Split a table into `tables/` in the folder of a run, and find the settings of its training.
 
-    The folder of the run gets what `genotok train` writes there, `tables/` with the rows of each split, and
-    `test_metrics.json`. Rows that are copies of each other, or opposite strands, stay in one split. Numbers are
-    brought to mean 0 and deviation 1 for the training; the head that is saved gives them as they were.
+    Rows that are copies of each other, or opposite strands, stay in one split. Numbers are brought to mean 0 and
+    deviation 1.
 
     Args:
         model_folder: of the model to start from.
@@ -98,11 +123,7 @@ def finetune(
         kind: of the labels, or `auto`.
         max_length: letters of a sequence that are read; None for all.
         settings: see `FinetuneSettings`.
-        resume: go on from the latest checkpoint, if there is one.
-        restart_if_changed: begin anew where that is of other settings or data.
-
-    Returns:
-        What `test_metrics.json` holds, built as the result of `genotok.evaluation.probe.probe`.
+        resume: whether the folder may hold a run already.
 
     Raises:
         InputError: a file, a column, a label or a setting does not fit.
@@ -112,25 +133,53 @@ def finetune(
     how = ProbeSettings(test_fraction=fraction, seed=settings.seed, draws=settings.draws)
     data = read_data(table, columns, test, sequence, kind, max_length, how)
     parts = _parts(data, settings)
-    scale = _Scale.of(data.rows.take(parts["train"]))
-    config = train_config(
-        model_folder, data.rows.take(parts["train"]), len(parts["valid"]) > 0, run, settings, max_length
-    )
+    train = data.rows.take(parts["train"])
+    config = train_config(model_folder, train, len(parts["valid"]) > 0, run, settings, max_length)
     _refuse_foreign_run(run, resume)
+    scale = _Scale.of(train)
     for name, rows in parts.items():
         write_table(data.rows.take(rows), run / "tables" / f"{name}.csv", scale)
-    Trainer(config, run).run(resume, restart_if_changed)
-    if data.rows.head.kind == "regression":
-        scale.put_into(run, settings.head)
-    known = np.concatenate([parts["train"], parts["valid"]])
-    predictions = {
-        "finetune": [_predictions(run, config, run / "tables" / "test.csv", settings.head)],
-        "majority": [majority(data.rows, known, parts["test"])],
-    }
-    results = compare_on_parts(predictions, data, settings.draws, settings.seed)
-    found = _described(data, parts, config, settings, run) | {"results": results}
-    write_metrics(found, run / RESULT)
-    return found
+    return Prepared(data, parts, scale, config, settings, run)
+
+
+@dataclass
+class Prepared:
+    """A fine-tuning that can begin, or that has ended.
+
+    Attributes:
+        data: all rows.
+        parts: indices of those to train on, to validate with and to test on.
+        scale: of numbers.
+        config: of the training.
+        settings: as they were given.
+        run: the folder.
+    """
+
+    data: LabelledSplits
+    parts: dict[str, np.ndarray]
+    scale: "_Scale"
+    config: TrainConfig
+    settings: FinetuneSettings
+    run: Path
+
+    def finish(self) -> dict[str, Any]:
+        """Hold the trained model against the test rows and write `test_metrics.json`; see `finetune`.
+
+        The head of a regression is changed to give numbers as they were before the scaling.
+        """
+        data, parts, settings = self.data, self.parts, self.settings
+        if data.rows.head.kind == "regression":
+            self.scale.put_into(self.run, settings.head)
+        known = np.concatenate([parts["train"], parts["valid"]])
+        test = self.run / "tables" / "test.csv"
+        predictions = {
+            "finetune": [_predictions(self.run, self.config, test, settings.head)],
+            "majority": [majority(data.rows, known, parts["test"])],
+        }
+        results = compare_on_parts(predictions, data, settings.draws, settings.seed)
+        found = _described(data, parts, self.config, settings, self.run) | {"results": results}
+        write_metrics(found, self.run / RESULT)
+        return found
 
 
 def _parts(data: LabelledSplits, settings: FinetuneSettings) -> dict[str, np.ndarray]:

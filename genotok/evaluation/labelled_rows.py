@@ -1,8 +1,5 @@
 """Rows of sequences with labels for probes and fine-tuning: from FASTA or tables, what kind of labels they are."""
 
-import csv
-import gzip
-import json
 import math
 import re
 from collections import Counter
@@ -12,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from genotok.errors import InputError
 from genotok.genomes.fasta_text import fasta_records
 from genotok.genomes.formats import read_blocks
+from genotok.genomes.table_rows import column_names as table_columns
 from genotok.models.prediction_heads import KINDS, HeadConfig
-from genotok.shards.tables import DELIMITERS, TableRows, read_table
+from genotok.shards.tables import TableRows, read_table, table_format
 from genotok.training.labelled import UNKNOWN
 
 FASTA_ENDINGS = (".fa", ".fasta", ".fna", ".fas", ".ffn")
@@ -160,17 +156,7 @@ def column_names(path: str | Path) -> list[str]:
     path = Path(path)
     if is_fasta(path):
         return list(FASTA_COLUMNS)
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_schema(path).names
-        opened = gzip.open if path.suffix == ".gz" else open
-        suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-        with opened(path, "rt", encoding="utf-8-sig", newline="") as handle:
-            if suffix in DELIMITERS:
-                return next(csv.reader(handle, delimiter=DELIMITERS[suffix]), [])
-            return list(json.loads(next((line for line in handle if line.strip()), "{}")))
-    except (OSError, EOFError, ValueError, TypeError, csv.Error, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
+    return table_columns(path, table_format(path))
 
 
 def read_labelled_rows(

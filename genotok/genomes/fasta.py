@@ -30,10 +30,11 @@ __all__ = [
 class Reference:
     """Random access to a plain or BGZF FASTA.
 
-    The index beside the file is used when it is newer than the file and fits it. Otherwise it is made, after
-    every letter has been checked: beside the file where that directory can be written to, else in a private
-    folder of the temporary directory, where later processes find it again. Objects may be pickled and used
-    after a fork; each process opens its own handle. One object must not be shared by threads.
+    The index beside the file is used when it fits the file, whatever its date, and one that does not fit is an
+    error. Where there is none it is made, after every letter has been checked: beside the file where that directory
+    can be written to, else in a private folder of the temporary directory, where later processes find it again.
+    Objects may be pickled and used after a fork; each process opens its own handle. One object must not be shared by
+    threads.
 
     Args:
         path: the FASTA.
@@ -43,7 +44,8 @@ class Reference:
         contigs: name -> length in bases, in the order of the file. Contigs without a base are left out.
 
     Raises:
-        InputError: the file is absent or not FASTA, is compressed with plain gzip, or cannot be indexed.
+        InputError: the file is absent or not FASTA, is compressed with plain gzip, cannot be indexed, or has the
+            index of another file beside it.
     """
 
     def __init__(self, path: str | Path):

@@ -6,10 +6,10 @@ Formats: `.fai` as in the samtools manual page faidx(5), `.gzi` as in bgzip(1).
 import bisect
 import gzip
 import hashlib
-import logging
 import os
 import struct
 import tempfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,8 @@ from genotok.errors import InputError
 from genotok.genomes.fasta_text import read_fasta
 from genotok.genomes.formats import genome_format
 
-log = logging.getLogger(__name__)
-
 _LOOK = 4096  # bytes that are looked at before and behind a contig
+_CONTIGS_LOOKED_AT, _ROWS_LOOKED_AT = 64, 8
 
 
 class Index(NamedTuple):
@@ -90,16 +89,43 @@ def recompress_advice(path: Path, complaint: str) -> str:
 
 
 def usable_index(path: Path) -> Index:
-    """The index beside the file or in the temporary directory, made anew when absent or stale."""
+    """The index beside the file, or one in the temporary directory; made where there is none.
+
+    An index counts by what it says, not by its age: copies and checkouts of repositories give files any date.
+
+    Raises:
+        InputError: the index beside the file is not of this file.
+    """
     beside = index_beside(path)
-    if _fits(path, beside):
+    if beside.fai.exists() and not (beside.gzi and not beside.gzi.exists()):
+        if not _fits(path, beside):
+            raise _stale(path, beside)
         return beside
-    if beside.fai.exists():
-        log.warning("%s: is older than %s or not of it, and is not used", beside.fai, path.name)
     if _may_write(path.parent):
-        return index_fasta(path, beside)
+        return _missing_part(path, beside) if beside.fai.exists() else index_fasta(path, beside)
+    if beside.fai.exists():
+        beside = Index(beside.fai, _private_index(path, True).gzi)
+        return beside if _fits(path, beside) else _missing_part(path, beside)
     private = _private_index(path, beside.gzi is not None)
     return private if _fits(path, private) else index_fasta(path, private)
+
+
+def _stale(path: Path, index: Index) -> InputError:
+    gzi = f" and {index.gzi.name}" if index.gzi else ""
+    return InputError(
+        f"{index.fai}: is not the index of {path.name} as it is now, so that letters would be read at wrong places; "
+        f"remove it{gzi}, or write it anew with: samtools faidx {path}"
+    )
+
+
+def _missing_part(path: Path, index: Index) -> Index:
+    """Write the `.gzi` that a BGZF FASTA lacks beside its `.fai`, and see that the latter fits."""
+    with tempfile.TemporaryDirectory(dir=index.gzi.parent, prefix=f".{path.name}.") as folder:
+        made = index_fasta(path, Index(Path(folder) / "fai", Path(folder) / "gzi"))
+        if not _fits(path, Index(index.fai, made.gzi)):
+            raise _stale(path, index)
+        os.replace(made.gzi, index.gzi)
+    return index
 
 
 def _may_write(folder: Path) -> bool:
@@ -142,24 +168,26 @@ class _Entry(NamedTuple):
 
 
 def _fits(path: Path, index: Index) -> bool:
-    """Whether an index is newer than its FASTA and its first and last contig are where it says."""
-    files = [index.fai] if index.gzi is None else [index.fai, index.gzi]
+    """Whether contigs and lines are where an index says, at up to 64 contigs, the first and the last among them."""
     try:
-        if any(file.stat().st_mtime_ns < path.stat().st_mtime_ns for file in files):
-            return False
+        text = _Text(path, index.gzi)
         lines = [line.split("\t") for line in index.fai.read_text().splitlines()]
-        first, last = (_Entry(name, *map(int, numbers)) for name, *numbers in (lines[0], lines[-1]))
+        entries = [_Entry(name, *map(int, numbers)) for name, *numbers in lines]
+        number = min(len(entries), _CONTIGS_LOOKED_AT)
+        chosen = {i * (len(entries) - 1) // max(1, number - 1) for i in range(number)} | {len(entries) - 1}
         return all(
-            _header_precedes(path, index.gzi, entry) and _ends_in_place(path, index.gzi, entry, entry is last)
-            for entry in (first, last)
+            _header_precedes(text, entries[i])
+            and _lines_break(text, entries[i])
+            and _ends_in_place(text, entries[i], i == len(entries) - 1)
+            for i in sorted(chosen)
         )
-    except (OSError, EOFError, ValueError, TypeError, IndexError, ArithmeticError, struct.error):
+    except (OSError, EOFError, ValueError, TypeError, IndexError, ArithmeticError, struct.error, zlib.error):
         return False  # absent, or not an index of this file at all
 
 
-def _header_precedes(path: Path, gzi: Path | None, entry: _Entry) -> bool:
+def _header_precedes(text: "_Text", entry: _Entry) -> bool:
     """Whether the line before the contig's first letter is its header (a very long one is taken on trust)."""
-    before = _bytes_at(path, gzi, max(0, entry.offset - _LOOK), entry.offset)
+    before = text.read(max(0, entry.offset - _LOOK), entry.offset)
     if not before.endswith(b"\n"):
         return False
     lines = before.rstrip().split(b"\n")
@@ -168,27 +196,53 @@ def _header_precedes(path: Path, gzi: Path | None, entry: _Entry) -> bool:
     return lines[-1].split(maxsplit=1)[:1] == [b">" + entry.name.encode()]
 
 
-def _ends_in_place(path: Path, gzi: Path | None, entry: _Entry, last: bool) -> bool:
+def _lines_break(text: "_Text", entry: _Entry) -> bool:
+    """Whether lines end where lines of this width do, at some places of the contig."""
+    rows = (entry.length - 1) // entry.line_bases  # that are followed by another one
+    for i in range(min(rows, _ROWS_LOOKED_AT)):
+        row = i * (rows - 1) // max(1, min(rows, _ROWS_LOOKED_AT) - 1)
+        last = entry.offset + row * entry.line_bytes + entry.line_bases - 1
+        found = text.read(last, last + 2 + entry.line_bytes - entry.line_bases)
+        if not (_is_letter(found[:1]) and not found[1:-1].strip() and _is_letter(found[-1:])):
+            return False
+    return True
+
+
+def _ends_in_place(text: "_Text", entry: _Entry, last: bool) -> bool:
     """Whether the contig's last letter is one, and a header or the end of the file follows its line."""
-    text = _bytes_at(path, gzi, entry.end - 1, entry.end + _LOOK)
-    rest = text[1:]
+    found = text.read(entry.end - 1, entry.end + _LOOK)
+    rest = found[1:]
     followed = rest.strip()[:1] in ((b"",) if last else (b"", b">"))
-    return text[:1].isalpha() and rest[:1] in (b"", b"\r", b"\n") and followed
+    return _is_letter(found[:1]) and rest[:1] in (b"", b"\r", b"\n") and followed
 
 
-def _bytes_at(path: Path, gzi: Path | None, start: int, end: int) -> bytes:
-    """Uncompressed bytes `[start, end)` of a plain FASTA, or of a BGZF one through its `.gzi`."""
-    if gzi is None:
-        with open(path, "rb") as handle:
-            handle.seek(start)
-            return handle.read(end - start)
-    raw = gzi.read_bytes()
-    if struct.unpack_from("<Q", raw) != ((len(raw) - 8) / 16,):
-        raise ValueError(f"{gzi} does not hold as many entries as it says")
-    pairs = [(0, 0), *struct.iter_unpack("<QQ", raw[8:])]
-    compressed, uncompressed = pairs[bisect.bisect_right([pair[1] for pair in pairs], start) - 1]
-    with open(path, "rb") as handle:
-        handle.seek(compressed)
-        with gzip.GzipFile(fileobj=handle) as text:
-            text.read(start - uncompressed)
-            return text.read(end - start)
+def _is_letter(found: bytes) -> bool:
+    return found.strip() not in (b"", b">")
+
+
+class _Text:
+    """The bytes of a plain FASTA, or of a BGZF one through its `.gzi`."""
+
+    def __init__(self, path: Path, gzi: Path | None):
+        self.path = path
+        self._blocks = [(0, 0)]
+        if gzi is not None:
+            raw = gzi.read_bytes()
+            if struct.unpack_from("<Q", raw) != ((len(raw) - 8) / 16,):
+                raise ValueError(f"{gzi} does not hold as many entries as it says")
+            self._blocks += struct.iter_unpack("<QQ", raw[8:])
+        self._begins = None if gzi is None else [begin for _, begin in self._blocks]
+
+    def read(self, start: int, end: int) -> bytes:
+        """Uncompressed bytes `[start, end)`."""
+        if start < 0:
+            raise ValueError("there is nothing in front of a file")
+        with open(self.path, "rb") as handle:
+            if self._begins is None:
+                handle.seek(start)
+                return handle.read(end - start)
+            compressed, uncompressed = self._blocks[bisect.bisect_right(self._begins, start) - 1]
+            handle.seek(compressed)
+            with gzip.GzipFile(fileobj=handle) as text:
+                text.read(start - uncompressed)
+                return text.read(end - start)

@@ -9,6 +9,7 @@ import pysam
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
+from genotok.genomes.alphabets import DNA, Alphabet
 from genotok.genomes.formats import read_blocks
 from genotok.progress import Progress, progress
 
@@ -19,10 +20,6 @@ log = logging.getLogger(__name__)
 LINE_WIDTH = 60
 COMPRESSION_LEVEL = 4  # level 6 packs nucleotides 4 % smaller and takes six times as long
 LONGEST_HEADER = 1 << 20
-IUPAC = b"ACGTURYSWKMBDHVNacgturyswkmbdhvn"
-
-# Letters stay, everything else becomes a zero byte, so that one search for zero finds any bad character.
-_CHECKED = bytes(code if code in IUPAC else 0 for code in range(256))
 _LINE_ENDS = b"\r\n"
 
 
@@ -48,14 +45,18 @@ def read_fasta(path: str | Path) -> Iterator[tuple[str, Blocks]]:
         yield header.split(maxsplit=1)[0], blocks
 
 
-def fasta_records(text: Iterable[bytes], label: str) -> Iterator[tuple[str, Blocks]]:
+def fasta_records(
+    text: Iterable[bytes], label: str, alphabet: Alphabet = DNA, *, unique_names: bool = True
+) -> Iterator[tuple[str, Blocks]]:
     """As `read_fasta`, from blocks of decompressed text, with whole header lines (without `>`).
 
     Args:
         text: the bytes of a FASTA file, cut anywhere.
         label: how error sentences call the file.
+        alphabet: the letters that sequences may have.
+        unique_names: whether a name that comes twice is an error, for which all names are held in memory.
     """
-    events = _Scanner(label).events(text)
+    events = _Scanner(label, alphabet, unique_names).events(text)
     header = next(events, None)
     if header is None:
         raise InputError(f"{label}: holds no sequence; give a FASTA file")
@@ -80,8 +81,8 @@ def _until_header(events: Iterator[str | bytes], following: list[str]) -> Blocks
 class _Scanner:
     """Splits FASTA text into header lines (str) and runs of checked letters (bytes)."""
 
-    def __init__(self, label: str):
-        self.label = label
+    def __init__(self, label: str, alphabet: Alphabet, unique_names: bool):
+        self.label, self.alphabet, self.unique_names = label, alphabet, unique_names
         self.line = 1
         self.contig: str | None = None
         self.bases = 0
@@ -113,7 +114,7 @@ class _Scanner:
             yield self._header(unfinished[1:])
 
     def _letters(self, raw: bytes) -> bytes:
-        letters = raw.translate(_CHECKED, _LINE_ENDS)
+        letters = raw.translate(self.alphabet.checked, _LINE_ENDS)
         if letters and self.contig is None:
             blank = raw[: len(raw) - len(raw.lstrip(_LINE_ENDS))].count(b"\n")
             raise InputError(
@@ -121,10 +122,9 @@ class _Scanner:
             )
         if 0 in letters:
             at = letters.index(0)
-            shown = repr(chr(raw.translate(None, _LINE_ENDS)[at]))
+            complaint = self.alphabet.complaint(raw.translate(None, _LINE_ENDS)[at])
             raise InputError(
-                f"{self.label}: contig {self.contig}, position {self.bases + at + 1}: {shown} is no "
-                "nucleotide letter (ACGTURYSWKMBDHVN); correct the file or give a nucleotide FASTA"
+                f"{self.label}: contig {self.contig}, position {self.bases + at + 1}: {complaint}"
             )
         self.bases += len(letters)
         self.line += len(raw) - len(letters) - raw.count(b"\r")  # faster by far than to count the line ends
@@ -149,7 +149,8 @@ class _Scanner:
                 f"{self.label}: contig name {name} occurs twice, in line {self.line_of[name]} and in line "
                 f"{self.line}; rename or remove one"
             )
-        self.line_of[name] = self.line
+        if self.unique_names:
+            self.line_of[name] = self.line
         self.contig, self.bases = name, 0
         self.line += 1
         return header

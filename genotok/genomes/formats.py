@@ -11,12 +11,46 @@ BLOCK = 1 << 17
 BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 TWOBIT_SIGNATURES = (b"\x1a\x41\x27\x43", b"\x43\x27\x41\x1a")
 
-_FOREIGN = {
+ZSTD = b"\x28\xb5\x2f\xfd"
+FOREIGN = {
     b"BZh": "is compressed with bzip2; decompress it first",
     b"\xfd7zXZ\x00": "is compressed with xz; decompress it first",
-    b"\x28\xb5\x2f\xfd": "is compressed with zstd; decompress it first",
     b"CRAM": "holds aligned reads (CRAM), not a genome; give the FASTA that they were aligned to",
 }
+
+
+_ENDINGS = {
+    "fasta": (".fa", ".fasta", ".fna", ".ffn", ".faa", ".frn", ".fas"),
+    "fastq": (".fq", ".fastq"),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "json": (".json",),
+    "jsonl": (".jsonl", ".ndjson"),
+    "parquet": (".parquet",),
+}
+SEQUENCE_FORMATS = tuple(_ENDINGS)
+_COMPRESSED = (".gz", ".bgz", ".zst")
+
+
+def bare_name(name: str) -> str:
+    """The last part of a path or an address, without the endings of a format and of compression."""
+    name = _last_part(name)
+    for endings in (_COMPRESSED, *_ENDINGS.values()):
+        name = next((name[: -len(one)] for one in endings if name.endswith(one)), name)
+    return name
+
+
+def named_format(name: str) -> str | None:
+    """The format that the ending of a path or an address speaks of, one of `SEQUENCE_FORMATS`, or None."""
+    name = _last_part(name)
+    name = next((name[: -len(one)] for one in _COMPRESSED if name.endswith(one)), name)
+    return next((kind for kind, endings in _ENDINGS.items() if name.endswith(endings)), None)
+
+
+def _last_part(name: str) -> str:
+    if "://" in name:
+        name = name.split("?")[0].split("#")[0]
+    return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def genome_format(path: str | Path, label: str | None = None) -> str:
@@ -38,14 +72,14 @@ def genome_format(path: str | Path, label: str | None = None) -> str:
         return "zip"
     if head.startswith(TWOBIT_SIGNATURES):
         return "2bit"
-    for magic, complaint in _FOREIGN.items():
+    for magic, complaint in (FOREIGN | {ZSTD: "is compressed with zstd; decompress it first"}).items():
         if head.startswith(magic):
             raise InputError(f"{label}: {complaint}")
     kind = "fasta"
     if head.startswith(b"\x1f\x8b"):
         kind = "bgzf" if head[3:4] == b"\x04" and head[12:16] == b"BC\x02\x00" else "gzip"
         head = _decompressed_head(head)
-    complaint = _not_fasta_because(head)
+    complaint = not_fasta_because(head)
     if complaint:
         raise InputError(f"{label}: {complaint}")
     return kind
@@ -82,7 +116,7 @@ def _decompressed_head(head: bytes) -> bytes:
     return text
 
 
-def _not_fasta_because(head: bytes) -> str | None:
+def not_fasta_because(head: bytes) -> str | None:
     """Why these first bytes cannot start a FASTA file, or None when they can."""
     text = head.lstrip(b"\r\n \t")
     if text.startswith(b">"):

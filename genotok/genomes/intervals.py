@@ -36,11 +36,8 @@ def read_intervals(path: str | Path, features: Collection[str] = ()) -> dict[str
             names the file and the line.
     """
     path = Path(path)
-    if _suffix(path) == ".bed" and features:
-        raise InputError(f"{path}: a BED file has no kinds of features; leave them out, or give GFF3 or GTF")
-    if _suffix(path) not in SUFFIXES:
-        raise InputError(f"{path}: the name should end in .bed, .gff, .gff3 or .gtf, or one of these and .gz")
-    read = bed_line if _suffix(path) == ".bed" else _gff_line
+    suffix = interval_suffix(path, features)
+    read = bed_line if suffix == ".bed" else _gff_line
     found: dict[str, list[tuple[int, int]]] = {}
     kinds: set[str] = set()
     for number, line in data_lines(path, "a file of intervals"):
@@ -120,6 +117,19 @@ def boundary_mask(edges: np.ndarray, start: int, end: int) -> np.ndarray:
     mask[0] = True
     mask[edges[np.searchsorted(edges, start) : np.searchsorted(edges, end)] - start] = True
     return mask
+
+
+def interval_suffix(path: Path, features: Collection[str] = ()) -> str:
+    """The ending that tells the format of a file of intervals, one of `SUFFIXES`.
+
+    Raises:
+        InputError: it ends in another way, or is BED, and features are asked for.
+    """
+    if _suffix(path) == ".bed" and features:
+        raise InputError(f"{path}: a BED file has no kinds of features; leave them out, or give GFF3 or GTF")
+    if _suffix(path) not in SUFFIXES:
+        raise InputError(f"{path}: the name should end in .bed, .gff, .gff3 or .gtf, or one of these and .gz")
+    return _suffix(path)
 
 
 def _suffix(path: Path) -> str:

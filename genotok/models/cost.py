@@ -132,6 +132,26 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
     Raises:
         InputError: the length or the compression fits no sequence of this model.
     """
+    parameters = parameters_by_part(config)
+    parts = [
+        Part(name, parameters[name], *cost) for name, cost in _part_costs(config, length, compression).items()
+    ]
+    return ModelCost(length, list(compression), parts)
+
+
+def training_flops(config: ModelConfig, length: int, compression: Sequence[float]) -> float:
+    """Operations of a forward and a backward pass over one sequence, the latter counted as two of the former.
+
+    An entropy model is run forward alone. Arguments and errors are those of `model_cost`.
+    """
+    costs = _part_costs(config, length, compression)
+    return sum(flops.total * (1 if name == ENTROPY_MODEL else 3) for name, (flops, _) in costs.items())
+
+
+def _part_costs(
+    config: ModelConfig, length: int, compression: Sequence[float]
+) -> dict[str, tuple[Flops, float]]:
+    """Operations and cache bytes of all parts."""
     stages = config.stage_layout.depth - 1
     if length < 1:
         raise InputError(f"length: {length} should be at least 1")
@@ -139,7 +159,6 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
         raise InputError(
             f"compression: {list(compression)} should be {stages} numbers, one a chunking stage, each at least 1"
         )
-    parameters = parameters_by_part(config)
     costs = {"embedding": (Flops(), 0.0), **_stage_costs(config, length, compression)}
     entropy_config = config.entropy_model
     if entropy_config is not None:
@@ -150,8 +169,7 @@ def model_cost(config: ModelConfig, length: int, compression: Sequence[float]) -
     costs["head"] = (Flops(linear=2.0 * length * width * (config.vocab_size + dense)), 0.0)
     if config.heads:
         costs["heads"] = (_prediction_heads(config, length), 0.0)
-    parts = [Part(name, parameters[name], *cost) for name, cost in costs.items()]
-    return ModelCost(length, list(compression), parts)
+    return costs
 
 
 def _stage_costs(

@@ -183,7 +183,11 @@ def allowed_ids(tokenizer: Tokenizer, nucleotides_only: bool) -> Tensor:
         return torch.arange(tokenizer.vocab_size)
     letters = set(tokenizer.alphabet)
     return torch.tensor(
-        [i for i, text in enumerate(tokenizer.token_letters) if text and set(text) <= letters]
+        [
+            i
+            for i in tokenizer.is_nucleotide.nonzero()[0].tolist()
+            if set(tokenizer.token_letters[i]) <= letters
+        ]
     )
 
 
@@ -201,7 +205,7 @@ def prompt_ids(model: "GenomicLM", prompt: Tensor | str, place: int = 0) -> Tens
     """
     tokenizer = model.tokenizer
     if isinstance(prompt, str):
-        letters = checked_letters(prompt, f"prompt {place + 1}")
+        letters = checked_letters(prompt, f"prompt {place + 1}", model.tokenizer.alphabets[0])
         ids = torch.tensor(tokenizer.encode(letters), dtype=torch.long)
     else:
         ids = prompt.detach().cpu().long()

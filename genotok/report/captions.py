@@ -24,8 +24,9 @@ CAPTIONS = {
     "training": (
         "Left: bits per base over the training steps, fewer are better; 2 bits are what a model needs that knows "
         "nothing. A gap that opens between the training batches and the validation contigs means overfitting. "
-        "Right: which share of its positions each stage keeps as the beginnings of chunks, the loss that pulls "
-        "this share towards its target (1 a stage when it is met), and the learning rate."
+        "Dotted lines are alarms. Right: which share of its positions each stage keeps as the beginnings of chunks, "
+        "how undecided it is about them (0 sure, 1 undecided), the loss that pulls this share towards its target (1 "
+        "a stage when it is met), and the learning rate."
     ),
     "bits_per_base": (
         "How many bits each model needs for a base of held-out contigs: the mean of -log2 p, fewer are better. A "

@@ -42,8 +42,11 @@ def report_downstream(results: Sequence[tuple[str, Path]], out_folder: Path) -> 
     sets: dict[str, dict[str, Any]] = {}
     for name, _, result in found:
         about = sets.setdefault(name, {key: result[key] for key in ("kind", "label", "split", "statement")})
-        differences = {part: compared["differences"] for part, compared in result["results"].items()}
-        about.setdefault("differences", {})[result["task"]] = differences
+        about.setdefault("tasks", {})[result["task"]] = {
+            "model_sha256": result.get("model_sha256") or result.get("embedding", {}).get("model_sha256"),
+            "settings": result.get("settings", {}),
+            "differences": {part: compared["differences"] for part, compared in result["results"].items()},
+        }
     rows = data.astype(object).where(data.notna(), None).to_dict("records")
     write_json({"sets": sets, "rows": rows}, out_folder / DOWNSTREAM_SUMMARY)
 

@@ -11,11 +11,13 @@ import pyarrow as pa
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
 from genotok.progress import Progress, progress
-from genotok.shards.manifest import MANIFEST_NAME, Contig, Manifest, ShardFile, read_manifest
+from genotok.shards.manifest import MANIFEST_NAME, Collection, Contig, Manifest, ShardFile, read_manifest
 from genotok.shards.reader import BOUNDARY_COLUMN, ENTROPY_COLUMNS, open_batches
 from genotok.shards.split_writer import SCHEMA
 
-ContigKey = tuple[str, str]
+# Qualities, and what was kept of a source, may be.
+NEVER_EMPTY = (*SCHEMA.names, *ENTROPY_COLUMNS, BOUNDARY_COLUMN)
+ContigKey = tuple[str, ...]
 
 
 def check_shards(shards: str | Path) -> list[str]:
@@ -47,6 +49,13 @@ def check_shards(shards: str | Path) -> list[str]:
                 problems.append(
                     f"{folder}: the files hold {count} windows of the contig {contig.genome}:{contig.name}, and the "
                     f"manifest says {contig.windows}"
+                )
+        for one in manifest.collections:
+            count = windows[one.genome, one.split, ""]
+            if count != one.windows:
+                problems.append(
+                    f"{folder}: the files hold {count} windows of {one.genome} in the split {one.split}, and the "
+                    f"manifest says {one.windows}"
                 )
     return problems
 
@@ -97,6 +106,7 @@ class _Contents:
     ):
         self.path, self.file, self.manifest, self.windows, self.bar = path, file, manifest, windows, bar
         self.contigs = {(contig.genome, contig.name): contig for contig in manifest.contigs}
+        self.collections = {one.genome: one for one in manifest.collections if one.split == file.split}
         self.tokenizer = manifest.letter_tokenizer
 
     def problems(self) -> list[str]:
@@ -138,7 +148,7 @@ class _Contents:
         except pa.ArrowInvalid as error:
             yield f"windows from {first}: {error}"
             return
-        if any(column.null_count for column in batch.columns):
+        if any(batch.column(name).null_count for name in NEVER_EMPTY if name in batch.schema.names):
             yield f"windows from {first}: there are empty cells"
             return
         lengths = _lengths(batch.column("ids"))
@@ -155,7 +165,8 @@ class _Contents:
             if pa.types.is_list(field.type):
                 more = _lengths(column) - lengths
                 # Entropies may begin with that behind a start token.
-                wrong = np.flatnonzero((more != 0) & ~((more == 1) & (field.name in ENTROPY_COLUMNS)))
+                there = column.is_valid().to_numpy(zero_copy_only=False)
+                wrong = np.flatnonzero(there & (more != 0) & ~((more == 1) & (field.name in ENTROPY_COLUMNS)))
                 if len(wrong):
                     row = int(wrong[0])
                     yield (
@@ -186,8 +197,12 @@ class _Contents:
         for row, (key, start, length) in enumerate(
             zip(zip(genomes, names, strict=True), starts.tolist(), lengths.tolist(), strict=True)
         ):
-            self.windows[key] += 1
-            problem = self._of_place(self.contigs.get(key), start, length)
+            collection = None if key in self.contigs else self.collections.get(key[0])
+            self.windows[key if collection is None else (key[0], self.file.split, "")] += 1
+            if collection is None:
+                problem = self._of_place(self.contigs.get(key), start, length)
+            else:
+                problem = _of_collection(collection, start, length)
             if problem and key not in said:
                 said.add(key)
                 yield row, f"{key[0]}:{key[1]} {problem}"
@@ -200,6 +215,14 @@ class _Contents:
         if not 0 <= start <= contig.length - length:
             return f"from {start} on has no {length} letters; the manifest gives it {contig.length}"
         return None
+
+
+def _of_collection(collection: Collection, start: int, length: int) -> str | None:
+    if not 0 <= start <= collection.longest - length:
+        return (
+            f"from {start} on has no {length} letters; the longest of its sequences has {collection.longest}"
+        )
+    return None
 
 
 def _lengths(column: pa.ListArray) -> np.ndarray:

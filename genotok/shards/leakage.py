@@ -4,7 +4,7 @@ A window of `valid` leaks where it stands in `train`, and one of `test` where it
 of two rules. `exact`: a window there has the same letters from end to end, or the opposite strand's; case does not
 count, nor which ambiguous letter it is where the tokenizer knows one alone. `contained`: of the k-mers of its
 sketch at least the share `threshold` stands there, on either strand and wherever; a window without a chosen k-mer
-never does.
+never does. Proteins have no opposite strand, and leak by the first rule alone.
 
 Memory grows with the sketches of `valid` and `test`, of which `MOST_KMERS` are kept, and not with `train`.
 """
@@ -201,21 +201,25 @@ def _batch(batch: pa.RecordBatch, tokenizer: LetterTokenizer, k: int, scale: int
     offsets = column.offsets.to_numpy().astype(np.int64)
     offsets -= offsets[0]
     table = np.full(256, 4, np.uint8)
-    table[: tokenizer.vocab_size] = tokenizer.nucleotide_code
+    if tokenizer.has_strands:
+        table[: tokenizer.vocab_size] = tokenizer.nucleotide_code
     letters = np.frombuffer(ids.tobytes().translate(table.tobytes()), np.uint8)
     sketches = sketch_windows(letters, offsets, k, scale)
-    return _Batch(_digests(ids, offsets, tokenizer), sketches.values, sketches.rows)
+    return _Batch(_digests(ids, letters, offsets, tokenizer), sketches.values, sketches.rows)
 
 
-def _digests(ids: np.ndarray, offsets: np.ndarray, tokenizer: LetterTokenizer) -> np.ndarray:
+def _digests(
+    ids: np.ndarray, letters: np.ndarray, offsets: np.ndarray, tokenizer: LetterTokenizer
+) -> np.ndarray:
     """(rows,) uint64, equal for windows with the same ids or those of the opposite strand, and no others."""
     table = np.arange(256, dtype=np.uint8)
     table[: tokenizer.vocab_size] = tokenizer.complement
     forward = ids.tobytes()
     opposite = forward.translate(table.tobytes())[::-1]  # of all windows, so that the last comes first
     found, end = bytearray(), len(forward)
-    for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        least = min(forward[a:b], opposite[end - b : end - a])
+    has_strands = np.minimum.reduceat(letters, offsets[:-1]) < 4  # a protein has none
+    for a, b, both in zip(offsets[:-1].tolist(), offsets[1:].tolist(), has_strands.tolist(), strict=True):
+        least = min(forward[a:b], opposite[end - b : end - a]) if both else forward[a:b]
         found += hashlib.blake2b(least, digest_size=8).digest()
     return np.frombuffer(bytes(found), np.uint64)
 
@@ -236,6 +240,7 @@ def drop_leaking(folder: Path, manifest: Manifest, leakage: Leakage, target: Pat
         The manifest, which the caller is to save.
     """
     contigs = {(contig.genome, contig.name): replace(contig) for contig in manifest.contigs}
+    collections = {(one.genome, one.split): replace(one) for one in manifest.collections}
     numbers = dict.fromkeys(SPLITS, 0)
     files = []
     with progress("drop", None, "bases") as bar:
@@ -247,14 +252,17 @@ def drop_leaking(folder: Path, manifest: Manifest, leakage: Leakage, target: Pat
                 files.append(replace(file, path=os.path.relpath(folder / file.path, target)))
                 continue
             batches = open_batches(folder / file.path, file.windows)
-            for key, count in _contigs_of(batches, leaking).items():
-                contigs[key].windows -= count
-                contigs[key].dropped_windows += count
+            for (genome, contig), count in _contigs_of(batches, leaking).items():
+                one = contigs.get((genome, contig)) or collections[genome, file.split]
+                one.windows -= count
+                one.dropped_windows += count
             if not leaking.all():
                 files.append(_write_kept(batches, replace(file, path=name), ~leaking, target, bar))
             elif folder.resolve() == target.resolve():
                 (folder / file.path).unlink()
-    return replace(manifest, contigs=list(contigs.values()), files=files)
+    return replace(
+        manifest, contigs=list(contigs.values()), collections=list(collections.values()), files=files
+    )
 
 
 def _chosen(batches: list[pa.RecordBatch], rows: np.ndarray) -> Iterator[pa.RecordBatch]:

@@ -9,9 +9,10 @@ from typing import Any
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.tokenizers import LetterTokenizer, Tokenizer, load_tokenizer
+from genotok.tokenizers.base import LETTER_TOKENIZERS
 
 FORMAT = "genotok-shards"
-VERSION = 1
+VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SPLITS = ("train", "valid", "test")
 ALL_WINDOWS: dict[str, Any] = {"min_real": 0, "include": [], "exclude": []}
@@ -43,14 +44,37 @@ class Contig:
 
 
 @dataclass
+class Collection:
+    """The sequences of one split of a source that has so many that they are not listed: reads, rows, proteins.
+
+    Attributes:
+        sequences: how many there are; `longest` the letters of the longest.
+        length, ambiguous, soft_masked: counts in letters; windows kept, and windows dropped as all ambiguous.
+    """
+
+    genome: str
+    split: str
+    sequences: int = 0
+    length: int = 0
+    longest: int = 0
+    ambiguous: int = 0
+    soft_masked: int = 0
+    windows: int = 0
+    dropped_windows: int = 0
+
+
+@dataclass
 class Manifest:
     """The parameters that made a folder of shards, its contigs and its files.
 
     Attributes:
         tokenizer: the tokenizer that the shards are meant for, a name or a JSON object. The shards hold one id a
-            letter whatever it is: its own ids where it has one a letter, and those of `nucleotide` elsewhere.
+            letter whatever it is: its own ids where it has one a letter, and elsewhere those of `nucleotide`,
+            `rna` or `protein`, by the tokenizer's alphabet.
         window, stride: in letters.
-        sources: the FASTA files: genome name, file name, SHA-256 of the file.
+        sources: genome name, file name, SHA-256 of the file, `format` and `alphabet` of each; the `columns` that were
+            kept of it, and what else was asked for.
+        collections: of sources with many short sequences, in the place of contigs.
         entropies: where the shards have a column of entropies, the hash of the `model` that gave them and their
             `dtype`; see `genotok.shards.entropies`.
         boundaries: where the shards have a column of boundaries, the files of intervals that these are from, each
@@ -64,33 +88,29 @@ class Manifest:
     tokenizer: str | dict[str, Any]
     window: int
     stride: int
-    sources: list[dict[str, str]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
     contigs: list[Contig] = field(default_factory=list)
     files: list[ShardFile] = field(default_factory=list)
     entropies: dict[str, str] | None = None
     boundaries: list[dict[str, Any]] | None = None
     windowing: dict[str, Any] | None = None
     leakage: dict[str, Any] | None = None
+    collections: list[Collection] = field(default_factory=list)
 
     @property
     def letter_tokenizer(self) -> LetterTokenizer:
-        """The tokenizer of the ids that the files hold.
-
-        Raises:
-            InputError: the shards are meant for a tokenizer of proteins.
-        """
+        """The tokenizer of the ids that the files hold."""
         tokenizer = load_tokenizer(self.tokenizer)
         if isinstance(tokenizer, LetterTokenizer):
             return tokenizer
-        if len(tokenizer.alphabet) != 4:
-            raise InputError(f"tokenizer {tokenizer.name!r} reads proteins, and shards hold nucleotides")
-        return load_tokenizer("nucleotide")
+        return load_tokenizer(LETTER_TOKENIZERS[tokenizer.alphabets[0].name])
 
     def check_serves(self, tokenizer: Tokenizer, said: str) -> None:
         """Refuse a model's tokenizer that these shards are not for.
 
-        Shards of `nucleotide` serve every tokenizer with tokens of several letters as well, so that all of them can
-        be compared on the same windows; others serve the tokenizer that they were made for.
+        Shards of `nucleotide` and of `rna` serve every tokenizer of nucleotides with tokens of several letters as
+        well, and those of `protein` every such tokenizer of proteins, so that all of them can be compared on the same
+        windows; others serve the tokenizer that they were made for.
 
         Args:
             tokenizer: the model's.
@@ -100,8 +120,9 @@ class Manifest:
             InputError: they are for another tokenizer.
         """
         own = load_tokenizer(self.tokenizer)
-        several = not isinstance(tokenizer, LetterTokenizer) and len(tokenizer.alphabet) == 4
-        if own.description != tokenizer.description and not (own.name == "nucleotide" and several):
+        several = not isinstance(tokenizer, LetterTokenizer)
+        serving = ("nucleotide", "rna") if tokenizer.has_strands else ("protein",)
+        if own.description != tokenizer.description and not (own.name in serving and several):
             other = " with other settings" if own.name == tokenizer.name else ""
             raise InputError(f"{said} {tokenizer.name!r}, and the shards were made with {own.name!r}{other}")
 
@@ -110,21 +131,23 @@ class Manifest:
         totals = {}
         for split in SPLITS:
             contigs = [contig for contig in self.contigs if contig.split == split]
+            collections = [one for one in self.collections if one.split == split]
+            both = [*contigs, *collections]
             files = [file for file in self.files if file.split == split]
             totals[split] = {
-                "contigs": len(contigs),
+                "contigs": len(contigs) + sum(one.sequences for one in collections),
                 "windows": sum(file.windows for file in files),
-                "letters": sum(contig.length for contig in contigs),
-                "ambiguous": sum(contig.ambiguous for contig in contigs),
-                "soft_masked": sum(contig.soft_masked for contig in contigs),
+                "letters": sum(one.length for one in both),
+                "ambiguous": sum(one.ambiguous for one in both),
+                "soft_masked": sum(one.soft_masked for one in both),
             }
         return totals
 
     def to_json(self) -> str:
         """The manifest as text, the same bytes every time."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
-        for key in ("entropies", "boundaries", "windowing", "leakage"):
-            if getattr(self, key) is None:
+        for key in ("entropies", "boundaries", "windowing", "leakage", "collections"):
+            if not getattr(self, key):
                 del values[key]
         return json.dumps(values, indent=1) + "\n"
 
@@ -161,6 +184,7 @@ def read_manifest(shards: str | Path) -> tuple[Path, Manifest]:
     try:
         values.pop("counts")
         values["contigs"] = [Contig(**contig) for contig in values["contigs"]]
+        values["collections"] = [Collection(**one) for one in values.get("collections", [])]
         values["files"] = [ShardFile(**file) for file in values["files"]]
         return path.parent, Manifest(**values)
     except (KeyError, TypeError) as error:
@@ -197,6 +221,7 @@ def merge_manifests(shards: list[Path], target: Path) -> Manifest:
                 raise InputError(f"{folder}: the genome {source['genome']!r} is in another folder as well")
         merged.sources += manifest.sources
         merged.contigs += manifest.contigs
+        merged.collections += manifest.collections
         for file in manifest.files:
             path = os.path.relpath(folder / file.path, target)
             merged.files.append(ShardFile(path, file.split, file.sha256, file.windows, file.bases))

@@ -54,12 +54,15 @@ class Masking:
         self.replacements = np.flatnonzero(self.may_be_chosen)
         self.probability, self.span, self.seed, self.stream = probability, span, seed, stream
 
-    def mask_ids(self, ids: np.ndarray, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def mask_ids(
+        self, ids: np.ndarray, key: tuple[int, int], probability: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Hide tokens of one sequence.
 
         Args:
             ids: (L,) token ids.
             key: epoch and window, whole numbers from 0; the same key, seed and stream make the same choices.
+            probability: in place of that of the masking.
 
         Returns:
             (L,) int64, the ids with tokens hidden; and (L,) int64, the chosen tokens as they were, -100 elsewhere.
@@ -69,7 +72,7 @@ class Masking:
         if not len(candidates):
             return masked, labels
         random = np.random.default_rng([self.seed, *key, self.stream])
-        chosen, runs = self._choose(len(candidates), random)
+        chosen, runs = self._choose(len(candidates), probability or self.probability, random)
         places = candidates[chosen]
         labels[places] = ids[places]
         fate = random.random(len(places))[runs]
@@ -79,9 +82,11 @@ class Masking:
         masked[places[replaced]] = drawn[replaced]
         return masked, labels
 
-    def _choose(self, count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _choose(
+        self, count: int, probability: float, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Which of `count` tokens are chosen, and the number of the run that each of these belongs to."""
-        chosen = min(count, max(1, int(self.probability * count + random.random())))
+        chosen = min(count, max(1, int(probability * count + random.random())))
         if self.span <= 1 or chosen == count:
             return random.choice(count, chosen, replace=False, shuffle=False), np.arange(chosen)
         runs = min(max(1, round(chosen / self.span)), count - chosen)
@@ -91,14 +96,18 @@ class Masking:
         within = np.arange(chosen) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return (begins[of_run] + within) % count, of_run
 
-    def mask_batch(self, batch: Batch, keys: Sequence[tuple[int, int]]) -> Batch:
+    def mask_batch(
+        self, batch: Batch, keys: Sequence[tuple[int, int]], probability: float | None = None
+    ) -> Batch:
         """Hide tokens of each sequence of a batch, by one key a sequence; the labels are those of `mask_ids`."""
         input_ids, labels = (
             batch.input_ids.numpy().copy(),
             np.full(batch.labels.shape, IGNORED_LABEL, np.int64),
         )
         for row, (length, key) in enumerate(zip(batch.lengths.tolist(), keys, strict=True)):
-            input_ids[row, :length], labels[row, :length] = self.mask_ids(input_ids[row, :length], key)
+            input_ids[row, :length], labels[row, :length] = self.mask_ids(
+                input_ids[row, :length], key, probability
+            )
         hidden = {"input_ids": torch.from_numpy(input_ids), "labels": torch.from_numpy(labels)}
         return replace(batch, **hidden)
 

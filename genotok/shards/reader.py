@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ENTROPY_COLUMNS = ("entropies", "entropies_rc")  # of the window, and of the opposite strand
 BOUNDARY_COLUMN = "boundaries"
+QUALITY_COLUMN = "qualities"
 
 
 @dataclass
@@ -50,9 +51,48 @@ class ShardDataset:
         for file in files:
             self._batches += open_batches(self.folder / file.path, file.windows)
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        self._letters: dict[tuple[str, int], tuple[np.ndarray, pa.Array]] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1])
+
+    def __reduce__(self):
+        """Another process opens the files anew."""
+        return type(self), (self.folder, self.split)
+
+    def ids(self, index: int, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """(L,) uint8: the ids of a window, or of its letters `[begin, end)`, where the file holds them."""
+        return self._letters_of("ids", index, begin, end)
+
+    def soft_masked(self, index: int, begin: int = 0, end: int | None = None) -> np.ndarray:
+        """(L,) bool: the soft-masked letters of a window, or of its letters `[begin, end)`."""
+        return self._letters_of("soft_masked", index, begin, end)
+
+    def _letters_of(self, column: str, index: int, begin: int, end: int | None) -> np.ndarray:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        if (column, number) not in self._letters:
+            lists = self._batches[number].column(column)
+            self._letters[column, number] = lists.offsets.to_numpy(), lists.values
+        offsets, values = self._letters[column, number]
+        row = index - int(self._ends[number] - self._batches[number].num_rows)
+        first, last = int(offsets[row]), int(offsets[row + 1])
+        part = values.slice(first + begin, (last if end is None else min(first + end, last)) - first - begin)
+        return part.to_numpy(zero_copy_only=column == "ids")
+
+    def outline(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each window (N,) int64: the number of its contig, counted as they come, its start and its length."""
+        contigs, starts, lengths = [], [], []
+        known: dict[tuple[str, str], int] = {}
+        for batch in self._batches:
+            names = [batch.column(name).dictionary_encode() for name in ("genome", "contig")]
+            genome, contig = (column.indices.to_numpy() for column in names)
+            genomes, of_genomes = (column.dictionary.to_pylist() for column in names)
+            pairs, numbers = np.unique(np.stack([genome, contig]), axis=1, return_inverse=True)
+            found = [known.setdefault((genomes[g], of_genomes[c]), len(known)) for g, c in pairs.T]
+            contigs.append(np.array(found, np.int64)[numbers.reshape(-1)])
+            starts.append(batch.column("start").to_numpy())
+            lengths.append(np.diff(batch.column("ids").offsets.to_numpy()).astype(np.int64))
+        return np.concatenate(contigs), np.concatenate(starts), np.concatenate(lengths)
 
     def _locate(self, index: int) -> tuple[pa.RecordBatch, int]:
         """The record batch of a window, and its row there."""
@@ -87,6 +127,29 @@ class ShardDataset:
         batch, row = self._locate(index)
         mask = batch.column(BOUNDARY_COLUMN)[row].values.to_numpy(zero_copy_only=False)
         return np.concatenate([mask[:1], mask[:0:-1]]) if reverse else mask
+
+    def qualities(self, index: int, reverse: bool = False) -> np.ndarray | None:
+        """(L,) uint8, the Phred quality of each letter of a window or of its other strand; None where it has none."""
+        batch, row = self._locate(index)
+        if QUALITY_COLUMN not in batch.schema.names or not batch.column(QUALITY_COLUMN)[row].is_valid:
+            return None
+        found = batch.column(QUALITY_COLUMN)[row].values.to_numpy()
+        return found[::-1] if reverse else found
+
+    def value(self, index: int, column: str) -> str | None:
+        """What a column that was kept says of a window's sequence; None where its source said nothing.
+
+        Raises:
+            InputError: none of the sources has such a column.
+        """
+        batch, row = self._locate(index)
+        if column not in batch.schema.names:
+            known = {name for source in self.manifest.sources for name in source.get("columns", ())}
+            if column not in known:
+                there = ", ".join(sorted(known)) or "none"
+                raise InputError(f"{self.folder}: the column {column!r} was not kept; there are {there}")
+            return None
+        return batch.column(column)[row].as_py()
 
     def __getitem__(self, index: int) -> Window:
         batch, row = self._locate(index)
@@ -125,16 +188,17 @@ def contig_sequences(shards: str | Path, split: str):
     """
     dataset = ShardDataset(shards, split)
     stretch: list[np.ndarray] = []
-    first, end = None, -1
+    first, begin, end = None, -1, -1  # of the window before
     for i in range(len(dataset)):
         window = dataset[i]
         follows = first is not None and (window.genome, window.contig) == (first.genome, first.contig)
-        if not (follows and window.start <= end):
+        # Sequences of one name may follow one another, and each begins anew.
+        if not (follows and begin < window.start <= end):
             if first is not None:
                 yield first, np.concatenate(stretch)
             first, stretch, end = window, [], window.start
         stretch.append(window.ids[end - window.start :])
-        end = window.start + len(window.ids)
+        begin, end = window.start, window.start + len(window.ids)
     if first is not None:
         yield first, np.concatenate(stretch)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from genotok.shards.manifest import Contig, ShardFile
+from genotok.shards.manifest import Collection, Contig, ShardFile
+from genotok.shards.reader import QUALITY_COLUMN
 from genotok.shards.windows import Windows
 
 # One row a window. `start` is 0-based; the lists of a row have equal lengths.
@@ -23,6 +25,9 @@ SCHEMA = pa.schema(
         pa.field("soft_masked", pa.list_(pa.bool_()), nullable=False),
     ]
 )
+# What sequences of reads have beside these.
+QUALITIES = pa.field(QUALITY_COLUMN, pa.list_(pa.uint8()))
+Run = tuple[Contig | Collection, Windows]
 LETTERS_A_FILE = 1 << 28
 LETTERS_A_BATCH = 1 << 19
 WINDOWS_A_BATCH = 1 << 14
@@ -38,22 +43,24 @@ class SplitWriter:
         split: its name.
         min_real: the least share of certain letters of a window that is kept, from 0 to 1. A window without one is
             never kept.
+        fields: of further columns: `QUALITIES`, or text.
 
     Attributes:
         files: those begun so far; the hash of the last one stands there after `close`.
     """
 
-    def __init__(self, folder: Path, split: str, min_real: float = 0):
+    def __init__(self, folder: Path, split: str, min_real: float = 0, fields: Sequence[pa.Field] = ()):
         self.folder, self.split = folder, split
+        self.schema = pa.schema([*SCHEMA, *fields])
         self.files: list[ShardFile] = []
         self._share = Fraction(str(min_real))  # exact, so that 0.55 of 100 letters are 55
-        self._rows: list[tuple[Contig, Windows]] = []
+        self._rows: list[Run] = []
         self._windows = self._letters = 0  # of these rows
         self._output: HashedFile | None = None
         self._sink = None
 
-    def add(self, contig: Contig, windows: Windows) -> None:
-        """Add windows of a contig; those with too few certain letters are dropped and counted."""
+    def add(self, contig: Contig | Collection, windows: Windows) -> None:
+        """Add windows of one contig or more; those with too few certain letters are dropped and counted."""
         kept = self._kept(windows)
         count = int(kept.sum())
         contig.windows += count
@@ -79,8 +86,8 @@ class SplitWriter:
             name = f"{self.split}-{len(self.files):05d}.arrow"
             self.files.append(ShardFile(name, self.split, "", 0, 0))
             self._output = HashedFile(self.folder / name)
-            self._sink = pa.ipc.new_file(self._output, SCHEMA)
-        self._sink.write_batch(_record_batch(self._rows))
+            self._sink = pa.ipc.new_file(self._output, self.schema)
+        self._sink.write_batch(_record_batch(self._rows, self.schema))
         file = self.files[-1]
         file.windows += self._windows
         file.bases += self._letters
@@ -107,7 +114,7 @@ class SplitWriter:
             self._output.close()
 
 
-def _record_batch(rows: list[tuple[Contig, Windows]]) -> pa.RecordBatch:
+def _record_batch(rows: list[Run], schema: pa.Schema) -> pa.RecordBatch:
     ends = np.cumsum([0, *(int(windows.offsets[-1]) for _, windows in rows)])
     offsets = [windows.offsets[1:] + end for (_, windows), end in zip(rows, ends[:-1], strict=True)]
     offsets = pa.array(np.concatenate([[0], *offsets]).astype(np.int32))
@@ -118,12 +125,31 @@ def _record_batch(rows: list[tuple[Contig, Windows]]) -> pa.RecordBatch:
     )
     columns = [
         pa.array([text for contig, count in of_rows for text in [contig.genome] * count], pa.string()),
-        pa.array([text for contig, count in of_rows for text in [contig.name] * count], pa.string()),
+        pa.array([name for row in rows for name in _names(*row)], pa.string()),
         pa.array(np.concatenate([windows.starts for _, windows in rows])),
         pa.ListArray.from_arrays(offsets, pa.array(ids)),
         *(pa.ListArray.from_arrays(offsets, packed_mask(mask)) for mask in masks),
+        *(_further_column(field, [windows for _, windows in rows]) for field in [*schema][len(SCHEMA) :]),
     ]
-    return pa.record_batch(columns, schema=SCHEMA)
+    return pa.record_batch(columns, schema=schema)
+
+
+def _names(contig: Contig | Collection, windows: Windows) -> list[str]:
+    """What each window is of."""
+    return [contig.name] * len(windows.starts) if windows.names is None else windows.names
+
+
+def _further_column(field: pa.Field, rows: list[Windows]) -> pa.Array:
+    if field.name != QUALITIES.name:
+        cells = [windows.values.get(field.name) or [None] * len(windows.starts) for windows in rows]
+        return pa.array([cell for some in cells for cell in some], field.type)
+    parts = [
+        pa.nulls(len(windows.starts), field.type)
+        if windows.qualities is None
+        else pa.ListArray.from_arrays(pa.array(windows.offsets), pa.array(windows.qualities))
+        for windows in rows
+    ]
+    return pa.concat_arrays(parts)
 
 
 def packed_mask(mask: np.ndarray) -> pa.BooleanArray:

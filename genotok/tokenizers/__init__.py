@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from genotok.errors import InputError
+from genotok.genomes.alphabets import RNA
 from genotok.tokenizers.base import IGNORED_LABEL, LetterTokenizer, Tokenizer
+from genotok.tokenizers.biological import BiologicalTokenizer
 from genotok.tokenizers.bpe import BpeTokenizer, train_bpe
 from genotok.tokenizers.byte import ByteTokenizer
 from genotok.tokenizers.hyenadna import HyenaDnaTokenizer
 from genotok.tokenizers.kmer import BY_NAME, KmerTokenizer
 from genotok.tokenizers.ntv2 import NucleotideTransformerTokenizer
 from genotok.tokenizers.nucleotide import NucleotideTokenizer
+from genotok.tokenizers.protein import ProteinTokenizer
 
 # 512 tokens that `genotok bpe` learned of viruses, Haemophilus influenzae and the human mitochondrion.
 BPE_512 = Path(__file__).with_name("bpe512.json")
 # Those that a name fixes.
 TOKENIZERS = {
+    "biological": BiologicalTokenizer,
     "bpe": lambda: _read(BPE_512),
     "byte": ByteTokenizer,
     "codon": lambda: KmerTokenizer(*BY_NAME["codon"], name="codon"),
@@ -25,6 +29,8 @@ TOKENIZERS = {
     "kmer": lambda: KmerTokenizer(*BY_NAME["kmer"]),
     "ntv2": NucleotideTransformerTokenizer,
     "nucleotide": NucleotideTokenizer,
+    "protein": ProteinTokenizer,
+    "rna": lambda: NucleotideTokenizer(RNA),
 }
 # Those that a JSON object describes, and its keys beside `type`.
 DESCRIBED = {
@@ -37,8 +43,8 @@ def load_tokenizer(source: str | Path | dict[str, Any]) -> Tokenizer:
     """The tokenizer that is meant.
 
     Args:
-        source: a name (`bpe`, `byte`, `codon`, `hyenadna`, `kmer`, `ntv2`, `nucleotide`); the path of a JSON file;
-            or what such a file holds, an object with `type`: a name and no more,
+        source: a name (`biological`, `bpe`, `byte`, `codon`, `hyenadna`, `kmer`, `ntv2`, `nucleotide`, `protein`,
+            `rna`); the path of a JSON file; or what such a file holds, an object with `type`: a name and no more,
             `{"type": "kmer", "k": 4, "stride": 2, "alphabet": "dna"}`, or
             `{"type": "bpe", "merges": ["A T", "AT C"]}`. The name `bpe` means 512 tokens of small genomes; for work
             of your own train one with `genotok bpe`.
@@ -124,6 +130,7 @@ def load_letter_tokenizer(source: str | dict[str, Any]) -> LetterTokenizer:
 
 __all__ = [
     "IGNORED_LABEL",
+    "BiologicalTokenizer",
     "BpeTokenizer",
     "ByteTokenizer",
     "HyenaDnaTokenizer",
@@ -131,6 +138,7 @@ __all__ = [
     "LetterTokenizer",
     "NucleotideTokenizer",
     "NucleotideTransformerTokenizer",
+    "ProteinTokenizer",
     "Tokenizer",
     "from_json",
     "load_letter_tokenizer",

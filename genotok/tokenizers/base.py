@@ -8,33 +8,20 @@ from typing import Any
 import numpy as np
 
 from genotok.errors import InputError
+from genotok.genomes.alphabets import DNA, LETTER_COMPLEMENT, Alphabet, checked_letters
+from genotok.genomes.alphabets import NUCLEOTIDE_LETTERS as LETTERS
 
 # The label of a place where nothing is to be predicted.
 IGNORED_LABEL = -100
-
-LETTERS = b"ACGTURYSWKMBDHVN"
-_COMPLEMENTS = b"TGCAAYRSWMKVHDBN"
-LETTER_COMPLEMENT = bytes.maketrans(LETTERS + LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower())
-
-
-def checked_letters(text: str, what: str) -> str:
-    """A sequence that a person typed, in upper case.
-
-    Raises:
-        InputError: it holds what is no IUPAC nucleotide letter; the sentence begins with `what`.
-    """
-    text = text.upper()
-    wrong = sorted(set(text) - set(LETTERS.decode()))
-    if wrong:
-        raise InputError(f"{what}: {wrong[0]!r} is no nucleotide letter")
-    return text
+# In the vocabularies of this package they follow the letters, of which N (in proteins X) is one.
+SPECIALS = ("PAD", "UNK", "CLS", "SEP", "MASK", "START", "END")
 
 
 def nucleotide_table(nucleotides: str, ids: Sequence[int], ambiguous: int, unknown: int) -> np.ndarray:
-    """(256,) uint8: the id of each byte where case does not matter and U is read as T.
+    """(256,) uint8: the id of each byte where case does not matter and U and T are one letter.
 
     Args:
-        nucleotides: A, C, G and T in some order.
+        nucleotides: A, C, G and T (or U) in some order.
         ids: their ids, in that order.
         ambiguous: the id of N and of every other IUPAC letter.
         unknown: the id of a byte that is no nucleotide letter.
@@ -42,7 +29,7 @@ def nucleotide_table(nucleotides: str, ids: Sequence[int], ambiguous: int, unkno
     table = np.full(256, unknown, np.uint8)
     table[np.frombuffer(LETTERS + LETTERS.lower(), np.uint8)] = ambiguous
     for letter, id_ in zip(nucleotides, ids, strict=True):
-        written = "TU" if letter == "T" else letter
+        written = "TU" if letter in "TU" else letter
         table[np.frombuffer((written + written.lower()).encode(), np.uint8)] = id_
     return table
 
@@ -59,6 +46,7 @@ class Tokenizer(ABC):
         name: its kind.
         description: what `load_tokenizer` makes the same tokenizer of: a name, or a JSON object.
         alphabet: the certain letters.
+        alphabets: what its sequences are of.
         vocab_size: number of ids.
         pad_id: fills a batch behind the end of a sequence.
         mask_id: stands for a hidden token; None where the vocabulary has none.
@@ -74,6 +62,7 @@ class Tokenizer(ABC):
     name: str
     description: str | dict[str, Any]
     alphabet: str = "ACGT"
+    alphabets: tuple[Alphabet, ...] = (DNA,)
     vocab_size: int
     pad_id: int
     mask_id: int | None = None
@@ -82,6 +71,11 @@ class Tokenizer(ABC):
     letter_counts: np.ndarray
     is_nucleotide: np.ndarray
     overlap: int = 0
+
+    @property
+    def has_strands(self) -> bool:
+        """Whether any of its sequences has an opposite strand."""
+        return any(alphabet.has_strands for alphabet in self.alphabets)
 
     @abstractmethod
     def encode_letters(self, letters: bytes | bytearray | np.ndarray) -> np.ndarray:
@@ -115,6 +109,10 @@ class Tokenizer(ABC):
         return json.dumps({"type": kind} if isinstance(kind, str) else kind, indent=1) + "\n"
 
 
+# One token a letter, by alphabet.
+LETTER_TOKENIZERS = {"dna": "nucleotide", "rna": "rna", "protein": "protein"}
+
+
 class LetterTokenizer(Tokenizer):
     """A tokenizer that gives each letter one id, by table.
 
@@ -133,7 +131,8 @@ class LetterTokenizer(Tokenizer):
         self.start_id = start_id
         self.letter_counts = np.ones(self.vocab_size, np.int64)
         self.letter_counts[np.setdiff1d(np.arange(self.vocab_size), table)] = 0
-        self.is_nucleotide = np.isin(np.arange(self.vocab_size), table[np.frombuffer(b"ACGTU", np.uint8)])
+        certain = np.frombuffer(self.alphabets[0].certain_bytes.upper(), np.uint8)
+        self.is_nucleotide = np.isin(np.arange(self.vocab_size), table[certain])
         self.nucleotide_code = np.full(self.vocab_size, 4, np.uint8)
         for code, letters in enumerate((b"A", b"C", b"G", b"TU")):
             self.nucleotide_code[table[np.frombuffer(letters, np.uint8)]] = code
@@ -146,6 +145,20 @@ class LetterTokenizer(Tokenizer):
             complement[self.table[letter]] = self.table[LETTER_COMPLEMENT[letter]]
         return complement
 
+    def reading(self, alphabet: Alphabet) -> "LetterTokenizer":
+        """This tokenizer, for letters that are known to be of one alphabet.
+
+        Raises:
+            InputError: it does not read that alphabet.
+        """
+        if alphabet not in self.alphabets:
+            raise InputError(
+                f"tokenizer {self.name!r} reads {' and '.join(one.name for one in self.alphabets)}, and these are "
+                f"{alphabet.name} sequences; take {LETTER_TOKENIZERS[alphabet.name]!r}, or 'biological' for "
+                "mixtures"
+            )
+        return self
+
     def encode_letters(self, letters: bytes | np.ndarray) -> np.ndarray:
         """Ids (L,) uint8 of L letters given as bytes or as an array of uint8."""
         if isinstance(letters, (bytes, bytearray)):  # faster than indexing by far
@@ -155,3 +168,17 @@ class LetterTokenizer(Tokenizer):
     def reverse_complement(self, ids: np.ndarray) -> np.ndarray:
         """Ids of the opposite strand, 5' to 3'; reverses the last axis."""
         return self.complement[ids][..., ::-1]
+
+
+__all__ = [
+    "IGNORED_LABEL",
+    "LETTERS",
+    "LETTER_COMPLEMENT",
+    "LETTER_TOKENIZERS",
+    "SPECIALS",
+    "LetterTokenizer",
+    "Tokenizer",
+    "as_letters",
+    "checked_letters",
+    "nucleotide_table",
+]

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from genotok.errors import InputError
-from genotok.tokenizers.base import LETTERS, Tokenizer, as_letters
-from genotok.tokenizers.kmer import SPECIALS
+from genotok.tokenizers.base import LETTERS, SPECIALS, Tokenizer, as_letters
 
 NUCLEOTIDES = "ACGT"
 FIRST_MERGE = len(NUCLEOTIDES) + 1 + len(SPECIALS)

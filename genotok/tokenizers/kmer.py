@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from genotok.errors import InputError
-from genotok.tokenizers.base import LETTERS, Tokenizer, as_letters
+from genotok.genomes import alphabets
+from genotok.tokenizers.base import LETTERS, SPECIALS, Tokenizer, as_letters
+from genotok.tokenizers.protein import NO_STRAND
 
-SPECIALS = ("PAD", "UNK", "CLS", "SEP", "MASK", "START", "END")
 LONGEST_K = 8
 MOST_KMERS = 1 << 22
 LETTERS_A_RUN = 2048  # from which on runs of certain letters are faster one by one than all at once
-# The certain letters of each alphabet in the order of their codes, and the letter of all that are not certain.
-ALPHABETS = {"dna": ("ACGT", "N"), "rna": ("ACGU", "N"), "protein": ("ACDEFGHIKLMNPQRSTVWY", "X")}
-_AMBIGUOUS_RESIDUES = "BJOUXZ*"
 _PAIRS = dict(zip("ACGT", "TGCA", strict=True))
 
 
@@ -82,7 +80,7 @@ class CutTokenizer(Tokenizer):
     def _code_table(self, ambiguous: str) -> bytes:
         """The code of each byte: the place in the alphabet, then ambiguous, then unknown."""
         table = np.full(256, self._unknown, np.uint8)
-        several = _AMBIGUOUS_RESIDUES if ambiguous == "X" else LETTERS.decode()
+        several = alphabets.PROTEIN.several if ambiguous == "X" else LETTERS.decode()
         codes = dict.fromkeys(several, self._n) | {letter: i for i, letter in enumerate(self.alphabet)}
         if ambiguous == "N":
             codes["T"] = codes["U"] = codes["T" if "T" in self.alphabet else "U"]
@@ -175,7 +173,7 @@ class CutTokenizer(Tokenizer):
                 strand is cut at other places.
         """
         if self._complement is None:
-            raise InputError(f"tokenizer {self.name!r}: proteins have no opposite strand")
+            raise InputError(f"tokenizer {self.name!r}: {NO_STRAND}")
         if self.k > 1 and np.isin(ids, self._single_ids[: self._n]).any():
             raise InputError(
                 f"tokenizer {self.name!r}: letters are left beside the {self.k}-mers, so the opposite strand is "
@@ -202,7 +200,8 @@ class KmerTokenizer(CutTokenizer):
     def __init__(self, k: int = 6, stride: int | None = None, alphabet: str = "dna", name: str = "kmer"):
         stride = k if stride is None else stride
         _check(k, stride, alphabet)
-        letters, ambiguous = ALPHABETS[alphabet]
+        self.alphabets = (alphabets.ALPHABETS[alphabet],)
+        letters, ambiguous = self.alphabets[0].certain, self.alphabets[0].ambiguous
         kmers = len(letters) ** k
         ambiguous_id = kmers if k == 1 else kmers + len(letters)
         specials = {special: ambiguous_id + 1 + i for i, special in enumerate(SPECIALS)}
@@ -232,9 +231,11 @@ def _check(k: Any, stride: Any, alphabet: Any) -> None:
         raise InputError(f"tokenizer.k: {k!r} should be a whole number from 1 to {LONGEST_K}")
     if type(stride) is not int or not 1 <= stride <= k:
         raise InputError(f"tokenizer.stride: {stride!r} should be a whole number from 1 to k, which is {k}")
-    if not isinstance(alphabet, str) or alphabet not in ALPHABETS:
-        raise InputError(f"tokenizer.alphabet: {alphabet!r} should be one of {', '.join(ALPHABETS)}")
-    if len(ALPHABETS[alphabet][0]) ** k > MOST_KMERS:
+    if not isinstance(alphabet, str) or alphabet not in alphabets.ALPHABETS:
+        raise InputError(
+            f"tokenizer.alphabet: {alphabet!r} should be one of {', '.join(alphabets.ALPHABETS)}"
+        )
+    if len(alphabets.ALPHABETS[alphabet].certain) ** k > MOST_KMERS:
         raise InputError(f"tokenizer.k: {k} makes more than {MOST_KMERS:,} k-mers of a {alphabet} alphabet")
 
 

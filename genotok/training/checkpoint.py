@@ -27,7 +27,7 @@ from genotok.errors import InputError
 from genotok.training.distributed import Ranks
 
 STATE_NAME = "state.json"
-OPTIONAL = ("entropy_threshold", "parts", "selection")
+OPTIONAL = ("entropy_threshold", "parts", "selection", "watch")
 AVERAGE = "average."
 
 
@@ -128,21 +128,22 @@ def save_checkpoint(
                     {"parts": sorted(path.name for path in temporary.iterdir())} if tensors.in_parts else {}
                 )
                 files = {} if tensors.in_parts else tensors.files()
-                _write_files(temporary, target, {**files, "random": random})
                 text = json.dumps({"step": step, **parts, **state}, sort_keys=True) + "\n"
-                (temporary / STATE_NAME).write_text(text)
+                _write_files(temporary, target, {**files, "random": random}, text)
                 stack.close()
                 for old in list_checkpoints(folder)[:-keep]:
                     shutil.rmtree(old)
     return target
 
 
-def _write_files(temporary: Path, target: Path, files: dict[str, dict[str, Tensor]]) -> None:
+def _write_files(temporary: Path, target: Path, files: dict[str, dict[str, Tensor]], state: str) -> None:
     try:
         for name, file in files.items():
             save_file(_on_cpu(file), temporary / f"{name}.safetensors")
-    except SafetensorError as error:  # its words for what the system says
-        raise InputError(f"{target}: cannot be written: {error}") from error
+        (temporary / STATE_NAME).write_text(state)
+    except (OSError, SafetensorError) as error:  # the latter has words of its own for what the system says
+        told = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{target}: cannot be written: {told}") from error
 
 
 def _write_parts(temporary: Path, target: Path, tensors: RunTensors, ranks: Ranks) -> None:

@@ -1,15 +1,18 @@
 """What a training run is told."""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from genotok.errors import InputError
+from genotok.training.curriculum import changes_of, check_schedule, value_at
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
 HOW_IT_RUNS = (
     *("accumulate", "parallel", "rank_timeout", "activation_checkpointing", "compile"),
-    *("checkpoint_every", "keep_checkpoints", "keep_best"),
+    *("checkpoint_every", "keep_checkpoints", "keep_best", "loader_workers"),
 )
 
 
@@ -38,6 +41,44 @@ class TableConfig:
             raise InputError(f"table.max_length: is {self.max_length!r} and must be at least 1")
         if not self.labels:
             raise InputError("table.labels: must name the column of at least one head")
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """One data set of a run.
+
+    Attributes:
+        shards: folder with `manifest.json`, for `lm` and `mlm`; either these or a table.
+        table: labelled sequences, for `prediction`.
+        name: what it is called in `metrics.jsonl`; None for the name of the folder or the table.
+        task: as that of the run.
+        weight: share of the steps that read it, against the weights of the others; or a schedule.
+        batch_size: windows, or rows, a step; None for that of the run.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    shards: str | None = None
+    table: TableConfig | None = None
+    name: str | None = None
+    task: str | None = None
+    weight: float | dict[int, float] = 1.0
+    batch_size: int | None = None
+
+    def check(self, key: str, steps: int) -> None:
+        """Refuse what cannot be; sentences begin with `key`."""
+        if (self.shards is None) == (self.table is None):
+            raise InputError(f"{key}: needs either `shards` or `table`")
+        if self.name is None:
+            self.name = Path(self.shards or self.table.train).name.split(".")[0]
+        known, what = (None, "prediction"), "prediction with a table"
+        if self.table is None:
+            known, what = (None, "lm", "mlm"), "lm or mlm with shards"
+        if self.task not in known:
+            raise InputError(f"{key + '.' if key else ''}task: is {self.task!r} and must be {what}")
+        check_schedule(f"{key}.weight", self.weight, steps, lambda weight: weight >= 0, "at least 0")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"{key}.batch_size: is {self.batch_size!r} and must be at least 1")
 
 
 @dataclass
@@ -88,6 +129,8 @@ class TrainConfig:
     Attributes:
         shards: folder with `manifest.json`, for the tasks `lm` and `mlm`.
         table: labelled sequences, for the task `prediction`; either these or shards.
+        data: several data sets in place of `shards` or `table`; each step reads one of them, drawn by their weights
+            from seed and step.
         model: a preset's name, a path to a model configuration in JSON, or the configuration itself; with `init`
             the keys of its configuration that change, if any.
         init: folder of a model to start from. Heads whose configuration is the same are taken over, other heads
@@ -98,7 +141,13 @@ class TrainConfig:
         lora: adapters that learn in place of the weights; None for none.
         task: `lm`, `mlm` or `prediction`; None for `prediction` with a table, and with shards for that of `lm`
             and `mlm` which the model names first.
-        mask_probability, mask_span: share of the tokens that `mlm` hides, and the mean length of a hidden run.
+        mask_probability, mask_span: share of the tokens that `mlm` hides (or a schedule, see
+            `genotok.training.curriculum`), and the mean length of a hidden run.
+        soft_mask_weight: what a soft-masked letter counts in the training loss of `lm` and `mlm`, against 1.
+        window_length: letters of the windows that training reads, cut from those of the shards or joined of them; or
+            a schedule. None for those of the shards.
+        bases_per_step: letters a step; with it the windows are as many as are in so many letters, whatever
+            `batch_size` is.
         label_smoothing: share of the labels of `lm` and `mlm` that the training loss spreads over the vocabulary.
         steps: optimizer steps.
         entropy_model: folder of the model whose entropies the chunker `entropy` cuts by, needed with this chunker;
@@ -116,7 +165,7 @@ class TrainConfig:
         beta1, beta2: of AdamW.
         clip: largest norm of the gradient.
         target_chunk_length: tokens a chunk that the ratio loss steers each stage to, one value a chunking stage;
-            the value of a stage whose chunker learns nothing is ignored.
+            the value of a stage whose chunker learns nothing is ignored. A schedule has such a list from each step.
         ratio_weight: weight of the ratio loss; over 0.02 has been seen to destabilise DNA.
         both_strands: whether sequences are read from either strand; None for windows yes, rows of a table no.
         seed: of weights and order.
@@ -124,13 +173,16 @@ class TrainConfig:
         activation_checkpointing: `none`, or `blocks`, which works the activations of a block out again in the
             backward pass and so saves memory.
         compile: whether `torch.compile` makes kernels of the blocks.
-        precision: `auto` (bf16 on a GPU, fp32 elsewhere), `fp32` or `bf16`.
+        precision: `fp32`, `bf16`, `fp16` with loss scaling, `fp8` in the main network and bf16 elsewhere, or
+            `auto` for the preset of the task, see `genotok.training.precision.choose_precision`.
         threads: threads on the CPU; part of the run, since sums depend on it.
         log_every, validate_every, checkpoint_every: in steps; 0 leaves it to the end.
-        validation_windows: how many windows of the split `valid` are looked at each time.
+        validation_windows: how many windows of the split `valid` of each data set are looked at each time.
+        loader_workers: processes that make batches ahead; 0 makes them between the steps.
         keep_checkpoints: how many of the latest are kept.
         keep_best: how many of the models with the best validations are kept, in the folder `best`.
-        best_by: the key of a validation that tells which is best; None for that of the task.
+        best_by: the key of a validation that tells which is best, of several data sets behind a name and a point;
+            None for that of the task, and of the first data set that has a validation.
         patience: validations in a row without a better one after which the run ends, and its model is the best one;
             0 for never.
         ema_decay: of a moving average of the weights, which then is what is validated and saved; 0 for none.
@@ -141,14 +193,18 @@ class TrainConfig:
     steps: int
     shards: str | None = None
     table: TableConfig | None = None
+    data: list[DataConfig] | None = None
     model: str | dict[str, Any] | None = None
     init: str | None = None
     freeze_backbone: bool = False
     freeze: list[str] = field(default_factory=list)
     lora: LoraConfig | None = None
     task: str | None = None
-    mask_probability: float = 0.15
+    mask_probability: float | dict[int, float] = 0.15
     mask_span: float = 1.0
+    soft_mask_weight: float = 1.0
+    window_length: int | dict[int, int] | None = None
+    bases_per_step: int | None = None
     label_smoothing: float = 0.0
     entropy_model: str | None = None
     batch_size: int = 16
@@ -163,7 +219,7 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0
-    target_chunk_length: list[float] = field(default_factory=lambda: [3.0])
+    target_chunk_length: list[float] | dict[int, list[float]] = field(default_factory=lambda: [3.0])
     ratio_weight: float = 0.02
     both_strands: bool | None = None
     seed: int = 1
@@ -176,6 +232,7 @@ class TrainConfig:
     validate_every: int = 0
     checkpoint_every: int = 0
     validation_windows: int = 64
+    loader_workers: int = 0
     keep_checkpoints: int = 2
     keep_best: int = 0
     best_by: str | None = None
@@ -185,12 +242,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse values outside their range, naming the key."""
+        self._need("steps", self.steps >= 1, "at least 1")
         self._check_data_and_task()
-        at_least_1 = ("steps", "batch_size", "accumulate", "threads", "log_every", "validation_windows")
+        at_least_1 = ("batch_size", "accumulate", "threads", "log_every", "validation_windows")
         for key in (*at_least_1, "keep_checkpoints"):
             self._need(key, getattr(self, key) >= 1, "at least 1")
         at_least_0 = ("validate_every", "checkpoint_every", "keep_best", "patience", "weight_decay")
-        for key in (*at_least_0, "ratio_weight", "seed"):
+        for key in (*at_least_0, "ratio_weight", "seed", "loader_workers"):
             self._need(key, getattr(self, key) >= 0, "at least 0")
         for key in ("learning_rate", "clip", "rank_timeout"):
             self._need(key, getattr(self, key) > 0, "more than 0")
@@ -201,34 +259,62 @@ class TrainConfig:
         ways = ("none", "blocks")
         self._need("activation_checkpointing", self.activation_checkpointing in ways, "none or blocks")
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
-        self._need("precision", self.precision in ("auto", "fp32", "bf16"), "auto, fp32 or bf16")
-        lengths = self.target_chunk_length
-        self._need("target_chunk_length", all(length > 1 for length in lengths), "more than 1 in every stage")
+        self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
+        self._check_schedules()
         factors = self.stage_learning_rates or []
         self._need("stage_learning_rates", all(factor > 0 for factor in factors), "more than 0")
 
     def _check_data_and_task(self) -> None:
-        if self.shards is None and self.table is None:
-            raise InputError("shards: this key is needed, or else `table`")
-        if self.shards is not None and self.table is not None:
-            raise InputError("table: stands beside `shards`, and a run has either")
+        given = [key for key in ("shards", "table", "data") if getattr(self, key) is not None]
+        if not given:
+            raise InputError("shards: this key is needed, or else `table` or `data`")
+        if len(given) > 1:
+            raise InputError(f"{given[1]}: stands beside `{given[0]}`, and a run has either")
         if self.model is None and self.init is None:
             raise InputError("model: this key is needed, or else `init`")
         if self.init is not None and isinstance(self.model, str):
             raise InputError(f"model: is {self.model!r}, and beside `init` it can only hold keys that change")
-        known = (None, "prediction") if self.table is not None else (None, "lm", "mlm")
-        what = "prediction with a table" if self.table is not None else "lm or mlm with shards"
-        self._need("task", self.task in known, what)
-        self._need(
-            "freeze_backbone", not self.freeze_backbone or self.table is not None, "false without a table"
-        )
-        self._need("mask_probability", 0 < self.mask_probability < 1, "more than 0 and less than 1")
+        self._check_data_sets()
+        only_tables = all(part.table is not None for part in self.data_sets)
+        self._need("freeze_backbone", not self.freeze_backbone or only_tables, "false without a table")
         self._need("mask_span", self.mask_span >= 1, "at least 1")
         self._need("label_smoothing", 0 <= self.label_smoothing < 1, "from 0 to less than 1")
+        self._need("soft_mask_weight", 0 <= self.soft_mask_weight <= 1, "from 0 to 1")
         if self.patience:
             self.keep_best = max(self.keep_best, 1)
-        if self.both_strands is None:
+        if self.both_strands is None and self.data is None:
             self.both_strands = self.table is None
+
+    @property
+    def data_sets(self) -> list[DataConfig]:
+        """The data sets of the run, one where `shards` or `table` names it; its name is then empty."""
+        return self.data or [DataConfig(shards=self.shards, table=self.table, name="", task=self.task)]
+
+    def _check_data_sets(self) -> None:
+        if self.data is None:
+            self.data_sets[0].check("", self.steps)
+            return
+        if self.task is not None:
+            raise InputError("task: each part of `data` has its own")
+        self._need("data", len(self.data) >= 1, "a list with one data set or more")
+        for number, part in enumerate(self.data):
+            part.check(f"data[{number}]", self.steps)
+            if part.name in {other.name for other in self.data[:number]}:
+                raise InputError(f"data[{number}].name: {part.name!r} is that of another part as well")
+        for step in changes_of((part.weight for part in self.data), self.steps)[:-1]:
+            if not sum(value_at(part.weight, step) for part in self.data) > 0:
+                raise InputError(f"data: all weights are 0 from step {step} on")
+
+    def _check_schedules(self) -> None:
+        def check(key: str, holds, what: str) -> None:
+            check_schedule(key, getattr(self, key), self.steps, holds, what)
+
+        check("mask_probability", lambda share: 0 < share < 1, "more than 0 and less than 1")
+        check("target_chunk_length", lambda found: all(x > 1 for x in found), "more than 1 in every stage")
+        if self.window_length is not None:
+            check("window_length", lambda letters: letters >= 1, "at least 1")
+        if self.bases_per_step is not None:
+            self._need("bases_per_step", self.bases_per_step >= 1, "at least 1")
 
     def _need(self, key: str, holds: bool, what: str) -> None:
         if not holds:
@@ -239,8 +325,11 @@ class TrainConfig:
         values = asdict(self)
         for key in (*WHERE_DATA_LIE, *HOW_IT_RUNS):
             values.pop(key)
-        if values["table"] is not None:
-            values["table"] = {k: v for k, v in values["table"].items() if k not in ("train", "valid")}
+        for part in (values, *(values["data"] or [])):
+            if part["table"] is not None:
+                part["table"] = {k: v for k, v in part["table"].items() if k not in ("train", "valid")}
+        for part in values["data"] or []:
+            part.pop("shards")
         main_network = values.pop("main_network")
         if main_network:  # the weights themselves count, not where they lie
             values["main_network"] = {key: main_network[key] for key in ("freeze", "layers")}

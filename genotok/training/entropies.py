@@ -160,15 +160,15 @@ def calibrated_threshold(
     return entropy_threshold(torch.cat(found), mean_length, ragged, **rule)
 
 
-def needs_calibration(model: GenomicLM, task: str) -> bool:
-    """Whether a run has to find the threshold first.
+def needs_calibration(model: GenomicLM, reads_shards: bool) -> bool:
+    """Whether a run has to find the threshold first, which it does in the shards that it reads.
 
     Raises:
         InputError: it has, and reads no shards to find it in.
     """
     if model.entropy_model is None or model.backbone.chunker.threshold is not None:
         return False
-    if task == "prediction":
+    if not reads_shards:
         raise InputError(
             "chunkers[0].mean_length: needs shards to find a threshold in; give the threshold itself"
         )

@@ -14,8 +14,8 @@ from torch import Tensor
 from genotok.errors import InputError
 from genotok.models import ModelConfig
 from genotok.models.prediction_heads import HeadConfig
-from genotok.shards.order import Place, ShuffledOrder
-from genotok.shards.sampler import collate, share_of_rank
+from genotok.shards.order import Place, ShuffledOrder, check_ranks, share_of
+from genotok.shards.sampler import Job, Reading, collate, with_tensors
 from genotok.shards.tables import TableRows, read_table
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer, load_tokenizer
 from genotok.tokenizers.base import LETTER_COMPLEMENT
@@ -31,16 +31,27 @@ class LabelledBatch:
         input_ids: (B, L) int64.
         labels: of each head.
         lengths: (B,) int64.
+        bases: how many letters the sequences have.
+        task: `prediction`.
+        data, turn, step: as in `genotok.shards.sampler.Batch`.
     """
 
     input_ids: Tensor
     labels: dict[str, Tensor]
     lengths: Tensor
+    bases: int = 0
+    task: str = "prediction"
+    data: str = ""
+    turn: int = 0
+    step: int = 0
 
     def to(self, device: torch.device) -> "LabelledBatch":
         """The batch on a device."""
-        labels = {name: values.to(device, non_blocking=True) for name, values in self.labels.items()}
-        return LabelledBatch(self.input_ids.to(device), labels, self.lengths.to(device))
+        return with_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "LabelledBatch":
+        """The batch in memory that a GPU reads while the CPU works on."""
+        return with_tensors(self, Tensor.pin_memory)
 
 
 class LabelledTable:
@@ -70,12 +81,17 @@ class LabelledTable:
         sequence: str = "sequence",
         max_length: int | None = None,
     ):
-        self.tokenizer = load_tokenizer(model.tokenizer)
+        self.path, self.tokenizer = path, load_tokenizer(model.tokenizer)
         self.heads = {name: _head(model, name, self.tokenizer) for name in columns}
         by_head = {
             name: [value] if isinstance(value, str) else list(value) for name, value in columns.items()
         }
-        rows = read_table(path, sequence, [column for values in by_head.values() for column in values])
+        rows = read_table(
+            path,
+            sequence,
+            [column for values in by_head.values() for column in values],
+            self.tokenizer.alphabets[0],
+        )
         self.labels = {name: _labels(rows, self.heads[name], by_head[name]) for name in columns}
         self.sequences = [letters[:max_length].encode() for letters in rows.sequences]
 
@@ -91,7 +107,7 @@ class LabelledTable:
         ids = [self.tokenizer.encode_letters(text) for text in letters]
         batch = collate(ids, self.tokenizer)
         labels = {name: self._batch_labels(name, places, batch.input_ids.shape[1]) for name in self.heads}
-        return LabelledBatch(batch.input_ids, labels, batch.lengths)
+        return LabelledBatch(batch.input_ids, labels, batch.lengths, batch.bases)
 
     def _batch_labels(self, name: str, places: Sequence[Place], length: int) -> Tensor:
         head, rows = self.heads[name], [self.labels[name][place.index] for place in places]
@@ -118,10 +134,11 @@ class LabelledBatches:
         batch_size: rows a batch.
         seed: fixes the order and the strands.
         both_strands: whether sequences are read from either strand.
-        rank, ranks: as those of `TrainingBatches`.
+        rank, ranks: which share of each batch this is, see `genotok.shards.sampler.TrainingBatches`.
 
     Raises:
-        InputError: a head's labels belong to nucleotides, which the opposite strand would turn round.
+        InputError: a head's labels belong to nucleotides, which the opposite strand would turn round; or there are
+            fewer rows than ranks.
     """
 
     def __init__(
@@ -133,20 +150,33 @@ class LabelledBatches:
         rank: int = 0,
         ranks: int = 1,
     ):
-        self.rank, self.ranks = rank, ranks
+        if both_strands and not table.tokenizer.has_strands:
+            raise InputError(
+                "both_strands: proteins have no opposite strand; set it to false, or leave it out"
+            )
         for name, head in table.heads.items():
             if both_strands and head.per == "nucleotide":
                 raise InputError(f"both_strands: the labels of {name!r}, one a nucleotide, are of one strand")
-        self.table, self.batch_size = table, batch_size
+        check_ranks(batch_size, "batch_size: is", ranks)
+        check_ranks(len(table), f"{table.path}: its rows are", ranks)
+        self.table, self.batch_size, self.rank, self.ranks = table, batch_size, rank, ranks
         self.order = ShuffledOrder(table, seed, both_strands)
         self.state, self.restore = self.order.state, self.order.restore
 
     def __iter__(self) -> Iterator[LabelledBatch]:
         return self
 
+    def next_job(self, reading: Reading | None = None) -> Job:
+        """This rank's share of the next global batch."""
+        places = self.order.next_places(self.batch_size)
+        return Job(share_of(places, self.rank, self.ranks), reading or Reading())
+
+    def make(self, job: Job) -> LabelledBatch:
+        """The batch of a job."""
+        return self.table.batch(job.places)
+
     def __next__(self) -> LabelledBatch:
-        places = [self.order.next_place() for _ in range(self.batch_size)]
-        return self.table.batch(share_of_rank(places, self.rank, self.ranks))
+        return self.make(self.next_job())
 
 
 def _head(model: ModelConfig, name: str, tokenizer: Tokenizer) -> HeadConfig:

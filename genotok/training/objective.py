@@ -16,16 +16,20 @@ from genotok.models.language_model import next_token_loss, token_loss
 from genotok.models.prediction_heads import known_labels
 from genotok.shards.sampler import Batch
 from genotok.tokenizers import IGNORED_LABEL
+from genotok.training.label_weights import weighted_loss
 from genotok.training.labelled import LabelledBatch
+from genotok.training.stages import StageNumbers, binary_entropy
 
 
 class PassSums(NamedTuple):
     """What a pass over one micro batch gives.
 
     Attributes:
-        losses: by the name of a task or head, the mean over its labels, with gradient.
-        nats: the loss of `lm` or `mlm` without label smoothing, a mean over the labels; of other tasks 0.
+        losses: by the name of a task or head, the mean over its labels by their weights, with gradient.
+        nats: the loss of `lm` or `mlm` without label smoothing and weights of labels, a mean over these; of other
+            tasks 0.
         likely: (S,) the sum of the boundary probability of each chunking stage, with gradient.
+        unsure: (S,) float64, the sum of the entropies of these probabilities in bits.
         chosen: (S,) float64, how many rows of each begin a chunk.
         rows: (S,) float64, how many rows each has.
     """
@@ -33,6 +37,7 @@ class PassSums(NamedTuple):
     losses: dict[str, Tensor]
     nats: Tensor
     likely: Tensor
+    unsure: Tensor
     chosen: Tensor
     rows: Tensor
 
@@ -43,19 +48,19 @@ class StepLosses:
 
     Attributes:
         total: what is minimised.
-        nats: the loss of the task alone and without label smoothing: mean nats a nucleotide in `lm` (where k-mers
-            overlap with the letters that are known already, hence more than the likelihood counts), a masked token in
-            `mlm`, and in `prediction` the weighted sum over the heads.
+        nats: the loss of the task alone, without label smoothing and weights of labels: mean nats a nucleotide in
+            `lm` (where k-mers overlap with the known letters, hence more than the likelihood counts), a masked token
+            in `mlm`, and in `prediction` the weighted sum over the heads.
         ratio: the ratio loss summed over learned stages.
         by_name: the loss of each task and head.
-        chunk_fractions: chunks a row of each chunking stage.
+        stages: the chunks of each chunking stage, outermost first.
     """
 
     total: float
     nats: float
     ratio: float
     by_name: dict[str, float]
-    chunk_fractions: list[float]
+    stages: list[StageNumbers]
 
 
 class Passes(nn.Module):
@@ -76,26 +81,38 @@ class Passes(nn.Module):
 
     def forward(self, batch: Batch | LabelledBatch, task: str) -> PassSums:
         """Run the model on a batch, which lies on its device."""
+        weights = getattr(batch, "weights", None)
         output = self.output = self.model(
             batch.input_ids,
             task=task,
-            labels=batch.labels,
+            labels=batch.labels if weights is None else None,
             lengths=batch.lengths,
             boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
             label_smoothing=self.label_smoothing,
         )
+        if weights is not None:
+            loss = weighted_loss(output.logits, batch.labels, weights, task, self.label_smoothing)
+            output.losses = {task: loss}
         stages = output.packed_boundaries
         likely = [stage.prob.sum() for stage in stages]
         nats = output.loss.detach().new_zeros(()) if task == "prediction" else output.losses[task].detach()
-        if self.label_smoothing and task != "prediction":
+        if (self.label_smoothing or weights is not None) and task != "prediction":
             loss = next_token_loss if task == "lm" else token_loss
             nats = loss(output.logits.detach(), batch.labels, batch.lengths)
         return PassSums(
             output.losses,
             nats,
             torch.stack(likely) if stages else nats.new_zeros(0),
+            boundary_entropies(output),
             *boundary_counts(output),
         )
+
+
+@torch.no_grad()
+def boundary_entropies(output: ModelOutput) -> Tensor:
+    """(S,) float64: the sum of the binary entropies of each chunking stage's boundary probabilities, in bits."""
+    sums = [binary_entropy(stage.prob).sum() for stage in output.packed_boundaries]
+    return torch.stack(sums).double() if sums else torch.zeros(0, dtype=torch.float64)
 
 
 def boundary_counts(output: ModelOutput) -> tuple[Tensor, Tensor]:
@@ -121,8 +138,8 @@ def ratio_slope(chosen: Tensor, target: float) -> Tensor:
     return target / (target - 1) * (target * chosen - 1)
 
 
-def label_counts(batch: Batch | LabelledBatch, task: str, config: ModelConfig) -> dict[str, int]:
-    """How many labels the loss of each task or head is a mean of.
+def label_counts(batch: Batch | LabelledBatch, task: str, config: ModelConfig) -> dict[str, float]:
+    """How many labels the loss of each task or head is a mean of; where labels have weights, the sum of these.
 
     Args:
         batch: of the host.
@@ -135,7 +152,18 @@ def label_counts(batch: Batch | LabelledBatch, task: str, config: ModelConfig) -
             name: int(known_labels(head, batch.labels[name], batch.lengths).sum())
             for name, head in heads.items()
         }
-    return {task: batch.tokens if task == "lm" else int((batch.labels != IGNORED_LABEL).sum())}
+    if batch.weights is None:
+        return {task: plain_count(batch, task)}
+    begin = int(task == "lm")  # the first token has no prediction
+    counted = batch.labels[:, begin:] != IGNORED_LABEL
+    return {task: float(batch.weights[:, begin:].double()[counted].sum())}
+
+
+def plain_count(batch: Batch | LabelledBatch, task: str) -> int:
+    """How many labels of `lm` or `mlm` there are, whatever their weights; 0 for `prediction`."""
+    if task == "prediction":
+        return 0
+    return batch.tokens if task == "lm" else int((batch.labels != IGNORED_LABEL).sum())
 
 
 def loss_weight(config: ModelConfig, name: str) -> float:

@@ -1,6 +1,7 @@
 """AdamW with a learning rate for each stage, and weight decay only where it belongs."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,12 +10,13 @@ from torch.distributed.tensor import DTensor
 from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.training.config import TrainConfig
+from genotok.training.curriculum import values_of
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     """Build AdamW with two groups a stage: matrices that decay, and the rest; frozen parameters are in none.
 
-    Each group carries `base_lr`, the learning rate at the plateau.
+    Each group carries its `stage`, and in `base_lr` the learning rate at the plateau.
 
     Raises:
         InputError: every parameter is frozen.
@@ -35,7 +37,8 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     for (stage, decays, _), parameters in sorted(groups.items()):
         rate = config.learning_rate * factors[stage]
         decay = config.weight_decay if decays else 0.0
-        settings.append({"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay})
+        rates = {"lr": rate, "base_lr": rate, "weight_decay": decay}
+        settings.append({"params": parameters, "stage": stage, **rates})
     if not settings:
         raise InputError(
             "every parameter of the model is frozen, and nothing is left to train; see main_network.freeze and "
@@ -67,8 +70,18 @@ def stage_factors(model: GenomicLM, config: TrainConfig) -> list[float]:
 
 
 def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]:
-    """The target of each chunking stage, and of those that are told a length of their own this length."""
-    chunkers, targets = model.config.chunkers, config.target_chunk_length
+    """The target of each chunking stage, and of those that are told a length of their own this length.
+
+    Of a schedule the last targets count.
+    """
+    chunkers = model.config.chunkers
+    for targets in values_of(config.target_chunk_length):
+        _check_targets(chunkers, targets)
+    own = [chunker.get("length", chunker.get("mean_length")) for chunker in chunkers]
+    return [length or target for length, target in zip(own, targets, strict=True)]
+
+
+def _check_targets(chunkers: list[dict[str, Any]], targets: list[float]) -> None:
     if len(targets) != len(chunkers):
         raise InputError(
             f"target_chunk_length: {len(targets)} values for the {len(chunkers)} chunking stages of the model"
@@ -79,5 +92,3 @@ def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]
                 f"target_chunk_length: {target} is out of reach for stage {s}, whose chunks hold "
                 f"{chunker['min_length']} to {chunker['max_length']} tokens"
             )
-    own = [chunker.get("length", chunker.get("mean_length")) for chunker in chunkers]
-    return [length or target for length, target in zip(own, targets, strict=True)]

@@ -16,8 +16,8 @@ class Selection:
     Attributes:
         keep: how many models are kept.
         patience: validations in a row without a better one after which the run ends; 0 for never.
-        key: of the validation's record that is compared: the lower the better where its name begins with bits, nats
-            or loss, else the higher.
+        key: of the validation's record that is compared: the lower the better where its name, behind that of a data
+            set, begins with bits, nats or loss, else the higher.
         best: value and step of the best `keep` validations, the best first; of equal ones the first.
         since: validations since the best one.
     """
@@ -46,7 +46,7 @@ class Selection:
         value, step = entry
         if math.isnan(value):
             return math.inf, step
-        return (value if self.key.startswith(LOWER_IS_BETTER) else -value), step
+        return (value if self.key.rpartition(".")[2].startswith(LOWER_IS_BETTER) else -value), step
 
     @property
     def ended(self) -> bool:

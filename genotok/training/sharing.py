@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -38,11 +39,12 @@ class Shared:
     def _copy(self) -> None:
         if not any(parameter.requires_grad for parameter in self.passes.parameters()):
             return  # make_optimizer says so
-        # What a pass does not use (the head of another task) has no gradient on any rank, as on one alone.
-        several_heads = bool(self.passes.model.config.heads)
+        # What a pass does not use (heads of another task, what only causal passes need) has no gradient on any rank,
+        # as on one alone. Only models that do nothing but predict the next token use all they have.
+        uses_all = self.passes.model.config.tasks == ["lm"]
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # its successor is new
         self._run = DistributedDataParallel(
-            self.passes, broadcast_buffers=False, find_unused_parameters=several_heads
+            self.passes, broadcast_buffers=False, find_unused_parameters=not uses_all
         )
 
     def _share_parts(self) -> None:
@@ -55,10 +57,11 @@ class Shared:
         ]  # in one order on all ranks
         # No block's output is changed in place, which is what this warns of.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+        mesh = init_device_mesh(self.ranks.device.type, (self.ranks.size,))
         for block in (module for module in model.backbone.modules() if isinstance(module, Block)):
-            fully_shard(block)
+            fully_shard(block, mesh=mesh)
         # Also the outermost weights: only so every parameter lies in parts again behind a pass without gradient.
-        fully_shard(model, ignored_params=set(kept), reshard_after_forward=True)
+        fully_shard(model, mesh=mesh, ignored_params=set(kept), reshard_after_forward=True)
 
     def __call__(self, *inputs) -> PassSums:
         """A pass; see `Passes`."""

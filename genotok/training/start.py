@@ -7,7 +7,7 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.saved import CONFIG_NAME, build_model
 from genotok.pretrained.main_network import load_ntv2_weights
-from genotok.training.config import MainNetwork, TrainConfig
+from genotok.training.config import DataConfig, MainNetwork, TrainConfig
 
 
 def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
@@ -70,16 +70,30 @@ def _with_init(config: TrainConfig, model_config: ModelConfig) -> GenomicLM:
 
 
 def choose_task(config: TrainConfig, model: ModelConfig) -> str:
-    """The task of a run: `prediction` with a table, else `lm` or `mlm`.
+    """The task of a run, or of the first of its data sets.
 
     Raises:
         InputError: the model does not know it.
     """
-    if config.table is not None:
+    return task_of(config.data_sets[0], model, "task" if config.data is None else "data[0].task")
+
+
+def task_of(data: DataConfig, model: ModelConfig, key: str) -> str:
+    """The task of a data set: `prediction` with a table, else `lm` or `mlm`.
+
+    Args:
+        data: the data set.
+        model: what is trained.
+        key: of the setting, for a complaint.
+
+    Raises:
+        InputError: the model does not know it.
+    """
+    if data.table is not None:
         known, task = model.tasks, "prediction"
     else:
         known = [task for task in model.tasks if task != "prediction"]
-        task = config.task or (known[0] if known else "lm")
+        task = data.task or (known[0] if known else "lm")
     if task not in known:
-        raise InputError(f"task: is {task!r}, and the model knows {', '.join(map(repr, model.tasks))}")
+        raise InputError(f"{key}: is {task!r}, and the model knows {', '.join(map(repr, model.tasks))}")
     return task

@@ -9,6 +9,7 @@ from torch import Tensor
 from genotok.models import GenomicLM
 from genotok.shards.sampler import Batch
 from genotok.training.config import TrainConfig
+from genotok.training.curriculum import value_at
 from genotok.training.distributed import Ranks
 from genotok.training.labelled import LabelledBatch
 from genotok.training.objective import (
@@ -18,11 +19,13 @@ from genotok.training.objective import (
     boundary_counts,
     label_counts,
     loss_weight,
+    plain_count,
     ratio_loss,
     ratio_slope,
 )
-from genotok.training.precision import autocast
+from genotok.training.precision import Precision
 from genotok.training.sharing import Shared
+from genotok.training.stages import StageNumbers
 
 AnyBatch = TypeVar("AnyBatch", Batch, LabelledBatch)
 
@@ -34,15 +37,18 @@ class GradientStep:
         model: that the ranks share; see `genotok.training.sharing`.
         config: of the run.
         ranks: who else is there.
+        precision: of the products; in fp16 the gradient comes scaled.
 
     Attributes:
         passes: runs the model; its `output` is that of the latest micro batch of this rank.
+        targets: tokens a chunk that the ratio loss steers each stage to, those of the latest step.
     """
 
-    def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks):
-        self.model, self.config, self.ranks = model, config, ranks
+    def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks, precision: Precision):
+        self.model, self.config, self.ranks, self.precision = model, config, ranks, precision
         self.passes = Passes(model, config.label_smoothing)
         self.shared = Shared(self.passes, config.parallel, ranks)
+        self.targets = value_at(config.target_chunk_length, 0)
 
     def backward(self, batch: AnyBatch, task: str) -> StepLosses:
         """Add the gradient to the parameters.
@@ -51,29 +57,31 @@ class GradientStep:
             batch: what this rank reads of the global batch, on the host.
             task: `lm`, `mlm` or `prediction`, the same on all ranks.
         """
-        micros = [
-            _rows(batch, part) for part in torch.arange(len(batch.lengths)).chunk(self.config.accumulate)
-        ]
+        count, parts = len(batch.lengths), self.config.accumulate
+        micros = [_rows(batch, slice(count * k // parts, count * (k + 1) // parts)) for k in range(parts)]
+        self.targets = value_at(self.config.target_chunk_length, batch.step)
         own = [label_counts(micro, task, self.model.config) for micro in micros]
+        plain = [plain_count(micro, task) for micro in micros]
         nucleotides = float(batch.nucleotides) if task == "lm" else 0.0
         names = sorted(own[0])
-        *counts, nucleotides = self.ranks.sums(
-            [*(sum(count[name] for count in own) for name in names), nucleotides]
+        *counts, labels, nucleotides = self.ranks.sums(
+            [*(sum(count[name] for count in own) for name in names), sum(plain), nucleotides]
         )
         counts = dict(zip(names, counts, strict=True))
         ahead = self._boundaries_ahead(micros, task) if len(micros) > 1 else None
         found, shares = [], []
         for k, (micro, count) in enumerate(zip(micros, own, strict=True)):
-            share = {name: count[name] / max(counts[name], 1.0) for name in names}
+            share = {name: count[name] / (counts[name] or 1.0) for name in names}
             with self.shared.more_to_come(k + 1 < len(micros)):
-                with autocast(self.ranks.device, self.config.precision):
+                with self.precision.autocast():
                     sums = self.shared(micro.to(self.ranks.device), task)
                 global_counts = ahead or self._of_all_ranks([(sums.chosen, sums.rows)])
-                self._loss(sums, share, *global_counts).backward()
+                self.precision.backward(self._loss(sums, share, *global_counts))
             found.append(PassSums(*_detached(sums)))
             shares.append(share)
         self.shared.finish_gradients()
-        return self._losses(found, shares, task, counts.get("lm", 0.0) / max(nucleotides, 1.0))
+        of_labels = [count / max(labels, 1.0) for count in plain]
+        return self._losses(found, shares, of_labels, task, labels / max(nucleotides, 1.0))
 
     def _loss(self, sums: PassSums, share: dict[str, float], chosen: Tensor, rows: Tensor) -> Tensor:
         """What this micro batch adds to the loss; of several ranks the mean is taken, hence the factor."""
@@ -81,7 +89,7 @@ class GradientStep:
         for name, loss in sums.losses.items():
             total = total + loss_weight(self.model.config, name) * share[name] * loss
         for s in self._learned():
-            slope = ratio_slope(chosen[s] / rows[s], self.config.target_chunk_length[s]) / rows[s]
+            slope = ratio_slope(chosen[s] / rows[s], self.targets[s]) / rows[s]
             total = total + (self.config.ratio_weight * slope).float() * sums.likely[s]
         return total * self.ranks.size
 
@@ -101,7 +109,7 @@ class GradientStep:
         for micro in micros:
             micro = micro.to(self.ranks.device)
             inputs = {"lengths": micro.lengths, "boundary_inputs": getattr(micro, "boundary_inputs", None)}
-            with autocast(self.ranks.device, self.config.precision):
+            with self.precision.autocast():
                 counts.append(boundary_counts(self.model(micro.input_ids, task=task, **inputs)))
         return self._of_all_ranks(counts)
 
@@ -112,29 +120,38 @@ class GradientStep:
         return tuple(self.ranks.sum(torch.stack([chosen, rows])))
 
     def _losses(
-        self, found: list[PassSums], shares: list[dict[str, float]], task: str, tokens_a_nucleotide: float
+        self,
+        found: list[PassSums],
+        shares: list[dict[str, float]],
+        of_labels: list[float],
+        task: str,
+        tokens_a_nucleotide: float,
     ) -> StepLosses:
         """The numbers of the global batch; costs one host synchronisation."""
         names, stages = sorted(shares[0]), len(found[0].chosen)
-        sums = torch.zeros(len(names) + 1 + 3 * stages, dtype=torch.float64, device=self.ranks.device)
-        for part, share in zip(found, shares, strict=True):
+        sums = torch.zeros(len(names) + 1 + 4 * stages, dtype=torch.float64, device=self.ranks.device)
+        for part, share, of_all_labels in zip(found, shares, of_labels, strict=True):
             means = [share[name] * part.losses[name].double() for name in names]
-            nats = share.get(task, 0.0) * part.nats.double()
-            counts = (part.likely.double(), part.chosen, part.rows)
+            nats = of_all_labels * part.nats.double()
+            counts = (part.likely.double(), part.chosen, part.rows, part.unsure)
             sums += torch.cat([torch.stack([*means, nats]), *(count.to(sums.device) for count in counts)])
         values = self.ranks.sum(sums).tolist()
         by_name = dict(zip(names, values, strict=False))
-        nats, counts = (
-            values[len(names)],
-            torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(3, stages),
-        )
+        counts = torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(4, stages)
         fractions, likely = counts[1] / counts[2], counts[0] / counts[2]
-        targets = self.config.target_chunk_length
-        ratio = sum(ratio_loss(fractions[s], likely[s], targets[s]).item() for s in self._learned())
+        nats = values[len(names)]
+        ratio = sum(ratio_loss(fractions[s], likely[s], self.targets[s]).item() for s in self._learned())
         weighted = sum(loss_weight(self.model.config, name) * loss for name, loss in by_name.items())
         nats = {"lm": nats * tokens_a_nucleotide, "mlm": nats}.get(task, weighted)
         total = weighted + self.config.ratio_weight * ratio
-        return StepLosses(total, nats, float(ratio), by_name, fractions.tolist())
+        return StepLosses(total, nats, float(ratio), by_name, self._stages(*counts[1:].tolist()))
+
+    def _stages(self, chosen: list[float], rows: list[float], unsure: list[float]) -> list[StageNumbers]:
+        learned = self._learned()
+        return [
+            StageNumbers(int(rows[s]), int(chosen[s]), unsure[s] / rows[s], s in learned)
+            for s in range(len(rows))
+        ]
 
 
 def _detached(sums: PassSums) -> list:
@@ -142,8 +159,8 @@ def _detached(sums: PassSums) -> list:
     return [losses, *(part.detach() for part in sums[1:])]
 
 
-def _rows(batch: AnyBatch, rows: Tensor) -> AnyBatch:
-    """Some rows of a batch."""
+def _rows(batch: AnyBatch, rows: slice) -> AnyBatch:
+    """Some rows of a batch, in the memory where they are."""
 
     def taken(value):
         if isinstance(value, dict):

@@ -4,7 +4,7 @@ Workers import this room's part that needs no model; see `genotok.variants.score
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,22 +16,20 @@ from genotok.genomes.fasta import Reference
 from genotok.variants.alleles import STATUSES
 from genotok.variants.fields import (
     DEFAULT_FIELDS,
-    LLR,
-    LLR_FORWARD,
-    LLR_REVERSE,
+    HAPLOTYPE_FIELDS,
     STATUS,
     ScoreField,
     Value,
     info_text,
 )
-from genotok.variants.haplotypes import Phaser, haplotype_info
+from genotok.variants.haplotypes import Phaser, haplotype_values
 from genotok.variants.judge import Judge
-from genotok.variants.snv_windows import SnvWindows, snv_windows
+from genotok.variants.plans import Plan, Planner, PlanTask
+from genotok.variants.snv_windows import snv_windows
 from genotok.variants.table import Row
 from genotok.variants.vcf_header import with_scores
 from genotok.variants.vcf_input import INFO, Block, Record
 from genotok.variants.vcf_output import Stretch, stretches
-from genotok.variants.windows import WindowPair
 
 
 @dataclass
@@ -102,31 +100,6 @@ class Task(NamedTuple):
         return None if self.sample is None else Phaser(judge, self.sample, self.sample_column, self.unphased)
 
 
-class BlockWindows(NamedTuple):
-    """Pairs of windows of a block: first those of its plain single-nucleotide variants, then the others.
-
-    Attributes:
-        letters: (n, 2, window) uint8: REF and ALT, cut at the horizon.
-        shared: how many letters each of these pairs shares in front of the variant.
-        others: the other pairs.
-    """
-
-    letters: np.ndarray
-    shared: int
-    others: list[WindowPair]
-
-    def __len__(self) -> int:
-        return len(self.letters) + len(self.others)
-
-    def pairs(self) -> Iterator[WindowPair]:
-        """All pairs in their order."""
-        text, window = self.letters.tobytes(), self.letters.shape[2]
-        for i in range(0, len(text), 2 * window):
-            ref, alt = text[i : i + window], text[i + window : i + 2 * window]
-            yield WindowPair(ref, alt, self.shared, (self.shared + 1, self.shared + 1))
-        yield from self.others
-
-
 class ScoredBlock(NamedTuple):
     """A block's records with their scores, ready to be written.
 
@@ -153,8 +126,9 @@ class _Prepared(NamedTuple):
     """What a desk remembers of a block until its scores come."""
 
     records: list[Record]
-    snvs: SnvWindows
-    alleles: dict[int, list[Allele]]
+    snvs: np.ndarray  # which records are plain, and how many alleles each of those has
+    alleles_of_snvs: np.ndarray
+    alleles: dict[int, list[Allele]]  # of the other records
     carried: list[
         list[tuple[str, list[list[int]]]]
     ]  # statuses and pairs of the haplotypes, where they are wanted
@@ -163,61 +137,58 @@ class _Prepared(NamedTuple):
 
 
 class Desk:
-    """Makes windows of blocks of records, and text of their scores, in the same order."""
+    """Makes plans of blocks of records, and text of their scores, in the same order.
 
-    def __init__(self, task: Task):
+    Args:
+        task: how records are to be worked on.
+        plans: what the model wants.
+    """
+
+    def __init__(self, task: Task, plans: PlanTask):
         self.task = task
+        self._plans = plans
         self._judge = task.judge(Reference(task.reference))
         self._phaser = task.phaser(self._judge)
         self._waiting: dict[int, _Prepared] = {}
 
-    def prepare(self, number: int, block: Block) -> BlockWindows:
-        """The windows of the block of this number.
+    def prepare(self, number: int, block: Block) -> Plan:
+        """What is to be run for the block of this number.
 
         Raises:
             InputError: a line is no record, or REF is not the FASTA's and this is to be an error.
         """
-        judge = self._judge
+        judge, planner = self._judge, self._plans.planner()
         judge.patched, judge.unknown_contigs = 0, []
         records = list(block.records(self.task.columns, self.task.label))
         snvs = snv_windows(records, judge)
+        planner.add_snvs(snvs)
         plain = set(snvs.chosen.tolist())
-        letters = snvs.letters.reshape(-1, 2, snvs.letters.shape[3])
-        others: list[WindowPair] = []
-        alleles = {}
-        for i, record in enumerate(records):
-            if i not in plain:
-                alleles[i] = []
-                for status, pairs in judge.judge(record):
-                    places = range(len(letters) + len(others), len(letters) + len(others) + len(pairs))
-                    alleles[i].append(Allele(status, list(places)))
-                    others += pairs
-        snvs = snvs._replace(letters=letters[:0])
-        carried = self._on_haplotypes(records, alleles, others, len(letters)) if self._phaser else []
-        waiting = _Prepared(records, snvs, alleles, carried, judge.patched, judge.unknown_contigs)
+        alleles = {
+            i: [Allele(status, list(map(planner.add, pairs))) for status, pairs in judge.judge(record)]
+            for i, record in enumerate(records)
+            if i not in plain
+        }
+        carried = self._on_haplotypes(records, alleles, planner) if self._phaser else []
+        waiting = _Prepared(
+            records, snvs.chosen, snvs.alleles, alleles, carried, judge.patched, judge.unknown_contigs
+        )
         self._waiting[number] = waiting
-        return BlockWindows(letters, snvs.shared, others)
+        return planner.plan()
 
     def _on_haplotypes(
-        self,
-        records: list[Record],
-        alleles: dict[int, list[Allele]],
-        others: list[WindowPair],
-        before: int,
+        self, records: list[Record], alleles: dict[int, list[Allele]], planner: Planner
     ) -> list[list[tuple[str, list[list[int]]]]]:
-        """Add the windows on haplotypes to the others, which `before` pairs stand in front of."""
-        carried = []
-        for i, record in enumerate(records):
-            statuses = [allele.status for allele in alleles[i]] if i in alleles else ["ok"]
-            carried.append([])
-            for status, haplotypes in self._phaser.judge_alleles(record, statuses):
-                places = []
-                for pairs in haplotypes:
-                    first = before + len(others)
-                    places.append(list(range(first, first + len(pairs))))
-                    others += pairs
-                carried[-1].append((status, places))
-        return carried
+        """Plan the windows on haplotypes."""
+        return [
+            [
+                (status, [list(map(planner.add, pairs)) for pairs in haplotypes])
+                for status, haplotypes in self._phaser.judge_alleles(
+                    record,
+                    [allele.status for allele in alleles[i]] if i in alleles else ["ok"] * len(record.alts),
+                )
+            ]
+            for i, record in enumerate(records)
+        ]
 
     def finish(self, number: int, scores: np.ndarray) -> ScoredBlock:
         """The block of this number with its scores.
@@ -232,7 +203,7 @@ class Desk:
         block = self._waiting.pop(number)
         strands = 1 + self.task.both_strands
         fields, scores = self.task.fields, scores.reshape(-1, self.task.values)
-        of_snvs = scores[: len(block.snvs.chosen) * strands].reshape(-1, strands, self.task.values)
+        of_snvs = scores[: block.alleles_of_snvs.sum() * strands].reshape(-1, strands, self.task.values)
         _write_snvs(block, of_snvs, fields)
         rows: list[Row] = []
         counts = Counter(dict.fromkeys(STATUSES, 0), ok=len(of_snvs))
@@ -244,16 +215,19 @@ class Desk:
             record.columns[INFO] = with_scores(record.columns[INFO], info_text(fields, values))
             counts.update(allele.status for allele in alleles)
             counts["missing"] += not alleles
-        for record, found in zip(block.records, block.carried, strict=bool(block.carried)):
-            info = haplotype_info([(status, _ratios(places, scores, record)) for status, places in found])
-            record.columns[INFO] += b";" * bool(info) + info
+        on_haplotypes = self._write_haplotypes(block, scores)
         if self.task.with_rows:
-            alleles_of_snvs = (Allele("ok", [], found) for found in of_snvs.tolist())
+            found = iter(of_snvs.tolist())
             of = block.alleles | {
-                i: [a] for i, a in zip(block.snvs.chosen.tolist(), alleles_of_snvs, strict=True)
+                i: [Allele("ok", [], next(found)) for _ in range(count)]
+                for i, count in zip(block.snvs.tolist(), block.alleles_of_snvs.tolist(), strict=True)
             }
             rows = [
-                row for i, record in enumerate(block.records) for row in _table_rows(record, of[i], fields)
+                row
+                for i, record in enumerate(block.records)
+                for row in _table_rows(
+                    record, [allele.values(fields) for allele in of[i]], on_haplotypes.get(i)
+                )
             ]
         return ScoredBlock(
             b"".join([record.line for record in block.records]),
@@ -265,23 +239,40 @@ class Desk:
             block.unknown_contigs,
         )
 
+    def _write_haplotypes(self, block: _Prepared, scores: np.ndarray) -> dict[int, list[list[Value]]]:
+        """Put what was found on haplotypes into the records; returns the values of each one's alleles."""
+        found = {}
+        for i, (record, alleles) in enumerate(zip(block.records, block.carried, strict=bool(block.carried))):
+            values = [haplotype_values(status, _ratios(places, scores, record)) for status, places in alleles]
+            found[i] = [[*map(_six_digits, means), status] for *means, status in values]
+            info = info_text(HAPLOTYPE_FIELDS, found[i])
+            record.columns[INFO] += b";" * bool(info) + info
+        return found
+
 
 def _write_snvs(block: _Prepared, found: np.ndarray, fields: Sequence[ScoreField]) -> None:
-    """Put what was found (n, strands, values) of the plain variants into their records, as `info_text` would."""
-    records = [block.records[i] for i in block.snvs.chosen.tolist()]
-    for row in np.flatnonzero(~np.isfinite(found).all((1, 2)))[:1]:
-        _numbers(found[row], records[row])
+    """Put what was found (alleles, strands, values) of plain variants into their records, as `info_text` would."""
+    counts, ends = block.alleles_of_snvs, np.cumsum(block.alleles_of_snvs)
+    for allele in np.flatnonzero(~np.isfinite(found).all((1, 2)))[:1]:
+        _numbers(found[allele], block.records[block.snvs[np.searchsorted(ends, allele, "right")]])
     scores, optional = found[:, :, 0], found[:, :, 1:]
-    names = (LLR, LLR_FORWARD, LLR_REVERSE)
-    shown = [f"{name}=%.6g" for name in names[: 1 + scores.shape[1]]] + [
-        f"{name}=." for name in names[1 + scores.shape[1] :]
-    ]
-    more = [f"{field.info}=%.6g" for field in fields[len(DEFAULT_FIELDS) :]]
-    pattern = ";".join([*shown, f"{STATUS}=ok", *more]).encode()
     numbers = [scores.sum(1) / scores.shape[1], scores, optional.sum(1) / scores.shape[1]]
     numbers = np.column_stack(numbers) + 0.0  # never -0
-    for record, row in zip(records, numbers.tolist(), strict=True):
-        record.columns[INFO] = with_scores(record.columns[INFO], pattern % tuple(row))
+    for count in np.unique(counts).tolist():
+        rows = np.flatnonzero(counts == count)
+        of_records = numbers[(ends[rows] - count)[:, None] + np.arange(count)]
+        pattern = _snv_pattern(fields, scores.shape[1], count)
+        values = of_records.transpose(0, 2, 1).reshape(len(rows), -1).tolist()
+        for i, row in zip(block.snvs[rows].tolist(), values, strict=True):
+            columns = block.records[i].columns
+            columns[INFO] = with_scores(columns[INFO], pattern % tuple(row))
+
+
+def _snv_pattern(fields: Sequence[ScoreField], strands: int, alleles: int) -> bytes:
+    """INFO of a plain variant, its numbers to be filled in field by field."""
+    filled = [*fields[: 1 + strands], *fields[len(DEFAULT_FIELDS) :]]
+    texts = {STATUS: "ok"} | {field.info: "%.6g" for field in filled}
+    return ";".join(f"{f.info}={','.join([texts.get(f.info, '.')] * alleles)}" for f in fields).encode()
 
 
 def _ratios(places: list[list[int]], scores: np.ndarray, record: Record) -> list[list[float]]:
@@ -302,15 +293,12 @@ def _six_digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}") + 0.0
 
 
-def _table_rows(record: Record, alleles: list[Allele], fields: Sequence[ScoreField]) -> list[Row]:
+def _table_rows(
+    record: Record, alleles: list[list[Value]], on_haplotypes: list[list[Value]] | None
+) -> list[Row]:
     ref = record.ref.decode("utf-8", "replace")
+    further = on_haplotypes or [[]] * len(alleles)
     return [
-        (
-            record.contig,
-            record.position,
-            ref,
-            alt.decode("utf-8", "replace"),
-            *allele.values(fields),
-        )
-        for alt, allele in zip(record.alts, alleles, strict=True)
+        (record.contig, record.position, ref, alt.decode("utf-8", "replace"), *values, *more)
+        for alt, values, more in zip(record.alts, alleles, further, strict=True)
     ]

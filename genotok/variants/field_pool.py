@@ -13,15 +13,13 @@ from genotok.models.likelihood import likelihood_task, token_log_likelihood
 from genotok.shards.sampler import Batch
 from genotok.training.precision import autocast
 from genotok.variants.fields import ScoreField
+from genotok.variants.id_batches import RowRunner
 from genotok.variants.masked_pool import MaskedPool
-from genotok.variants.pool import PairPool
-from genotok.variants.prefix_pool import PrefixPool
-from genotok.variants.waiting_windows import WaitingWindows
-from genotok.variants.windows import WindowPair
+from genotok.variants.plans import FieldPlan, IdRows, PlanTask
 
 
 class FieldPool:
-    """Pairs of windows that wait for their scores and for optional fields, of which each is symmetric in REF and ALT.
+    """Scores pairs of windows and finds optional fields, of which each is symmetric in REF and ALT.
 
     Every different window is run once as a whole. The embedding of a window is the mean over its letters of the
     hidden states behind the final norm; a token of several letters counts as often. `l2` is the Euclidean distance
@@ -49,7 +47,7 @@ class FieldPool:
         precision: str,
         batch_size: int,
         fields: Sequence[ScoreField],
-        likelihood: PairPool | PrefixPool | MaskedPool | None = None,
+        likelihood: MaskedPool | None = None,
     ):
         self.model, self.precision, self.likelihood = model, precision, likelihood
         self.task = likelihood_task(model)
@@ -60,68 +58,54 @@ class FieldPool:
             raise InputError(
                 "fields: this model makes no chunks whose boundaries could move; leave out boundaries"
             )
-        self._windows = WaitingWindows(model, batch_size)
-        self._pairs: list[tuple[int, int]] = []
-        self._letters: list[WindowPair] = []
+        self.plans = PlanTask(
+            model.tokenizer.description, likelihood.plans.kind if likelihood else "whole", fields=True
+        )
+        self._rows = RowRunner(model, batch_size)
 
     @property
     def batch_size(self) -> int:
         """Windows a batch."""
-        return self._windows.batch_size
+        return self._rows.batch_size
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
-        self._windows.batch_size = size
+        self._rows.batch_size = size
         if self.likelihood is not None:
             self.likelihood.batch_size = size
 
-    def __len__(self) -> int:
-        """How many different windows wait."""
-        return len(self._windows)
-
-    def add(self, pair: WindowPair) -> int:
-        """Add a pair; returns its place in what `scores` gives."""
-        if self.likelihood is not None:
-            self.likelihood.add(pair)
-        encode = self.model.tokenizer.encode_letters
-        self._pairs.append((self._windows.add(encode(pair.ref)), self._windows.add(encode(pair.alt))))
-        self._letters.append(pair)
-        return len(self._pairs) - 1
-
-    def scores(self) -> np.ndarray:
-        """(pairs, 1 + fields) float64: the log-likelihood ratios, and the fields in their order; empties the pool.
+    def scores(self, plan: FieldPlan) -> np.ndarray:
+        """(pairs, 1 + fields) float64: the log-likelihood ratios, and the fields in their order.
 
         Raises:
             InputError: the device's memory does not hold one window.
         """
-        sums, embeddings, marks = self._of_windows()
-        ref, alt = np.array(self._pairs, int).reshape(-1, 2).T
-        ratios = sums[alt] - sums[ref] if self.likelihood is None else self.likelihood.scores()
+        sums, embeddings, marks = self._of_windows(plan.windows.windows)
+        ref, alt = plan.windows.pairs.T
+        ratios = sums[alt] - sums[ref] if plan.likelihood is None else self.likelihood.scores(plan.likelihood)
         found = {}
         if self.embedding:
             found["l2"], found["cosine"] = distances(embeddings[ref], embeddings[alt])
         if self.chunks:
-            pairs = zip(self._letters, self._pairs, strict=True)
-            found["boundary_shift"] = [boundary_shift(pair, marks[a], marks[b]) for pair, (a, b) in pairs]
-        self._pairs, self._letters = [], []
+            pairs = zip(plan.letters.tolist(), ref, alt, strict=True)
+            found["boundary_shift"] = [boundary_shift(letters, marks[a], marks[b]) for letters, a, b in pairs]
         return np.stack([ratios, *(found[column] for column in self.columns)], 1)
 
-    def _of_windows(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    def _of_windows(self, windows: IdRows) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """ln p (windows,), embeddings (windows, D), and of each window (letters,) bool, the marked letters."""
-        count = len(self._windows)
+        count = len(windows.lengths)
         sums, marks = np.zeros(count), [np.zeros(0, bool)] * count
         embeddings = np.zeros((count, self.model.config.d_model[0]))
-        for rows, (likelihood, pooled, begins) in self._windows.run(self._run):
+        for rows, (likelihood, pooled, begins) in self._rows.run(windows, lambda batch, _: self._run(batch)):
             if likelihood is not None:
                 sums[rows] = likelihood.cpu().numpy()
             if pooled is not None:
                 embeddings[rows] = pooled.cpu().numpy()
             if begins is not None:
-                for row, letters in zip(rows, begins.cpu().numpy(), strict=True):
-                    marks[row] = letters
+                marks[rows] = begins.cpu().numpy()
         return sums, embeddings, marks
 
-    def _run(self, batch: Batch, rows: list[int]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def _run(self, batch: Batch) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         with torch.inference_mode(), autocast(self.model.device, self.precision):
             if self.likelihood is None:
                 likelihood, output = token_log_likelihood(
@@ -165,10 +149,17 @@ def distances(ref: np.ndarray, alt: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.linalg.norm(ref - alt, axis=1), cosine
 
 
-def boundary_shift(pair: WindowPair, ref: np.ndarray, alt: np.ndarray) -> float:
-    """The share of the letters of both windows that is marked in one alone; marks (letters or more,) bool."""
-    front = ref[: pair.shared] != alt[: pair.shared]
-    ref, alt = ref[pair.behind[0] : len(pair.ref)], alt[pair.behind[1] : len(pair.alt)]
+def boundary_shift(letters: Sequence[int], ref: np.ndarray, alt: np.ndarray) -> float:
+    """The share of the letters of both windows that is marked in one alone.
+
+    Args:
+        letters: of the pair, as in `genotok.variants.plans.FieldPlan`.
+        ref: (letters or more,) bool, the marks of the window with REF.
+        alt: those of the window with ALT.
+    """
+    shared, behind_ref, behind_alt, ref_length, alt_length = letters
+    front = ref[:shared] != alt[:shared]
+    ref, alt = ref[behind_ref:ref_length], alt[behind_alt:alt_length]
     both = min(len(ref), len(alt))
     moved = np.concatenate([front, ref[:both] != alt[:both]])
     return float(moved.mean()) if len(moved) else 0.0

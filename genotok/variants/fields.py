@@ -58,6 +58,23 @@ FIELDS = (
         "boundaries",
     ),
 )
+_ON_HAPLOTYPE = (
+    "Log-likelihood ratio on haplotype {number} of sample {{sample}}, with its phased variants around in both "
+    "windows, mean of the scored strands; missing where the haplotype does not carry the allele"
+)
+# Behind all others, where the haplotypes of a sample are scored; the descriptions are to be filled in.
+HAPLOTYPE_FIELDS = (
+    *(
+        ScoreField(f"GENOTOK_LLR_H{number}", f"llr_h{number}", "Float", _ON_HAPLOTYPE.format(number=number))
+        for number in (1, 2)
+    ),
+    ScoreField(
+        "GENOTOK_HAPLOTYPE_STATUS",
+        "haplotype_status",
+        "String",
+        "ok, or what is to be known about the haplotypes of sample {sample}",
+    ),
+)
 DEFAULT_FIELDS = tuple(field for field in FIELDS if field.choice is None)
 CHOICES = tuple(dict.fromkeys(field.choice for field in FIELDS if field.choice))
 

@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 from genotok.errors import InputError
 from genotok.variants.alleles import Edit, is_certain, is_symbolic, left_align, reverse_edit, spelled
+from genotok.variants.fields import Value
 from genotok.variants.judge import Judge
 from genotok.variants.letters import ContigLetters, EditedStrand, PatchedStrand, ReverseStrand
-from genotok.variants.vcf_header import HAPLOTYPE_FIELDS
-from genotok.variants.vcf_input import INFO, Record
+from genotok.variants.vcf_input import BLOCK_RECORDS, INFO, Record
 from genotok.variants.windows import WindowPair, window_pairs
 
 # Why an allele has scores on haplotypes, or none; the first that applies counts. Behind the statuses of
@@ -94,17 +94,22 @@ class PhasedBlock(NamedTuple):
 
 
 def phased_blocks(records: Iterable[PhasedRecord], alleles: int, size: int) -> Iterator[PhasedBlock]:
-    """Records in their order, as blocks that end behind so many ALT alleles or bytes."""
+    """Records in their order, as blocks that end where those of `genotok.variants.vcf_input.VcfInput.blocks` do."""
     block, found, length = [], 0, 0
-    for record in records:
+    for number, record in enumerate(records, 1):
         block.append(record)
         found += max(1, len(record.alts))
         length += sum(map(len, record.columns))
-        if found >= alleles or length >= size:
+        if number % BLOCK_RECORDS == 0 or found >= alleles or length >= size:
             yield PhasedBlock(block)
             block, found, length = [], 0, 0
     if block:
         yield PhasedBlock(block)
+
+
+def reach(window: int) -> int:
+    """How many letters to either side of a record others are looked at, deleted letters not counted."""
+    return 2 * window
 
 
 def sample_column(sample: str | None, samples: Sequence[str]) -> int:
@@ -147,7 +152,7 @@ class Phaser:
             if contig in seen:
                 raise InputError(f"{contig}: its records are not in one piece; sort the VCF for --haplotypes")
             seen.add(contig)
-            yield from _with_neighbours(self._calls(group), 2 * self.judge.window)
+            yield from _with_neighbours(self._calls(group), reach(self.judge.window))
 
     def _calls(self, records: Iterable[Record]) -> Iterator[tuple[Record, Call | None]]:
         latest = 0
@@ -174,7 +179,7 @@ class Phaser:
         edits = tuple(
             _edit(start, ref, spelled(alt)) if usable or alt == b"*" else None for alt in record.alts
         )
-        return Call(start, _end(record), genotype, edits)
+        return Call(start, end_of(record), genotype, edits)
 
     def _genotype(self, record: Record) -> Genotype | None:
         if len(record.columns) <= _FORMAT:
@@ -274,21 +279,14 @@ class Phaser:
         return "ok", pairs
 
 
-def haplotype_info(alleles: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> bytes:
-    """The fields of a record's alleles, empty where it has no ALT allele.
+def haplotype_values(status: str, ratios: Sequence[Sequence[float]]) -> list[Value]:
+    """What `genotok.variants.fields.HAPLOTYPE_FIELDS` hold of an allele; None for what is not there.
 
     Args:
-        alleles: of each the status, and for haplotype 1 and 2 the ratio on each scored strand.
+        status: of the allele.
+        ratios: on haplotype 1 and 2, on each scored strand.
     """
-    if not alleles:
-        return b""
-    columns = [",".join(_mean(ratios[haplotype]) for _, ratios in alleles) for haplotype in (0, 1)]
-    columns.append(",".join(status for status, _ in alleles))
-    return ";".join(f"{name}={text}" for name, text in zip(HAPLOTYPE_FIELDS, columns, strict=True)).encode()
-
-
-def _mean(ratios: Sequence[float]) -> str:
-    return f"{sum(ratios) / len(ratios) + 0.0:.6g}" if ratios else "."
+    return [*(sum(found) / len(found) if found else None for found in ratios), status]
 
 
 def _edit(start: int, ref: bytes, alt: bytes) -> Edit | None:
@@ -307,7 +305,7 @@ def _common_start(a: bytes, b: bytes) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _end(record: Record) -> int:
+def end_of(record: Record) -> int:
     """The position behind a record, by its END where an allele is symbolic."""
     end = record.position - 1 + len(record.ref)
     if any(alt.startswith(b"<") for alt in record.alts):

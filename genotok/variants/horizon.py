@@ -6,7 +6,8 @@ from itertools import islice
 import numpy as np
 
 from genotok.genomes.fasta import Reference
-from genotok.variants.blocks import BlockWindows, Task
+from genotok.variants.blocks import Task
+from genotok.variants.plans import Plan, PlanTask
 from genotok.variants.vcf_input import Block
 
 COMPARED_RECORDS = 64
@@ -21,7 +22,7 @@ def remembering(blocks: Iterable[Block], kept: list[Block]) -> Iterator[Block]:
 
 
 def horizon_report(
-    block: Block, task: Task, reference: Reference, scores: Callable[[BlockWindows], np.ndarray]
+    block: Block, task: Task, reference: Reference, plans: PlanTask, scores: Callable[[Plan], np.ndarray]
 ) -> str | None:
     """Say how far the scores of the first records of a block are from those without a horizon.
 
@@ -29,14 +30,17 @@ def horizon_report(
         block: records.
         task: with a horizon.
         reference: the FASTA.
-        scores: gives the values (pairs x values,) of pairs of windows, the ratio first.
+        plans: what the model wants.
+        scores: gives the values (pairs x values,) of a plan, the ratio first.
 
     Returns:
         One sentence; None where no record has a score.
     """
     near, far = (
         found.reshape(-1, task.values)[:, 0]
-        for found in (scores(_windows(block, one, reference)) for one in (task, task._replace(horizon=None)))
+        for found in (
+            scores(_plan(block, one, reference, plans)) for one in (task, task._replace(horizon=None))
+        )
     )
     if not len(near):
         return None
@@ -48,9 +52,11 @@ def horizon_report(
     )
 
 
-def _windows(block: Block, task: Task, reference: Reference) -> BlockWindows:
-    judge = task.judge(reference)
+def _plan(block: Block, task: Task, reference: Reference, plans: PlanTask) -> Plan:
+    judge, planner = task.judge(reference), plans.planner()
     # Records whose REF is not the FASTA's have no windows, or have ended the run.
-    records = islice(block.records(task.columns, task.label), COMPARED_RECORDS)
-    pairs = [pair for record in records for verdict in judge.judge(record) for pair in verdict.pairs]
-    return BlockWindows(np.empty((0, 2, 1), np.uint8), 0, pairs)
+    for record in islice(block.records(task.columns, task.label), COMPARED_RECORDS):
+        for verdict in judge.judge(record):
+            for pair in verdict.pairs:
+                planner.add(pair)
+    return planner.plan()

@@ -10,15 +10,15 @@ from genotok.shards.sampler import Batch
 from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.tokenizers.kmer import CutTokenizer
 from genotok.training.precision import autocast
-from genotok.variants.waiting_windows import WaitingWindows
-from genotok.variants.windows import WindowPair
+from genotok.variants.id_batches import RowRunner, on_device
+from genotok.variants.plans import MaskedPlan, PlanTask
 
 WAYS = ("marginal", "pseudo")
 _MOST_LOGITS = 1 << 26  # at once, 256 MB
 
 
 class MaskedPool:
-    """Pairs of windows that wait for their scores, as `genotok.variants.pool.PairPool` for a causal model.
+    """Scores pairs of windows, as `genotok.variants.pool.PairPool` for a causal model.
 
     `marginal` scores a substitution, an allele as long as the other one, at its site: all tokens that hold a changed
     letter are masked at once, and the model is run once for this window, which is the same for REF, for ALT and
@@ -43,16 +43,10 @@ class MaskedPool:
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int, way: str):
-        self.model, self.precision, self.way = model, precision, way
-        most_tokens = _MOST_LOGITS // model.config.vocab_size
-        self._at_sites = WaitingWindows(model, batch_size, most_tokens)
-        self._whole = WaitingWindows(model, batch_size)
-        self._clear()
-
-    def _clear(self) -> None:
-        self._pairs = 0
-        self._windows: list[tuple[int, int, int]] = []  # pair, rows of REF and ALT among the whole windows
-        self._changes: list[np.ndarray] = []  # (changes, 5): row at a site, pair, place, REF id, ALT id
+        self.model, self.precision = model, precision
+        self.plans = PlanTask(model.tokenizer.description, way)
+        self._at_sites = RowRunner(model, batch_size, _MOST_LOGITS // model.config.vocab_size)
+        self._whole = RowRunner(model, batch_size)
 
     @property
     def batch_size(self) -> int:
@@ -63,75 +57,43 @@ class MaskedPool:
     def batch_size(self, size: int) -> None:
         self._at_sites.batch_size = self._whole.batch_size = size
 
-    def __len__(self) -> int:
-        """How many different windows wait."""
-        return len(self._at_sites) + len(self._whole)
-
-    def add(self, pair: WindowPair) -> int:
-        """Add a pair; returns its place in what `scores` gives."""
-        ref, alt = (self.model.tokenizer.encode_letters(letters) for letters in (pair.ref, pair.alt))
-        if self.way == "marginal" and pair.is_substitution:
-            self._add_site(ref, alt)
-        else:
-            self._windows.append((self._pairs, self._whole.add(ref), self._whole.add(alt)))
-        self._pairs += 1
-        return self._pairs - 1
-
-    def _add_site(self, ref: np.ndarray, alt: np.ndarray) -> None:
-        places = np.flatnonzero(ref != alt)
-        if not len(places):
-            return
-        masked = ref.copy()
-        masked[places] = self.model.tokenizer.mask_id
-        row = self._at_sites.add(masked)
-        in_front = int(self.model.tokenizer.start_id is not None)
-        columns = (np.full(len(places), row), np.full(len(places), self._pairs), places + in_front)
-        self._changes.append(np.stack([*columns, ref[places], alt[places]], 1).astype(np.int64))
-
-    def scores(self) -> np.ndarray:
-        """(pairs,) float64: the log-likelihood ratio of each pair in nats; empties the pool.
+    def scores(self, plan: MaskedPlan) -> np.ndarray:
+        """(pairs,) float64: the log-likelihood ratio of each pair in nats.
 
         Raises:
             InputError: the device's memory does not hold one window.
         """
-        scores = np.zeros(self._pairs)
-        if self._changes:
-            pairs, ratios = self._site_ratios(np.concatenate(self._changes))
-            np.add.at(scores, pairs, ratios)
-        if self._windows:
-            pairs, ref, alt = np.array(self._windows).T
-            sums = self._pseudo_log_likelihoods()
+        scores = np.zeros(plan.pairs)
+        if len(plan.changes):
+            np.add.at(scores, plan.changes[:, 1], self._site_ratios(plan))
+        if len(plan.windows):
+            pairs, ref, alt = plan.windows.T
+            sums = self._pseudo_log_likelihoods(plan)
             scores[pairs] = sums[alt] - sums[ref]
-        self._clear()
         return scores
 
-    def _site_ratios(self, changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The pair of each change and ln p(ALT token) - ln p(REF token), (changes,) both."""
-        changes = changes[np.argsort(changes[:, 0], kind="stable")]
-        ends = np.searchsorted(changes[:, 0], np.arange(len(self._at_sites) + 1))
+    def _site_ratios(self, plan: MaskedPlan) -> np.ndarray:
+        """(changes,) ln p(ALT token) - ln p(REF token)."""
+        ends = np.searchsorted(plan.changes[:, 0], np.arange(len(plan.sites.lengths) + 1))
 
-        def ratios(batch: Batch, rows: list[int]) -> tuple[np.ndarray, torch.Tensor]:
-            parts = [changes[ends[row] : ends[row + 1]] for row in rows]
-            of_rows = np.concatenate(parts)
-            of_rows[:, 0] = np.repeat(np.arange(len(rows)), [len(part) for part in parts])
-            row, _, place, ref, alt = torch.from_numpy(of_rows).to(batch.input_ids.device).T
+        def ratios(batch: Batch, rows: slice) -> torch.Tensor:
+            changes = plan.changes[ends[rows.start] : ends[rows.stop]] - [rows.start, 0, 0, 0, 0]
+            row, _, place, ref, alt = on_device(changes, self.model.device).T
             with torch.inference_mode(), autocast(self.model.device, self.precision):
                 logits = self.model(batch.input_ids, task="mlm", lengths=batch.lengths).logits
-            return of_rows[:, 1], logits[row, place, alt].double() - logits[row, place, ref].double()
+            return logits[row, place, alt].double() - logits[row, place, ref].double()
 
-        found = [part for _, part in self._at_sites.run(ratios)]
-        pairs = np.concatenate([pairs for pairs, _ in found])
-        return pairs, torch.cat([part for _, part in found]).cpu().numpy()
+        return torch.cat([part for _, part in self._at_sites.run(plan.sites, ratios)]).cpu().numpy()
 
-    def _pseudo_log_likelihoods(self) -> np.ndarray:
+    def _pseudo_log_likelihoods(self, plan: MaskedPlan) -> np.ndarray:
         """(windows,) float64: of each whole window's certain nucleotides."""
-        sums = np.zeros(len(self._whole))
+        sums = np.zeros(len(plan.whole.lengths))
 
-        def likelihoods(batch: Batch, rows: list[int]) -> torch.Tensor:
+        def likelihoods(batch: Batch, _: slice) -> torch.Tensor:
             with torch.inference_mode(), autocast(self.model.device, self.precision):
                 return token_log_likelihood(self.model, batch, "mlm")[0].double().sum(1)
 
-        for rows, found in self._whole.run(likelihoods):
+        for rows, found in self._whole.run(plan.whole, likelihoods):
             sums[rows] = found.cpu().numpy()
         return sums
 

@@ -10,9 +10,9 @@ from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.training.columns import cuts_by_given
 from genotok.training.precision import choose_device
-from genotok.variants.blocks import BlockWindows
 from genotok.variants.fields import ScoreField
 from genotok.variants.masked_pool import masked_way
+from genotok.variants.plans import Plan, PlanTask
 from genotok.variants.pool import default_batch_size
 from genotok.variants.preconditions import require_dna
 from genotok.variants.scoring_pool import scoring_pool
@@ -26,12 +26,14 @@ class ModelTraits(NamedTuple):
         device: its kind, `cpu` or `cuda`.
         batch_size: windows a batch.
         masked: how substitutions are scored, see `genotok.variants.masked_pool.masked_way`.
+        plans: which plans it wants.
     """
 
     content_hash: str
     device: str
     batch_size: int
     masked: str | None
+    plans: PlanTask
 
 
 class ModelTask(NamedTuple):
@@ -74,15 +76,14 @@ class ModelDesk:
 
     def traits(self) -> ModelTraits:
         """What is to be known of the model."""
-        return ModelTraits(
-            self._model.content_hash(), self._model.device.type, self._pool.batch_size, self._masked
-        )
+        pool, model = self._pool, self._model
+        return ModelTraits(model.content_hash(), model.device.type, pool.batch_size, self._masked, pool.plans)
 
     def limit_batches(self, size: int) -> None:
         """Let no batch have more than `size` windows."""
         self._pool.batch_size = min(self._pool.batch_size, size)
 
-    def scores(self, windows: BlockWindows) -> tuple[np.ndarray, int]:
+    def scores(self, plan: Plan) -> tuple[np.ndarray, int]:
         """What was found of the pairs of a block, and the size of batch that the device's memory holds.
 
         The first is (pairs x values,) float64.
@@ -92,9 +93,7 @@ class ModelDesk:
         Raises:
             InputError: the device's memory does not hold one window.
         """
-        places = [self._pool.add(pair) for pair in windows.pairs()]
-        found = self._pool.scores()
-        return found[places].reshape(-1), self._pool.batch_size
+        return self._pool.scores(plan).reshape(-1), self._pool.batch_size
 
 
 def _refuse_given_boundaries(model: GenomicLM, folder: Path) -> None:

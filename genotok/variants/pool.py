@@ -7,8 +7,8 @@ from genotok.models import GenomicLM
 from genotok.models.likelihood import token_log_likelihood
 from genotok.shards.sampler import Batch
 from genotok.training.precision import autocast
-from genotok.variants.waiting_windows import WaitingWindows
-from genotok.variants.windows import WindowPair
+from genotok.variants.id_batches import RowRunner
+from genotok.variants.plans import PairPlan, PlanTask
 
 _BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
 
@@ -19,7 +19,7 @@ def default_batch_size(device: torch.device, window: int) -> int:
 
 
 class PairPool:
-    """Pairs of windows that wait for their scores.
+    """Scores pairs of windows.
 
     Args:
         model: the model, on its device.
@@ -29,40 +29,28 @@ class PairPool:
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int):
         self.model, self.precision = model, precision
-        self._windows = WaitingWindows(model, batch_size)
-        self._pairs: list[tuple[int, int]] = []
+        self.plans = PlanTask(model.tokenizer.description, "whole")
+        self._rows = RowRunner(model, batch_size)
 
     @property
     def batch_size(self) -> int:
         """Windows a batch."""
-        return self._windows.batch_size
+        return self._rows.batch_size
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
-        self._windows.batch_size = size
+        self._rows.batch_size = size
 
-    def __len__(self) -> int:
-        """How many different windows wait."""
-        return len(self._windows)
-
-    def add(self, pair: WindowPair) -> int:
-        """Add a pair; returns its place in what `scores` gives."""
-        encode = self.model.tokenizer.encode_letters
-        ref, alt = (self._windows.add(encode(window)) for window in (pair.ref, pair.alt))
-        self._pairs.append((ref, alt))
-        return len(self._pairs) - 1
-
-    def scores(self) -> np.ndarray:
-        """(pairs,) float64: ln p(ALT window) - ln p(REF window) of each pair; empties the pool.
+    def scores(self, plan: PairPlan) -> np.ndarray:
+        """(pairs,) float64: ln p(ALT window) - ln p(REF window) of each pair.
 
         Raises:
             InputError: the device's memory does not hold one window.
         """
-        sums = np.zeros(len(self._windows))
-        for rows, found in self._windows.run(lambda batch, _: self._sums(batch)):
+        sums = np.zeros(len(plan.windows.lengths))
+        for rows, found in self._rows.run(plan.windows, lambda batch, _: self._sums(batch)):
             sums[rows] = found.cpu().numpy()
-        ref, alt = np.array(self._pairs, int).reshape(-1, 2).T
-        self._pairs = []
+        ref, alt = plan.pairs.T
         return sums[alt] - sums[ref]
 
     def _sums(self, batch: Batch) -> torch.Tensor:

@@ -20,13 +20,14 @@ from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.progress import Progress, progress
 from genotok.variants.alleles import STATUSES
-from genotok.variants.blocks import BlockWindows, Desk, ScoredBlock, Task
+from genotok.variants.blocks import Desk, ScoredBlock, Task
 from genotok.variants.contig_aliases import read_contig_aliases
-from genotok.variants.fields import chosen_fields
-from genotok.variants.haplotypes import UNPHASED, phased_blocks, sample_column
+from genotok.variants.fields import HAPLOTYPE_FIELDS, chosen_fields
+from genotok.variants.haplotypes import UNPHASED, phased_blocks, reach, sample_column
 from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
+from genotok.variants.plans import Plan, PlanTask
 from genotok.variants.preconditions import model_files, refuse_same_files
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
 from genotok.variants.saturation import Saturation
@@ -141,6 +142,8 @@ def score_vcf(
             source.label, source.columns, reference, window, strands == "both", ref_mismatch, aliases, horizon,
             haplotypes, sample_column(haplotypes, source.header.samples), unphased, parquet is not None, wanted,
         )  # fmt: skip
+        if haplotypes is not None:
+            _refuse_bare_piece(source, window)
         judge = task.judge(fasta)
         _warn_of_other_lengths(source, judge)
         precision = "bf16" if precision == "bf16" else "fp32"
@@ -150,7 +153,8 @@ def score_vcf(
         )
         models = _models(stack, device.split(","), model_task)
         model: ModelTraits = models[0].submit("traits").result()
-        desks = _desks(stack, task, _default_workers(model, models) if workers is None else workers)
+        workers = _default_workers(model, models) if workers is None else workers
+        desks = _desks(stack, task, model.plans, workers)
         another_handle = Reference(reference)
         digest = in_background(lambda: another_handle.digest)
 
@@ -166,7 +170,8 @@ def score_vcf(
             journal = stack.enter_context(open_journal(outputs, identity, resume))
         if output == "-":
             describe()
-        table = stack.enter_context(open_table(Path(parquet), wanted)) if parquet else None
+        columns = (*wanted, *HAPLOTYPE_FIELDS) if haplotypes else wanted
+        table = stack.enter_context(open_table(Path(parquet), columns)) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
         line = _Line(desks, models, sink, table, bar, journal, model.batch_size, task.values)
@@ -174,7 +179,7 @@ def score_vcf(
         phaser = task.phaser(judge)
         first: list[Block] = []
         line.run(
-            phased_blocks(phaser.phased(source), *size)
+            phased_blocks(source.own(phaser.phased(source.with_context())), *size)
             if phaser
             else remembering(source.blocks(*size), first)
         )
@@ -182,7 +187,7 @@ def score_vcf(
             describe()
         if horizon is not None and first:
             said = horizon_report(
-                first[0], task, fasta, lambda windows: models[0].submit("scores", windows).result()[0]
+                first[0], task, fasta, model.plans, lambda plan: models[0].submit("scores", plan).result()[0]
             )
             print(f"score: {said}" if said else "score: no allele has a score", file=sys.stderr)
     _report(line, judge.reference.path, time.monotonic() - began)
@@ -217,6 +222,16 @@ def _warn_of_other_lengths(source: VcfInput, judge: Judge) -> None:
                 file=sys.stderr,
             )
             return
+
+
+def _refuse_bare_piece(source: VcfInput, window: int) -> None:
+    """A piece of a VCF must hold the neighbours of its records, or scores would depend on where it was cut."""
+    piece, needed = source.piece, reach(window)
+    if piece and piece.context < needed:
+        raise InputError(
+            f"{source.label}: is a piece that holds records of {piece.context} letters around its own, and "
+            f"--haplotypes with this window needs those of {needed}; cut with: genotok vcf split --context {needed}"
+        )
 
 
 def _record_count(vcf: str | Saturation, reference: Reference) -> int | None:
@@ -261,12 +276,12 @@ def _default_workers(model: ModelTraits, models: list[Helper]) -> int:
     return 0 if model.device == "cpu" else 2 * len(models)
 
 
-def _desks(stack: ExitStack, task: Task, workers: int) -> list[Helper]:
+def _desks(stack: ExitStack, task: Task, plans: PlanTask, workers: int) -> list[Helper]:
     if workers == 0:
-        return [Here(Desk(task))]
+        return [Here(Desk(task, plans))]
     desks = []
     for number in range(1, workers + 1):
-        child = Child(f"worker process {number}", Desk, task)
+        child = Child(f"worker process {number}", Desk, task, plans)
         stack.callback(child.close)
         desks.append(child)
     return desks
@@ -327,7 +342,7 @@ class _Line:
         self._desks, self._models, self._sink, self._table, self._bar = desks, models, sink, table, bar
         self._journal, self._batch_size, self._values = journal, batch_size, values
         self._resumed = journal.blocks if journal else 0
-        self._prepared: deque[Future[BlockWindows]] = deque()
+        self._prepared: deque[Future[Plan]] = deque()
         self._scored: deque[Future[tuple[np.ndarray, int]]] = deque()
         self._finished: deque[Future[ScoredBlock]] = deque()
         self._read = self._run = self._noted = self._written = 0  # blocks
@@ -361,15 +376,15 @@ class _Line:
         while self._finished and not ahead:
             self._write(self._finished.popleft().result())
 
-    def _score(self, windows: BlockWindows) -> None:
+    def _score(self, plan: Plan) -> None:
         if self._run < self._resumed:
             scores = self._journal.scores()
-            if len(scores) != len(windows) * self._values:
+            if len(scores) != len(plan) * self._values:
                 raise InputError("the unfinished run had other windows than this one; run without --resume")
             future: Future[tuple[np.ndarray, int]] = Future()
             future.set_result((scores, self._batch_size))
         else:
-            future = min(self._models, key=lambda model: model.waiting).submit("scores", windows)
+            future = min(self._models, key=lambda model: model.waiting).submit("scores", plan)
         self._scored.append(future)
         self._run += 1
 

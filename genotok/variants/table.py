@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
-from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField, Value
+from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, HAPLOTYPE_FIELDS, ScoreField, Value
 
 # `pos` is 1-based, as in VCF; the numbers are those of the VCF: float32, null where there is no score.
 ALLELE = [("chrom", pa.string()), ("pos", pa.int64()), ("ref", pa.string()), ("alt", pa.string())]
@@ -97,6 +97,8 @@ def _fields_in(path: Path) -> tuple[ScoreField, ...]:
     with _opened(path) as file:
         names = file.schema_arrow.names
         fields = tuple(field for field in FIELDS if field.choice is None or field.column in names)
+        if HAPLOTYPE_FIELDS[0].column in names:
+            fields += HAPLOTYPE_FIELDS
         if not file.schema_arrow.equals(schema_of(fields)):
             raise InputError(f"{path}: its columns are not those of a table of scores")
     return fields

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import genotok
+from genotok.errors import InputError
 from genotok.provenance import carried_hash
-from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, ScoreField
+from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, HAPLOTYPE_FIELDS, ScoreField
 
-HAPLOTYPE_FIELDS = ("GENOTOK_LLR_H1", "GENOTOK_LLR_H2", "GENOTOK_HAPLOTYPE_STATUS")
-
-_ADDED = (*(field.info for field in FIELDS), *HAPLOTYPE_FIELDS)
+_ADDED = tuple(field.info for field in (*FIELDS, *HAPLOTYPE_FIELDS))
 _CONTIG = re.compile(rb"##contig=<(?:.*?,)?ID=([^,>]+)")
 _LENGTH = re.compile(rb"[<,]length=(\d{1,18})[,>]")
 _CONTIG_NAME = re.compile(
@@ -17,6 +17,38 @@ _CONTIG_NAME = re.compile(
 )  # VCF 4.3, section 1.4.7
 _FIELD_LINE = re.compile(rb"##INFO=<(?:.*?,)?ID=(" + "|".join(_ADDED).encode() + rb")[,>]")
 COMMAND = b"##genotok_command="
+_PIECE = b"##genotok_piece="
+
+
+class Piece(NamedTuple):
+    """What a piece of a VCF holds of it.
+
+    Attributes:
+        before: so many records at first are there for the sake of those behind them.
+        records: so many follow that are the piece's own; what comes then is there for their sake as well.
+        context: letters around the piece's own records within which those others are complete.
+    """
+
+    before: int
+    records: int
+    context: int
+
+    def line(self) -> bytes:
+        """The line of the header."""
+        return _PIECE + f"before {self.before}, records {self.records}, context {self.context}".encode()
+
+    @classmethod
+    def of_line(cls, line: bytes) -> "Piece":
+        """What a line of a header says."""
+        found = re.fullmatch(
+            rb"before (\d{1,18}), records (\d{1,18}), context (\d{1,18})", line[len(_PIECE) :]
+        )
+        if not found:
+            raise InputError(
+                f"the header's line {line.decode('utf-8', 'replace')!r} is not as `genotok vcf split` writes it; "
+                "cut the VCF again"
+            )
+        return cls(*map(int, found.groups()))
 
 
 class VcfHeader:
@@ -28,6 +60,7 @@ class VcfHeader:
     Attributes:
         meta: the lines that begin with `##`, less those of `scores`.
         scores: the lines that scoring added.
+        piece: which piece of a VCF this is; None for a whole one.
         columns: the line `#CHROM`.
         contigs: name -> length, None where the header gives none.
     """
@@ -36,6 +69,9 @@ class VcfHeader:
         *meta, self.columns = lines
         self.scores = [line for line in meta if line.startswith(b"##genotok_") or _FIELD_LINE.match(line)]
         self.meta = [line for line in meta if line not in self.scores]
+        pieces = [line for line in self.scores if line.startswith(_PIECE)]
+        self.scores = [line for line in self.scores if line not in pieces]
+        self.piece = Piece.of_line(pieces[0]) if pieces else None
         self.contigs: dict[str, int | None] = {}
         for line in self.meta:
             if found := _CONTIG.match(line):
@@ -81,10 +117,12 @@ class VcfHeader:
         if provenance := carried_hash():
             about["provenance"] = provenance
         self.scores = [f"##genotok_{key}={value}".encode() for key, value in about.items()]
-        for name, _, kind, text, _ in fields:
-            self.scores.append(f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode())
+        self.scores += [_field_line(field, field.description) for field in fields]
         if sample is not None:
-            self.scores += _haplotype_lines(sample)
+            quoted = sample.replace("\\", "\\\\").replace('"', '\\"')
+            self.scores += [
+                _field_line(field, field.description.format(sample=quoted)) for field in HAPLOTYPE_FIELDS
+            ]
         self.set_command(command)
 
     @property
@@ -100,21 +138,12 @@ class VcfHeader:
 
     def to_bytes(self) -> bytes:
         """The header's text."""
-        return b"".join(line + b"\n" for line in [*self.meta, *self.scores, self.columns])
+        piece = [self.piece.line()] if self.piece else []
+        return b"".join(line + b"\n" for line in [*self.meta, *self.scores, *piece, self.columns])
 
 
-def _haplotype_lines(sample: str) -> list[bytes]:
-    quoted = sample.replace("\\", "\\\\").replace('"', '\\"')
-    texts = [
-        f"Log-likelihood ratio on haplotype {number} of sample {quoted}, with its phased variants around in both "
-        "windows, mean of the scored strands; missing where the haplotype does not carry the allele"
-        for number in (1, 2)
-    ]
-    texts.append(f"ok, or what is to be known about the haplotypes of sample {quoted}")
-    return [
-        f'##INFO=<ID={name},Number=A,Type={kind},Description="{text}">'.encode()
-        for name, kind, text in zip(HAPLOTYPE_FIELDS, ("Float", "Float", "String"), texts, strict=True)
-    ]
+def _field_line(field: ScoreField, description: str) -> bytes:
+    return f'##INFO=<ID={field.info},Number=A,Type={field.kind},Description="{description}">'.encode()
 
 
 def with_scores(info: bytes, added: bytes) -> bytes:

@@ -13,8 +13,9 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import pysam
 
@@ -28,6 +29,7 @@ _START = 1 << 16  # bytes in which the kind of a file shows; a block of BGZF is 
 _POSITION_DIGITS = 18
 _CONTIG, _POSITION, _REF, _ALT = 0, 1, 3, 4
 INFO = 7
+Item = TypeVar("Item")
 BLOCK_RECORDS = 256  # of a file, counted from its first: where blocks end in any case, and pieces may be cut
 
 
@@ -75,7 +77,8 @@ class VcfInput:
 
     Attributes:
         label: how error sentences call it.
-        header: its header.
+        header: its header, less what it says of a piece.
+        piece: which piece of a VCF it is; None for a whole one.
         columns: how many columns the header has.
     """
 
@@ -83,6 +86,7 @@ class VcfInput:
         self.label = label
         self._lines = enumerate(lines, 1)
         self.header = VcfHeader(self._header_lines())
+        self.piece, self.header.piece = self.header.piece, None
         self.columns = self.header.columns.count(b"\t") + 1
         if any("\ufffd" in name for name in self.header.contigs):
             raise InputError(f"{label}: has a contig in its header whose name is not UTF-8 text; rename it")
@@ -105,13 +109,25 @@ class VcfInput:
         return InputError(f"{self.label}: line {number}: {complaint}")
 
     def __iter__(self) -> Iterator[Record]:
-        """The records in their order.
+        """The records in their order, of a piece of a VCF its own.
 
         Raises:
             InputError: a line has not the columns of the header, a zero byte, no name in CHROM or no number in POS;
             names the line.
         """
+        return records_of_lines(self._own_lines(), self.columns, self.label)
+
+    def with_context(self) -> Iterator[Record]:
+        """As the iterator, with the records that a piece of a VCF holds for the sake of its own."""
         return records_of_lines(self._lines, self.columns, self.label)
+
+    def own(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Of what there is one of for each record of `with_context`, that of the piece's own records."""
+        piece = self.piece
+        return islice(items, piece.before, piece.before + piece.records) if piece else items
+
+    def _own_lines(self) -> Iterator[tuple[int, bytes]]:
+        return self.own(self._lines)
 
     def blocks(self, alleles: int, size: int) -> "Iterator[Block]":
         """The records in their order, as blocks of lines that nobody has looked at.
@@ -124,7 +140,7 @@ class VcfInput:
             size: or so many bytes.
         """
         first, lines, found, length, records = 0, [], 0, 0, 0
-        for number, line in self._lines:
+        for number, line in self._own_lines():
             first = first or number
             lines.append(line)
             records += bool(line.strip())

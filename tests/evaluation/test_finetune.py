@@ -31,7 +31,9 @@ def run(
     folder, table, output, columns=("label",), test=None, kind="auto", resume=False, train=None, **settings
 ):
     chosen = FinetuneSettings(**(QUICK | settings | {"train": QUICK["train"] | (train or {})}))
-    return finetune(folder, table, list(columns), output, test, kind=kind, settings=chosen, resume=resume)
+    return finetune(
+        folder, table, list(columns), output, test=test, kind=kind, settings=chosen, resume=resume
+    )
 
 
 def sequences_of(path):

@@ -1,4 +1,4 @@
-"""Random access, and when an index is trusted, rebuilt or refused."""
+"""Random access, and when an index is trusted, made or refused."""
 
 import gzip
 import hashlib
@@ -9,6 +9,7 @@ import random
 import shutil
 import tempfile
 
+import pysam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,11 +109,47 @@ def test_good_index_is_left_alone(fasta):
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_index_older_than_the_file_is_rebuilt(fasta):
-    index_fasta(fasta)
-    fasta.write_bytes(b">new\nACGTA\n")
-    age(fasta, 10)
-    assert Reference(fasta).contigs == {"new": 5}
+def test_the_age_of_an_index_does_not_count(fasta):
+    packed = compress_to_bgzf(fasta, fasta.with_name("h.fa.gz"))
+    for path in (fasta, packed):
+        index_fasta(path)
+        before = path.with_name(path.name + ".fai").stat().st_ino
+        age(path, 1000)
+        assert Reference(path).fetch("two", 158, 160) == "CC"
+        assert path.with_name(path.name + ".fai").stat().st_ino == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b">new\nACGTA\n",
+        b">one first\nACGTACGTNN\n>two\n" + b"GGCC" * 40 + b"\n>three\nT\n",  # other lines
+        b">one first\nACGTACGTNN\n>two\n" + b"GGCC" * 15 + b"\n" + b"GGCC" * 14 + b"\nGGCC\n" + b"GGCC" * 10
+        + b"\n>three\nT\n",
+        b">one first\nACGTACGTNN\n>owt\n" + 2 * (b"GGCC" * 15 + b"\n") + b"GGCC" * 10 + b"\n>three\nT\n",
+    ],
+)  # fmt: skip
+def test_the_index_of_an_earlier_file_is_refused(fasta, text):
+    """Neither its index nor the file is touched, whatever their dates."""
+    for path in (fasta, compress_to_bgzf(fasta, fasta.with_name("h.fa.gz"))):
+        index_fasta(path)
+        with open(path, "wb") if path == fasta else pysam.BGZFile(str(path), "wb") as sink:
+            sink.write(text)
+        for shift in (-1000, 2000):
+            age(path, shift)
+            before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+            with pytest.raises(InputError, match=f"{path.name}.fai: is not the index of .* samtools faidx"):
+                Reference(path)
+            assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+def test_a_contig_among_many_is_looked_at(tmp_path):
+    path = tmp_path / "g.fa"
+    write_fasta([(f"c{i}", [b"ACGTA" * 20]) for i in range(40)], path)
+    index_fasta(path)
+    path.write_bytes(path.read_bytes().replace(b">c20\n", b">d20\n"))
+    with pytest.raises(InputError, match=r"is not the index of g\.fa"):
+        Reference(path)
 
 
 @pytest.mark.parametrize(
@@ -131,24 +168,45 @@ def test_index_older_than_the_file_is_rebuilt(fasta):
     ],
 )
 @pytest.mark.parametrize("packing", ["plain", "bgzf"])
-def test_index_that_does_not_fit_is_rebuilt(fasta, index, packing):
+def test_index_that_does_not_fit_is_refused(fasta, index, packing):
     path = fasta
     if packing == "bgzf":
         path = compress_to_bgzf(fasta, fasta.with_name("g.fa.gz"))
         index_fasta(path)
     path.with_name(path.name + ".fai").write_text(index)
-    assert Reference(path).contigs == {"one": 10, "two": 160, "three": 1}
+    with pytest.raises(InputError, match=r"remove it.* samtools faidx") as caught:
+        Reference(path)
+    assert "\n" not in str(caught.value)
+    path.with_name(path.name + ".fai").unlink()
     assert Reference(path).fetch("three") == "T"
 
 
 @pytest.mark.parametrize("gzi", [b"", b"\x01", b"\xff" * 24])
-def test_damaged_gzi_is_rebuilt(tmp_path, gzi):
+def test_damaged_gzi_is_refused(tmp_path, gzi):
     path = tmp_path / "g.fa.gz"
     sequence = random_sequence(200_000)
     write_fasta([("a", [sequence])], path)
     index_fasta(path)
     path.with_name("g.fa.gz.gzi").write_bytes(gzi)
+    with pytest.raises(InputError, match=r"remove it and g.fa.gz.gzi, or"):
+        Reference(path)
+
+
+def test_a_gzi_alone_is_made_for_a_fai_that_fits(tmp_path):
+    path = tmp_path / "g.fa.gz"
+    sequence = random_sequence(200_000)
+    write_fasta([("a", [sequence])], path)
+    index_fasta(path)
+    gzi, fai = path.with_name("g.fa.gz.gzi"), path.with_name("g.fa.gz.fai")
+    expected, before = gzi.read_bytes(), fai.stat().st_ino
+    gzi.unlink()
     assert Reference(path).fetch("a", 199_000) == sequence[199_000:].decode().upper()
+    assert (gzi.read_bytes(), fai.stat().st_ino) == (expected, before)
+    gzi.unlink()
+    fai.write_text("a\t200000\t3\t61\t62\n")
+    with pytest.raises(InputError, match=r"is not the index of g\.fa\.gz"):
+        Reference(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["g.fa.gz", "g.fa.gz.fai"]
 
 
 def test_empty_records_are_left_out(tmp_path):
@@ -159,6 +217,7 @@ def test_empty_records_are_left_out(tmp_path):
     assert Reference(path).fetch("b") == "GG"
     assert path.with_name("g.fa.fai").stat().st_ino == made
     path.write_bytes(b">a\nACGT\n>last\n")
+    path.with_name("g.fa.fai").unlink()
     with pytest.raises(InputError, match=r"empty last record.*genotok fetch"):
         Reference(path)
     assert Reference(compress_to_bgzf(path, tmp_path / "h.fa.gz")).contigs == {"a": 4}

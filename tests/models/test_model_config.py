@@ -76,7 +76,7 @@ REFUSED = [
     (
         "tokenizer",
         "wordpiece",
-        "tokenizer 'wordpiece' is unknown; there are bpe, byte, codon, hyenadna, kmer, ntv2, nucleotide",
+        "tokenizer 'wordpiece' is unknown; there are biological, bpe, byte, codon, hyenadna, kmer, ntv2, nucleotide",
     ),
     ("hyena", 2, "hyena: 2 should be an object"),
     ("hyena.order", 1, "hyena.order: 1 should be a whole number, at least 2"),

@@ -81,6 +81,11 @@ def test_files_and_page(files, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     table = pd.read_csv(tmp_path / "a" / "downstream.tsv", sep="\t")
     assert table.shape == (9, 8)
+    sets = json.loads((tmp_path / "a" / "downstream.json").read_text())["sets"]
+    assert {name: list(about["tasks"]) for name, about in sets.items()} == {
+        "one": ["probe", "finetune"],
+        "two": ["probe"],
+    }
     write_page([tmp_path / "a"], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert (

@@ -46,7 +46,8 @@ def test_same_bytes(results, tmp_path):
 
 def test_curves_hold_the_records(results):
     axes = panels(results.run / "metrics.jsonl")
-    assert list(axes) == ["Bits per base", "Chunks per position", "Ratio loss", "Learning rate"]
+    side = ["Chunks per position", "Boundary entropy (bits)", "Ratio loss", "Learning rate"]
+    assert list(axes) == ["Bits per base", *side]
     table = training_table(results.run / "metrics.jsonl")
     lines = {line.get_label(): line for line in axes["Bits per base"].lines}
     for split, label in (("train", "training batches"), ("valid", "validation contigs")):
@@ -113,6 +114,20 @@ def test_missing_configuration(results, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_alarms(results, tmp_path):
+    training = [{"step": step, "split": "train", "bits_per_base": 1.9} for step in range(1, 9)]
+    alarm = {"step": 5, "split": "alarm", "kind": "loss_spike", "message": "Look here."}
+    path = write_records(tmp_path / "metrics.jsonl", [*training[:5], alarm, *training[5:]])
+    (tmp_path / "config.json").write_text("{}")
+    lines = {line.get_label(): line for line in panels(path)["Bits per base"].lines}
+    assert set(lines["loss spike"].get_xdata()) == {5}
+    assert lines["training batches"].get_xdata().tolist() == list(range(1, 9))
+    report_training(tmp_path, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert summary["alarms"] == [{"step": 5, "kind": "loss_spike", "message": "Look here."}]
+    assert summary["train"] == {"bits_per_base": 1.9}
+
+
 @pytest.mark.parametrize(
     ("key", "title"), [("nats_per_masked_token", "Nats per masked token"), ("loss", "Loss")]
 )
@@ -131,3 +146,22 @@ def test_runs_of_other_tasks(key, title, tmp_path):
     report_training(tmp_path, tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "training.json").read_text())
     assert summary["valid"] == {key: 1.25}
+
+
+def test_of_several_data_sets_one_is_drawn(tmp_path):
+    """The first one that has the curve of the main number."""
+    parts = [("gc", {"loss": 0.7}), ("a", {"bits_per_base": 2.0}), ("b", {"bits_per_base": 3.0})]
+    records = [
+        {"step": step, "split": split, "data": name, "learning_rate": 0.1, **values}
+        for step in (1, 2)
+        for split in ("train", "valid")
+        for name, values in parts
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "config.json").write_text("{}")
+    report_training(tmp_path, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert summary["train"] == summary["valid"] == {"bits_per_base": 2.0}
+    figure, data = training_curves(tmp_path / "metrics.jsonl")
+    assert list(figure.axes[0].lines[0].get_ydata()) == [2.0, 2.0]
+    assert len(data) == 12

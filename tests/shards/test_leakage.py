@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_tokenize_genomes import contents, rows
 
 from genotok.errors import InputError
+from genotok.genomes.records import Reading
 from genotok.shards import leakage, sketch
 from genotok.shards.check import check_shards
 from genotok.shards.leakage import find_leakage, table_of_leakage, write_without_leakage
@@ -262,3 +263,39 @@ def test_the_command(tmp_path):
         "their 15-mers\n"
     ) in done.stderr
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["leakage"]["k"] == 15
+
+
+def test_sequences_that_are_not_listed(tmp_path):
+    """Short sequences, of which several have one name; as the sets of RNA classes come."""
+    rng = np.random.default_rng(7)
+    pool = [
+        random_letters(int(length), seed, "ACGT") for seed, length in enumerate(rng.integers(40, 300, 80))
+    ]
+    train = pool[:50]
+    test = [*pool[50:], *pool[3:9], *map(opposite, pool[20:24]), train[30].lower()]
+    for split, texts in (("train", train), ("test", test)):
+        fasta = tmp_path / f"{split}.fa"
+        fasta.write_text("".join(f">class{i % 3} of {i}\n{text}\n" for i, text in enumerate(texts)))
+        tokenize_genomes([fasta], tmp_path / split, rest=split, window=512, reading=Reading(many=True))
+    merged = merge_manifests([tmp_path / "train", tmp_path / "test"], tmp_path / "all")
+    found = find_leakage(tmp_path / "all", merged)
+    there = {canonical(text) for text in train}
+    assert found.pairs[0]["exact"] == sum(canonical(text.upper()) in there for text in test) == 11
+    clean = write_without_leakage(tmp_path / "all", tmp_path / "clean")
+    assert check_shards(tmp_path / "clean") == []
+    assert [(one.split, one.windows, one.dropped_windows) for one in clean.collections] == [
+        ("train", 50, 0),
+        ("test", 30, 11),
+    ]
+    assert [one.windows for one in merged.collections] == [50, 41]
+
+
+def test_proteins_have_no_opposite_strand(tmp_path):
+    texts = ["MKVLAAGCTTACGTACGTACGTACGTACGTACGT", "MSTNPKPQRKTKRNTNRRPQ"]
+    for split, turned in (("train", 1), ("test", -1)):
+        fasta = tmp_path / f"{split}.fa"
+        fasta.write_text("".join(f">p{i}\n{text[:: turned * i or 1]}\n" for i, text in enumerate(texts)))
+        tokenize_genomes([fasta], tmp_path / split, rest=split, tokenizer="protein", window=64)
+    merged = merge_manifests([tmp_path / "train", tmp_path / "test"], tmp_path / "all")
+    (pair,) = find_leakage(tmp_path / "all", merged).pairs
+    assert (pair["windows"], pair["exact"], pair["contained"]) == (2, 1, 0)

@@ -82,7 +82,7 @@ def test_quotes_lines_and_byte_order_mark(tmp_path):
         ("t.jsonl", '{"seq": "A"}\n', "line 1 has no key 'label'; there are seq"),
         ("t.jsonl", '{"seq": 7, "label": 1}\n', "line 1: column 'seq': holds no sequence"),
         ("t.parquet", "no parquet", "cannot be read as a table"),
-        ("t.csv.gz", "no gzip", "cannot be read as a table"),
+        ("t.csv.gz", "no gzip", "no column 'seq'; there are no gzip"),
         ("t.xlsx", "", "its name should end in .csv, .tsv, .jsonl"),
     ],
 )
@@ -95,5 +95,5 @@ def test_what_cannot_be_read_is_said_with_its_place(name, text, sentence, tmp_pa
 
 
 def test_an_absent_table(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere.csv: cannot be read as a table"):
+    with pytest.raises(InputError, match=r"nowhere.csv: cannot be read: No such file"):
         read_table(tmp_path / "nowhere.csv", "seq", [])

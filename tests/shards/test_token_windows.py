@@ -127,12 +127,16 @@ def test_which_shards_serve_which_tokenizer(made_with, model, sentence, folder):
             manifest.check_serves(load_tokenizer(model), "is")
 
 
-def test_proteins_are_refused(folder):
-    with pytest.raises(InputError, match="'kmer' reads proteins, and shards hold nucleotides"):
-        tokenize_genomes(
-            [folder / "g.fa"], folder / "x", tokenizer=KmerTokenizer(2, 2, "protein").description
-        )
+def test_a_vocabulary_of_proteins_has_shards_of_proteins(folder):
+    tokenizer = KmerTokenizer(2, 2, "protein").description
+    with pytest.raises(InputError, match="tokenizer 'protein' reads protein, and these are dna sequences"):
+        tokenize_genomes([folder / "g.fa"], folder / "x", tokenizer=tokenizer, alphabets=["dna"])
     assert not (folder / "x").exists()
+    (folder / "p.fa").write_text(">p\nMKVLAAX\n")
+    made = tokenize_genomes([folder / "p.fa"], folder / "x", tokenizer=tokenizer)
+    assert made.letter_tokenizer is load_tokenizer("protein")
+    with pytest.raises(InputError, match="is 'ntv2', and the shards were made with 'kmer'"):
+        made.check_serves(load_tokenizer("ntv2"), "is")
 
 
 def test_shards_of_two_vocabularies_are_not_merged(folder):

@@ -10,15 +10,17 @@ import pyarrow as pa
 import pysam
 import pytest
 from fasta_files import CERTAIN, random_letters, sliced, write
+from full_disk import files_at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
+from genotok.genomes.records import source_name
 from genotok.shards import split_writer
 from genotok.shards.manifest import read_manifest
 from genotok.shards.reader import ShardDataset, contig_sequences
-from genotok.shards.writer import genome_name, tokenize_genomes
+from genotok.shards.writer import tokenize_genomes
 from genotok.tokenizers import load_tokenizer
 
 AWKWARD = {
@@ -87,7 +89,9 @@ def test_manifest_counts(tmp_path):
     made = tokenize_genomes([fasta], tmp_path / "out", window=10, valid=["codes"], test=["g:masked"])
     folder, manifest = read_manifest(tmp_path / "out")
     assert (folder, manifest) == (tmp_path / "out", made)
-    assert manifest.sources == [{"genome": "g", "file": "g.fa", "sha256": sha256_of(fasta)}]
+    assert manifest.sources == [
+        {"genome": "g", "file": "g.fa", "sha256": sha256_of(fasta), "format": "fasta", "alphabet": "dna"}
+    ]
     for contig, (name, letters) in zip(manifest.contigs, AWKWARD.items(), strict=True):
         cut = [set(text) & CERTAIN for _, text in sliced(letters, 10, 10)]
         assert (contig.genome, contig.name, contig.length) == ("g", name, len(letters))
@@ -193,7 +197,7 @@ def test_splits_by_contig_and_by_genome(tmp_path):
 
 @pytest.mark.parametrize("name", ["g.fa", "g.fasta", "g.fna", "g.fa.gz", "g.fna.bgz", "g"])
 def test_names_of_genomes(name, tmp_path):
-    assert genome_name(tmp_path / name) == "g"
+    assert source_name(tmp_path / name) == "g"
 
 
 REFUSED = [
@@ -237,6 +241,13 @@ def test_an_error_leaves_earlier_shards_alone(tmp_path):
         tokenize_genomes([good, bad], tmp_path / "out", window=10)
     assert contents(tmp_path / "out") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.fa", "good.fa", "out"]
+
+
+def test_a_full_disk_is_said(tmp_path):
+    fasta = write(tmp_path / "g.fa", {"a": random_letters(20_000)})
+    with files_at_most(4096), pytest.raises(InputError, match="out: cannot be written"):
+        tokenize_genomes([fasta], tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["g.fa"]
 
 
 def test_two_genomes_of_one_name(tmp_path):

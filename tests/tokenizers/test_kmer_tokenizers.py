@@ -138,7 +138,7 @@ BAD = [
     ({"type": "kmer", "alphabet": "xna"}, "tokenizer.alphabet: 'xna' should be one of dna, rna, protein"),
     ({"type": "kmer", "k": 6, "alphabet": "protein"}, "tokenizer.k: 6 makes more than 4,194,304 k-mers"),
     ({"type": "kmer", "size": 3}, "tokenizer.size: unknown key; known are type, alphabet, k, stride"),
-    ({"type": "words"}, "tokenizer.type: 'words' should be one of bpe, byte, codon"),
+    ({"type": "words"}, "tokenizer.type: 'words' should be one of biological, bpe, byte, codon"),
     ({"k": 3}, "tokenizer.type: None should be one of"),
     ({"type": "ntv2", "k": 3}, "tokenizer.k: unknown key"),
     ("absent.json", "absent.json: cannot be read as a tokenizer"),

@@ -147,6 +147,7 @@ def test_a_batch_is_reversed_row_by_row():
 def test_an_unknown_name_is_said():
     with pytest.raises(
         InputError,
-        match="'words' is unknown; there are bpe, byte, codon, hyenadna, kmer, ntv2, nucleotide, and JSON",
+        match="'words' is unknown; there are biological, bpe, byte, codon, hyenadna, kmer, ntv2, nucleotide, "
+        "protein, rna, and JSON",
     ):
         load_tokenizer("words")

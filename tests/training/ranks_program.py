@@ -15,19 +15,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from full_disk import files_at_most
 
 from genotok.errors import InputError
-from genotok.training.config import TableConfig, TrainConfig
+from genotok.settings import parse_settings
+from genotok.training.config import TrainConfig
 from genotok.training.distributed import EndedElsewhere, leave
 from genotok.training.loop import Trainer
 
 
 def run(job):
     """How one job ended on this rank: `done`, or the exception and its sentence."""
-    settings = job["settings"]
-    if settings.get("table"):
-        settings = {**settings, "table": TableConfig(**settings["table"])}
+    settings = parse_settings(TrainConfig, job["settings"], "the job")
     disk = files_at_most(job["disk"]) if job.get("disk") else contextlib.nullcontext()
     try:
-        trainer = Trainer(TrainConfig(**settings), Path(job["folder"]))
+        trainer = Trainer(settings, Path(job["folder"]))
         with disk:
             trainer.run(resume=job.get("resume", False))
     except (InputError, EndedElsewhere) as error:

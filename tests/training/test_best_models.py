@@ -12,6 +12,7 @@ from toy_runs import TOY_MODEL, losses_of, results, toy_config, train
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.shards.sampler import collate
+from genotok.shards.writer import tokenize_genomes
 from genotok.training import block_execution
 from genotok.training.block_execution import run_blocks
 from genotok.training.checkpoint import list_checkpoints
@@ -36,7 +37,7 @@ def test_the_best_are_kept_and_hold_the_model_that_was_validated(toy_shards, tmp
     ]
     best = min(values, key=lambda step: values[step])
     trainer.model = GenomicLM.from_pretrained(tmp_path / "best" / f"step-{best:08d}")
-    assert trainer.validate()["bits_per_base"] == pytest.approx(values[best], abs=1e-6)
+    assert trainer.validate()[0]["bits_per_base"] == pytest.approx(values[best], abs=1e-6)
 
 
 def test_a_run_that_gets_no_better_ends_early_with_its_best_model(toy_shards, tmp_path):
@@ -51,6 +52,13 @@ def test_a_run_that_gets_no_better_ends_early_with_its_best_model(toy_shards, tm
     before = results(tmp_path)
     train(toy_shards, tmp_path, resume=True, **settings)
     assert results(tmp_path) == before
+
+
+@pytest.mark.parametrize("changes", [{"keep_best": 1}, {"patience": 2}], ids=str)
+def test_nothing_to_validate_with_is_said(changes, toy_shards, tmp_path):
+    tokenize_genomes([toy_shards.parent / "toy.fa"], tmp_path / "shards", window=32)
+    with pytest.raises(InputError, match=f"{next(iter(changes))}: there is nothing to validate with"):
+        Trainer(toy_config(tmp_path / "shards", **changes), tmp_path / "run")
 
 
 def test_an_interrupted_run_keeps_the_same_best(toy_shards, tmp_path):
@@ -112,7 +120,7 @@ def test_the_average_is_what_is_validated_and_saved(toy_shards, tmp_path):
         torch.testing.assert_close(saved[name], value, atol=1e-6, rtol=0)
     assert (saved["head.weight"] - trainer.model.head.weight).abs().max() > 1e-4
     trainer.model = GenomicLM.from_pretrained(tmp_path)
-    assert trainer.validate() == {
+    assert trainer.validate()[0] == {
         "bits_per_base": pytest.approx(validations(tmp_path)[-1]["bits_per_base"], abs=1e-6)
     }
 

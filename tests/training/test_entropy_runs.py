@@ -95,7 +95,7 @@ def test_training_with_and_without_the_column(toy_shards, entropy_run, finished,
     """The same bytes, and the same again after an interruption."""
     settings = {"model": BY_LENGTH, "entropy_model": str(entropy_run), **SHORT}
     trainer = train(toy_shards, tmp_path / "run", **settings)
-    assert trainer.batches.column is None
+    assert trainer.data.data_sets[0].batches.column is None
     assert results(tmp_path / "run") == results(finished)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000006")
     train(toy_shards, tmp_path / "run", resume=True, **settings)
@@ -142,12 +142,12 @@ def test_entropies_of_another_model_are_not_used(annotated, entropy_run, tmp_pat
     trainer = Trainer(
         toy_config(annotated, model=BY_LENGTH, entropy_model=str(other), **SHORT), tmp_path / "run"
     )
-    assert trainer.batches.column is None
+    assert trainer.data.data_sets[0].batches.column is None
     assert "and not of the entropy model at hand, so they are worked out anew" in capsys.readouterr().err
     again = Trainer(
         toy_config(annotated, model=BY_LENGTH, entropy_model=str(entropy_run), **SHORT), tmp_path / "run"
     )
-    assert again.batches.column == "entropies"
+    assert again.data.data_sets[0].batches.column == "entropies"
     assert again.identity != trainer.identity
 
 
@@ -206,7 +206,7 @@ def test_a_trained_model_brings_its_own(annotated, finished, tmp_path):
     """Training goes on from a run without another word on its entropy model."""
     settings = {"init": str(finished), "model": None, **SHORT, "steps": 2}
     trainer = train(annotated, tmp_path / "more", **settings)
-    assert trainer.batches.column == "entropies"
+    assert trainer.data.data_sets[0].batches.column == "entropies"
     before, after = (GenomicLM.from_pretrained(folder) for folder in (finished, tmp_path / "more"))
     assert after.config == before.config
     assert after.entropy_model.content_hash() == before.entropy_model.content_hash()
@@ -215,11 +215,11 @@ def test_a_trained_model_brings_its_own(annotated, finished, tmp_path):
 
 def test_a_table_has_no_threshold(finished):
     model = GenomicLM.from_pretrained(finished)
-    assert not needs_calibration(model, "prediction")
+    assert not needs_calibration(model, reads_shards=False)
     model.backbone.chunker.threshold = None
-    assert needs_calibration(model, "lm")
+    assert needs_calibration(model, reads_shards=True)
     with pytest.raises(InputError, match=r"^chunkers\[0\].mean_length: needs shards to find a threshold in"):
-        needs_calibration(model, "prediction")
+        needs_calibration(model, reads_shards=False)
 
 
 @pytest.fixture(scope="module")

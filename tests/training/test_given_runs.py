@@ -169,7 +169,7 @@ def test_what_cannot_be_trained(toy_shards, bounded, genes, run, tmp_path):
 def test_a_model_of_its_own_boundaries_takes_none(bounded, genes, toy_shards, tmp_path):
     """Training does not mind the column; `tokens` refuses a file that would mean nothing."""
     trainer = train(bounded, tmp_path / "run", steps=1, validate_every=0, checkpoint_every=0)
-    assert trainer.batches.column is None
+    assert trainer.data.data_sets[0].batches.column is None
     shutil.copy(toy_shards.parent / "toy.fa", tmp_path / "toy.fa")
     words = ("--region", "a:1-50", "-o", tmp_path / "x.bed", "--boundaries", genes, *ONE)
     with pytest.raises(InputError, match="the model finds its boundaries itself; leave out the file"):

@@ -177,3 +177,39 @@ def test_sigkill_loses_only_what_came_after_the_checkpoint(long_run, toy_shards,
     assert not (folder / "model.safetensors").exists()
     train(toy_shards, folder, resume=True, **LONG)
     assert results(folder) == long_run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_processes_that_load(number, long_run, toy_shards, tmp_path):
+    """SIGTERM to all processes, as batch systems send it, is that to the run; a killed one ends it in a sentence."""
+    config, folder = tmp_path / "c.yaml", tmp_path / "run"
+    settings = {"shards": str(toy_shards), **TOY_SETTINGS, **LONG, "loader_workers": 2}
+    config.write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "genotok", "train", str(config), "-o", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    metrics, give_up = folder / "metrics.jsonl", time.monotonic() + 120
+    while not metrics.is_file() or metrics.read_text().count("\n") < 9:
+        assert running.poll() is None, running.stderr.read()
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
+    with open(f"/proc/{running.pid}/task/{running.pid}/children") as handle:
+        workers = [int(word) for word in handle.read().split()]
+    assert len(workers) == 2
+    if number == signal.SIGTERM:
+        os.killpg(running.pid, number)
+    else:
+        os.kill(workers[1], number)
+    said = running.communicate(timeout=60)[1]
+    if number == signal.SIGTERM:
+        assert running.returncode == 143, said
+        assert "go on with --resume" in said
+    else:
+        assert running.returncode == 2, said
+        assert "loader_workers: process 2 of 2 that makes batches was ended by SIGKILL" in said
+        assert "Traceback" not in said
+        train(toy_shards, folder, resume=True, **LONG)
+        assert results(folder) == long_run
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)

@@ -69,6 +69,25 @@ def test_only_learned_boundaries_are_steered(learned):
     assert model.backbone.inner.chunker.key.weight.grad.norm() > 0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chunk_states": ["mean"], "upsamplers": ["repeat"]},
+        {"chunk_states": ["cross_attention"], "upsamplers": [{"kind": "cross_attention", "window": 2}]},
+        {"chunkers": [{"kind": "merge", "min_length": 1, "max_length": 4}], "upsamplers": ["repeat"]},
+        {"positions": [{"periods": "fixed"}, {"periods": "learned"}], "layout": ["h1", ["H1"], "t1"]},
+        {"tie_embeddings": True, "norm": "layer", "mlp": "gelu"},
+    ],
+    ids=str,
+)
+def test_a_model_of_the_next_token_uses_all_its_weights(changes):
+    """What ranks that each hold the whole model count on, even where the ratio loss weighs nothing."""
+    model = GenomicLM(ModelConfig.from_dict({**TOY_MODEL, **changes}))
+    ids = [torch.randint(0, 4, (length,)).numpy().astype("uint8") for length in (30, 12)]
+    losses_of(model, collate(ids, model.tokenizer), [3.0], 0.0)
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
 def test_static_chunks_have_no_ratio_loss():
     model = GenomicLM(ModelConfig.from_dict({**TOY_MODEL, "chunkers": [{"kind": "static", "length": 4}]}))
     batch = collate([torch.arange(4).numpy().astype("uint8")], model.tokenizer)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from toy_runs import TOY_MODEL, TOY_SETTINGS, train
 
 from genotok.errors import InputError
+from genotok.settings import parse_settings
 from genotok.training.checkpoint import list_checkpoints, read_state
 from genotok.training.config import TableConfig, TrainConfig
 from genotok.training.loop import Trainer
@@ -39,6 +40,17 @@ STEPS = {
     "checkpoint_every": 3,
     "ema_decay": 0.5,
     "keep_best": 1,
+}
+MASKED = {
+    **TOY_SETTINGS,
+    "model": {
+        **TOY_MODEL,
+        "tasks": ["mlm"],
+        "chunk_states": ["cross_attention"],
+    },  # of which a pass leaves one unused
+    "steps": 4,
+    "validate_every": 0,
+    "accumulate": 2,
 }
 HEADS = {
     "motif": {"kind": "classification", "outputs": 2},
@@ -83,14 +95,35 @@ def of_table(table):
     return {**TOY_SETTINGS, **heads, "validate_every": 0, "table": {"train": str(table), "labels": labels}}
 
 
+def of_several(toy_shards, table):
+    """Data sets of three tasks, over a curriculum of windows that two ranks cannot always share evenly."""
+    heads = of_table(table)
+    model = {**heads["model"], "layout": ["t1", ["T1"], "t1"], "tasks": ["lm", "mlm", "prediction"]}
+    data = [
+        {"shards": str(toy_shards), "name": "toy"},
+        {"shards": str(toy_shards), "name": "masked", "task": "mlm"},
+        {"table": heads["table"], "name": "heads"},
+    ]
+    schedules = {
+        "window_length": {0: 16, 4: 32},
+        "bases_per_step": 176,
+        "target_chunk_length": {0: [2.0], 3: [4.0]},
+    }
+    more = {"validate_every": 0, "soft_mask_weight": 0.1, "ratio_weight": 0.2, "steps": 8, "seed": 4}
+    return {**TOY_SETTINGS, "model": model, "data": data, **schedules, **more}
+
+
 @pytest.fixture(scope="module")
 def alone(toy_shards, table, tmp_path_factory):
     """The same runs on one rank."""
     folder = tmp_path_factory.mktemp("alone")
     train(toy_shards, folder / "deep", **STEPS)
     train(toy_shards, folder / "micro", **STEPS, accumulate=2)
+    train(toy_shards, folder / "masked", **MASKED)
     heads = of_table(table)
     Trainer(TrainConfig(**{**heads, "table": TableConfig(**heads["table"])}), folder / "heads").run()
+    several = parse_settings(TrainConfig, of_several(toy_shards, table), "several")
+    Trainer(several, folder / "several").run()
     return folder
 
 
@@ -108,7 +141,12 @@ def ranks(toy_shards, table, alone, tmp_path_factory):
         "fsdp_micro": {"settings": {**deep, "parallel": "fsdp", "accumulate": 2}},
         "ddp_micro": {"settings": {**deep, "accumulate": 2}},
         "going_on": {"settings": {**deep, "parallel": "fsdp"}, "resume": True},
+        "masked": {"settings": {"shards": str(toy_shards), **MASKED}},
         "heads": {"settings": of_table(table)},
+        "several": {"settings": of_several(toy_shards, table)},
+        "several_micro": {
+            "settings": {**of_several(toy_shards, table), "accumulate": 2, "loader_workers": 1}
+        },
         "full": {"settings": {**deep, "parallel": "fsdp", "keep_best": 0}, "disk": 16_000},
         "uneven": {"settings": {**deep, "batch_size": 3}},
     }
@@ -121,13 +159,16 @@ def ranks(toy_shards, table, alone, tmp_path_factory):
     return folder, [{Path(name).name: end for name, end in of_rank.items()} for of_rank in ends]
 
 
+NAMES = ("split", "data", "task")
+
+
 def assert_alike(found, wanted, numbers=1e-5):
     records = [read_metrics(folder / "metrics.jsonl") for folder in (found, wanted)]
     assert len(records[0]) == len(records[1]) > 3
     for of_ranks, of_one in zip(*records, strict=True):
         assert of_ranks.keys() == of_one.keys()
         for key, value in of_one.items():
-            assert of_ranks[key] == (pytest.approx(value, abs=numbers) if key != "split" else value), key
+            assert of_ranks[key] == (pytest.approx(value, abs=numbers) if key not in NAMES else value), key
     weights, of_one = (load_file(folder / "model.safetensors") for folder in (found, wanted))
     assert weights.keys() == of_one.keys()
     for name, value in of_one.items():
@@ -149,8 +190,16 @@ def test_micro_batches_are_those_of_a_whole_batch(alone):
     assert_alike(alone / "micro", alone / "deep")
 
 
-def test_heads_whose_labels_one_rank_lacks(ranks, alone):
-    assert_alike(ranks[0] / "heads", alone / "heads")
+@pytest.mark.parametrize("name", ["masked", "heads"])
+def test_weights_that_no_pass_uses_and_labels_that_one_rank_lacks(name, ranks, alone):
+    assert_alike(ranks[0] / name, alone / name)
+
+
+@pytest.mark.parametrize("name", ["several", "several_micro"])
+def test_several_data_sets_and_a_curriculum(name, ranks, alone):
+    assert_alike(ranks[0] / name, alone / "several")
+    records = read_metrics(alone / "several" / "metrics.jsonl")
+    assert len({record["task"] for record in records}) == 3
 
 
 def test_parts_of_two_ranks_go_on_with_one(ranks, alone, toy_shards, tmp_path):

@@ -43,6 +43,7 @@ def test_what_is_left(finished):
         "config.json",
         "metrics.jsonl",
         "model.safetensors",
+        "speed.jsonl",
         "tensorboard",
     ]
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == [

@@ -25,7 +25,7 @@ REFUSED = [
     ({"clip": -1}, "clip: is -1.0 and must be more than 0"),
     ({"warmup": 1}, "warmup: is 1.0 and must be from 0 to less than 1"),
     ({"warmup": 0.6, "decay": 0.5}, "decay: is 0.5 and must be at most 1 together with warmup"),
-    ({"precision": "fp16"}, "precision: is 'fp16' and must be auto, fp32 or bf16"),
+    ({"precision": "fp64"}, "precision: is 'fp64' and must be auto, fp32, bf16, fp16 or fp8"),
     ({"target_chunk_length": [1.0]}, "target_chunk_length: is [1.0] and must be more than 1 in every stage"),
     ({"stage_learning_rates": [1.0, 0.0]}, "stage_learning_rates: is [1.0, 0.0] and must be more than 0"),
     ({"seed": -1}, "seed: is -1 and must be at least 0"),

@@ -3,6 +3,7 @@
 from genotok.training.config import TrainConfig
 from genotok.training.distributed import Ranks
 from genotok.training.loop import Trainer
+from genotok.training.precision import Precision
 from genotok.training.step import GradientStep
 
 TOY_MODEL = {
@@ -40,7 +41,12 @@ def train(shards, folder, resume=False, restart_if_changed=False, **changes):
 def losses_of(model, batch, targets, weight, task="lm", **changes):
     """The losses of one batch on one rank, and the model's output; the gradient is in the parameters."""
     settings = {"target_chunk_length": targets, "ratio_weight": weight, "precision": "fp32"}
-    step = GradientStep(model, toy_config("shards", **(settings | changes)), Ranks(0, 1, model.device))
+    step = GradientStep(
+        model,
+        toy_config("shards", **(settings | changes)),
+        Ranks(0, 1, model.device),
+        Precision("fp32", model.device, model),
+    )
     return step.backward(batch, task), step.passes.output
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from masked_oracle import site_ratios
 from test_token_scores import BPE, CONTIG, MODELS, masked_model
+from variant_files import plan_of
 
 from genotok.errors import InputError
 from genotok.variants.masked_pool import MaskedPool, masked_way
@@ -124,8 +125,7 @@ def test_ref_and_alt_exchanged_change_the_sign_and_nothing_else(kind, change, wi
     scores = []
     for pair in (there, back):
         pool = MaskedPool(made(kind), "fp32", 4, "marginal")
-        pool.add(pair)
-        scores += pool.scores().tolist()
+        scores += pool.scores(plan_of(pool, [pair])).tolist()
     assert scores[0] == -scores[1]
     assert (scores[0] == 0) == (there.ref == there.alt)
 
@@ -160,18 +160,18 @@ def test_all_alleles_of_a_site_need_one_window(monkeypatch):
     pool = MaskedPool(model, "fp32", 8, "marginal")
     windows = [f"GATTACAGATTACAG{letter}TTACAGATTA".encode() for letter in "ACGT"]
     pairs = [(a, b) for a in windows for b in windows]
-    assert [pool.add(WindowPair(a, b, 15, (16, 16))) for a, b in pairs] == list(range(16))
-    assert len(pool) == 1
+    plan = plan_of(pool, [WindowPair(a, b, 15, (16, 16)) for a, b in pairs])
+    assert (len(plan), len(plan.sites.lengths), len(plan.whole.lengths)) == (16, 1, 0)
     run = []
     forward = model.forward
     monkeypatch.setattr(
         model, "forward", lambda ids, **settings: run.append(len(ids)) or forward(ids, **settings)
     )
-    scores = pool.scores().reshape(4, 4)
+    scores = pool.scores(plan).reshape(4, 4)
     assert run == [1]
     assert np.array_equal(scores, -scores.T)
     assert len(np.unique(scores)) == 13
-    assert (len(pool), pool.scores().tolist()) == (0, [])
+    assert pool.scores(plan_of(pool, [])).tolist() == []
 
 
 def test_a_batch_holds_no_more_logits_than_it_may(monkeypatch):
@@ -185,9 +185,7 @@ def test_a_batch_holds_no_more_logits_than_it_may(monkeypatch):
             patch.setattr(
                 model, "forward", lambda ids, **kwargs: sizes.append(ids.numel()) or forward(ids, **kwargs)
             )
-            for pair in pairs:
-                pool.add(pair)
-            return pool.scores(), sizes
+            return pool.scores(plan_of(pool, pairs)), sizes
 
     whole, cut = scores(1 << 20), scores(20)
     assert len(whole[1]) == 1
@@ -209,9 +207,7 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(model, "forward", limited)
-            for pair in pairs:
-                pool.add(pair)
-            return pool.scores(), pool.batch_size
+            return pool.scores(plan_of(pool, pairs)), pool.batch_size
 
     assert scores(16)[1] == 16
     assert scores(3)[1] == 2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
 from tiny_models import tiny_model
+from variant_files import plan_of
 
 from genotok.errors import InputError
 from genotok.variants.pool import PairPool
@@ -46,13 +47,10 @@ def pairs_of(parts):
 def test_equals_whole_windows(model, parts, size):
     shared, whole = PrefixPool(model, "fp32", size), PairPool(model, "fp32", 64)
     pairs = list(pairs_of(parts))
-    for place, pair in enumerate(pairs):
-        assert shared.add(pair) == whole.add(pair) == place
-    found, wanted = shared.scores(), whole.scores()
+    found, wanted = (pool.scores(plan_of(pool, pairs)) for pool in (shared, whole))
     assert found.dtype == np.float64
     assert found == pytest.approx(wanted, abs=1e-4)
     assert found[::2] == pytest.approx(-found[1::2], abs=1e-9)
-    assert len(shared) == 0
 
 
 def test_equal_prefixes_and_endings_are_read_once():
@@ -61,10 +59,10 @@ def test_equal_prefixes_and_endings_are_read_once():
     run = model.prefill
     model.prefill = lambda ids, lengths: read.append(ids.shape) or run(ids, lengths)
     try:
-        for alt in (b"ACGTCAAA", b"ACGTGAAA", b"ACGTTAAA"):
-            pool.add(WindowPair(b"ACGTAAAA", alt, 4))
-        assert len(pool) == 4
-        scores = pool.scores()
+        alts = (b"ACGTCAAA", b"ACGTGAAA", b"ACGTTAAA")
+        plan = plan_of(pool, [WindowPair(b"ACGTAAAA", alt, 4) for alt in alts])
+        assert len(plan.endings.lengths) == 4
+        scores = pool.scores(plan)
     finally:
         del model.prefill
     assert read == [(1, 5)]  # the start token and four letters
@@ -90,16 +88,14 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(monkeypatch):
         pool = PrefixPool(model, "fp32", 100)
         run, sizes = pool._sums, []
 
-        def limited(prefixes):
-            if len(prefixes) > limit:
+        def limited(plan, begin, end):
+            if end - begin > limit:
                 raise torch.OutOfMemoryError
-            sizes.append(len(prefixes))
-            return run(prefixes)
+            sizes.append(end - begin)
+            return run(plan, begin, end)
 
         monkeypatch.setattr(pool, "_sums", limited)
-        for pair in pairs:
-            pool.add(pair)
-        return pool.scores(), sizes
+        return pool.scores(plan_of(pool, pairs)), sizes
 
     whole, cut = scores(3), scores(1)
     assert (whole[1], cut[1]) == ([3], [1, 1, 1])

@@ -13,7 +13,7 @@ from haplotype_oracle import edited, leftmost_difference, ratios, reverse_comple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_token_scores import BPE, CONTIG, MODELS, RECORDS, masked_model
-from variant_files import scoring_model, write_fasta, write_vcf
+from variant_files import plan_of, scoring_model, write_fasta, write_vcf
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
@@ -147,19 +147,16 @@ def test_a_causal_model_is_run_once_for_everything(monkeypatch):
     model = made("nucleotides")
     pool = FieldPool(model, "fp32", 8, chosen_fields(BOTH))
     windows = [b"GATTACAGATTACA", b"GATTACACATTACA", b"GATTACATTACA"]
-    for pair in (
-        WindowPair(windows[0], windows[1], 7, (8, 8)),
-        WindowPair(windows[0], windows[2], 7, (9, 7)),
-    ):
-        pool.add(pair)
-    assert len(pool) == 3
+    pairs = [WindowPair(windows[0], windows[1], 7, (8, 8)), WindowPair(windows[0], windows[2], 7, (9, 7))]
+    plan = plan_of(pool, pairs)
+    assert len(plan.windows.windows.lengths) == 3
     run, forward = [], model.forward
     monkeypatch.setattr(
         model, "forward", lambda ids, **kwargs: run.append(len(ids)) or forward(ids, **kwargs)
     )
-    assert pool.scores().shape == (2, 4)
+    assert pool.scores(plan).shape == (2, 4)
     assert run == [3]
-    assert (len(pool), pool.scores().shape) == (0, (0, 4))
+    assert pool.scores(plan_of(pool, [])).shape == (0, 4)
 
 
 @st.composite
@@ -183,9 +180,9 @@ def test_fields_are_symmetric_and_ratios_antisymmetric(kind, changes):
     model = made(kind)
     masked = MaskedPool(model, "fp32", 4, "marginal") if "mlm" in model.config.tasks else None
     pool = FieldPool(model, "fp32", 3, chosen_fields(BOTH), masked)
-    there = [pool.add(pairs_of(*change)[0]) for change in changes]
-    back = [pool.add(pairs_of(*change)[1]) for change in changes]
-    scores = pool.scores()
+    pairs = [pairs_of(*change)[i] for i in (0, 1) for change in changes]
+    scores = pool.scores(plan_of(pool, pairs))
+    there, back = range(len(changes)), range(len(changes), len(pairs))
     assert np.array_equal(scores[there, 0], -scores[back, 0])
     assert np.array_equal(scores[there, 1:], scores[back, 1:])
     assert (scores[:, 1:] >= 0).all()
@@ -230,13 +227,13 @@ def test_boundary_shift_by_hand():
     def marks(text):
         return np.array([letter == "|" for letter in text])
 
-    pair = WindowPair(b"A" * 8, b"A" * 8, 3, (4, 6))  # one letter becomes three
+    pair = (3, 4, 6, 8, 8)  # one letter becomes three
     #                        front|variant|behind: 3 and 2 letters behind are compared
     assert boundary_shift(pair, marks("|..|.|.|"), marks("|..|||.|")) == 0
     assert boundary_shift(pair, marks("|.|..|.|"), marks("|..|||.|")) == 1 / 5
     assert boundary_shift(pair, marks("|.|.|..|"), marks("|..|||.|")) == 3 / 5
-    assert boundary_shift(WindowPair(b"A", b"C", 0, (1, 1)), marks("|"), marks(".")) == 0
-    assert boundary_shift(WindowPair(b"AC", b"AG", 1, (2, 2)), marks("|."), marks(".|")) == 1
+    assert boundary_shift((0, 1, 1, 1, 1), marks("|"), marks(".")) == 0
+    assert boundary_shift((1, 2, 2, 2, 2), marks("|."), marks(".|")) == 1
 
 
 def test_only_what_is_asked_for_is_written(score, tmp_path):
@@ -343,15 +340,15 @@ def test_the_size_of_batches_can_be_limited(monkeypatch):
     model = made("masked pairs in chunks")
     pool = scoring_pool(model, "fp32", 64, fields=chosen_fields(["embedding"]))
     pool.batch_size = 2
-    for i in range(9):
-        pool.add(
-            WindowPair(b"GATTACAGAT"[: 10 - i] + b"C", b"GATTACAGAT"[: 10 - i] + b"G", 10 - i, (11 - i,) * 2)
-        )
+    pairs = [
+        WindowPair(b"GATTACAGAT"[: 10 - i] + b"C", b"GATTACAGAT"[: 10 - i] + b"G", 10 - i, (11 - i,) * 2)
+        for i in range(9)
+    ]
     sizes, forward = [], model.forward
     monkeypatch.setattr(
         model, "forward", lambda ids, **kwargs: sizes.append(len(ids)) or forward(ids, **kwargs)
     )
-    assert pool.scores().shape == (9, 3)
+    assert pool.scores(plan_of(pool, pairs)).shape == (9, 3)
     assert max(sizes) == pool.batch_size == 2
 
 

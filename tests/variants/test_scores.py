@@ -9,7 +9,7 @@ import torch
 from haplotype_oracle import edited, ratios, reverse_complement
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from variant_files import read_scores, write_fasta, write_vcf
+from variant_files import plan_of, read_scores, write_fasta, write_vcf
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
@@ -192,16 +192,15 @@ def test_scores_do_not_depend_on_batch_size_and_neighbours(score):
 def test_equal_windows_are_computed_once(model):
     pool = PairPool(model, "fp32", 2)
     pairs = [(b"ACGT", b"ACGTA"), (b"ACGTA", b"ACGT"), (b"ACGT", b"ACGTR"), (b"ACGTN", b"ACGTA")]
-    assert [pool.add(WindowPair(ref, alt, 4)) for ref, alt in pairs] == [0, 1, 2, 3]
-    assert len(pool) == 3  # R is read as N
-    scores = pool.scores()
+    plan = plan_of(pool, [WindowPair(ref, alt, 4) for ref, alt in pairs])
+    assert len(plan.windows.lengths) == 3  # R is read as N
+    scores = pool.scores(plan)
     assert (scores.dtype, scores.shape) == (np.float64, (4,))
     assert scores[0] == -scores[1] != 0
     assert scores[2] == pytest.approx(0, abs=1e-5)  # an ambiguous letter does not count
     assert scores[3] == pytest.approx(scores[0], abs=1e-5)
-    assert len(pool) == 0
-    assert pool.add(WindowPair(b"ACGT", b"ACGTA", 4)) == 0
-    assert pool.scores()[0] == pytest.approx(scores[0], abs=1e-5)
+    alone = pool.scores(plan_of(pool, [WindowPair(b"ACGT", b"ACGTA", 4)]))
+    assert alone[0] == pytest.approx(scores[0], abs=1e-5)
 
 
 def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
@@ -218,9 +217,9 @@ def test_a_batch_that_is_too_large_for_the_memory_is_cut(model, monkeypatch):
             return run(batch)
 
         monkeypatch.setattr(pool, "_sums", limited)
-        for ref, alt in zip(windows, windows[1:] + windows[:1], strict=True):
-            pool.add(WindowPair(ref, alt, 0))
-        return pool.scores(), sizes, pool.batch_size
+        others = windows[1:] + windows[:1]
+        pairs = [WindowPair(ref, alt, 0) for ref, alt in zip(windows, others, strict=True)]
+        return pool.scores(plan_of(pool, pairs)), sizes, pool.batch_size
 
     whole, cut = sums(11), sums(3)
     assert whole[1:] == ([11], 11)

@@ -166,33 +166,49 @@ def test_windows_of_many_variants_are_those_of_each(tmp_path_factory, window, bo
         name, position = drawn.choice("cde"), drawn.randint(0, 95)
         here = contigs.get(name, "A")[position - 1 : position] or "A"
         ref = here if drawn.random() < 0.8 else drawn.choice("ACGTN")
-        alt = drawn.choice(["A", "c", "G", "t", "U", "N", "*", ".", "AC"])
+        alt = drawn.choice(
+            ["A", "c", "G", "t", "U", "N", "*", ".", "AC", "A,C", "c,G,t", "A,,", "A,*", "T,U"]
+        )
         records.append(Record(f"{name}\t{position}\t.\t{ref}\t{alt}\t.\t.\t.".encode()))
     found = snv_windows(records, judge)
-    letters = found.letters.tolist()
-    full = window if horizon is None else min(window, window // 2 + 1 + horizon)
+    assert found.chosen.tolist() == sorted(set(found.chosen.tolist()))
+    assert len(found.chosen) == len(found.alleles)
+    cut = found.cut()
+    middle, alleles = window // 2, zip(found.site.tolist(), found.alt.tolist(), strict=True)
+    full = window if horizon is None else min(window, middle + 1 + horizon)
     for i, record in enumerate(records):
         verdicts = judge.judge(record)
-        pairs = verdicts[0].pairs if verdicts else []
-        whole = [pair.shared == window // 2 and len(pair.ref) == full for pair in pairs]
-        plain = len(record.ref) == len(record.columns[4]) == 1 and all(whole) and pairs
-        assert (i in found.chosen) == bool(plain and pairs[0].ref != pairs[0].alt)
-        if i in found.chosen:
-            expected = [[list(pair.ref), list(pair.alt)] for pair in pairs]
-            assert letters[found.chosen.tolist().index(i)] == expected
-            assert {pair.shared for pair in pairs} == {found.shared}
-    assert found.chosen.tolist() == sorted(set(found.chosen.tolist()))
+        pairs = [pair for verdict in verdicts for pair in verdict.pairs]
+        plain = len(record.ref) == 1 and {len(alt) for alt in record.alts} == {1}
+        plain = plain and all(verdict.pairs for verdict in verdicts)
+        plain = plain and all(pair.ref != pair.alt for pair in pairs)
+        plain = plain and all(pair.shared == middle and len(pair.ref) == full for pair in pairs)
+        assert (i in found.chosen) == plain
+        if plain:
+            assert found.alleles[found.chosen.tolist().index(i)] == len(record.alts)
+            of_record = [next(alleles) for _ in record.alts]
+            windows = [
+                (row.tobytes(), alt) for site, alts in of_record
+                for row, alt in zip(cut[site], alts, strict=True)
+            ]  # fmt: skip
+            assert [ref for ref, _ in windows] == [pair.ref for pair in pairs]
+            changed = [ref[:middle] + bytes([alt]) + ref[middle + 1 :] for ref, alt in windows]
+            assert changed == [pair.alt for pair in pairs]
+            assert found.shared == middle
+    assert next(alleles, None) is None
 
 
 MEMORY = """
 import sys
 from pathlib import Path
 from genotok.variants.blocks import Desk, Task
+from genotok.variants.plans import PlanTask
 from genotok.variants.vcf_input import Block
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-desk = Desk(Task("x", 8, Path(sys.argv[1]), 512, True, "skip", {}, None, None, 0, "skip", False))
+task = Task("x", 8, Path(sys.argv[1]), 512, True, "skip", {}, None, None, 0, "skip", False)
+desk = Desk(task, PlanTask("nucleotide", "prefixes"))
 before = peak()
 for block in range(40):
     lines = [f"c\\t{1 + (block * 500 + i) * 12_000}\\t.\\tA\\tC\\t.\\t.\\t.\\n" for i in range(500)]
@@ -219,12 +235,14 @@ def test_a_worker_does_not_hold_the_contig(tmp_path):
 
 def test_a_score_that_is_no_number_is_named(files):
     from genotok.variants.blocks import Desk, Task
+    from genotok.variants.plans import PlanTask
     from genotok.variants.vcf_input import Block
 
     (_, fasta, _, _), _ = files
-    desk = Desk(Task("x", 8, fasta, 12, True, "skip", {}, None, None, 0, "skip", False))
+    task = Task("x", 8, fasta, 12, True, "skip", {}, None, None, 0, "skip", False)
+    desk = Desk(task, PlanTask("nucleotide", "prefixes"))
     alt = "C" if LETTERS[99] != "C" else "G"
-    windows = desk.prepare(0, Block(1, f"c\t100\t.\t{LETTERS[99]}\t{alt}\t.\t.\t.\n".encode()))
-    assert len(windows.letters) == 2
+    plan = desk.prepare(0, Block(1, f"c\t100\t.\t{LETTERS[99]}\t{alt}\t.\t.\t.\n".encode()))
+    assert len(plan) == 2
     with pytest.raises(InputError, match="c:100: the model's likelihood there is no number"):
         desk.finish(0, np.array([0.0, np.nan]))

@@ -31,7 +31,9 @@ def scoring_model(tokenizer: str) -> GenomicLM:
 
 
 def write_fasta(path: Path, contigs: dict[str, str]) -> Path:
+    """Write a FASTA; its index, that of an earlier one, is removed."""
     path.write_text("".join(f">{name}\n{letters}\n" for name, letters in contigs.items()))
+    path.with_name(f"{path.name}.fai").unlink(missing_ok=True)
     return path
 
 
@@ -58,3 +60,10 @@ def read_scores(path: Path) -> list[SimpleNamespace]:
             )
             for record in vcf
         ]
+
+
+def plan_of(pool, pairs):
+    """What a pool wants to run for pairs of windows."""
+    planner = pool.plans.planner()
+    assert [planner.add(pair) for pair in pairs] == list(range(len(pairs)))
+    return planner.plan()

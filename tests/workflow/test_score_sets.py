@@ -66,10 +66,18 @@ def scored(tmp_path_factory) -> Workflow:
     return workflow
 
 
+def carry_hash_of(vcf: Path, monkeypatch) -> None:
+    """Let the verbs write the hash of settings that the workflow let them write."""
+    with pysam.VariantFile(str(vcf)) as scored:
+        (carried,) = (record.value for record in scored.header.records if record.key == "genotok_provenance")
+    monkeypatch.setenv("GENOTOK_PROVENANCE", carried)
+
+
 @pytest.mark.parametrize("number", [1, 3, 7])
-def test_the_bytes_do_not_depend_on_the_pieces(scored, tmp_path, number):
+def test_the_bytes_do_not_depend_on_the_pieces(scored, tmp_path, number, monkeypatch):
     """The verbs, by hand, with other numbers of pieces than the workflow's two."""
     folder = scored.folder
+    carry_hash_of(folder / "results" / "scores" / "labelled.one.vcf.gz", monkeypatch)
     pieces = [tmp_path / f"{i}.vcf.gz" for i in range(number)]
     sizes = split_vcf(folder / "labels.vcf", pieces)
     assert sum(sizes) == 28
@@ -127,6 +135,65 @@ def test_agreement_with_the_truth_stands_beside_each_other(scored):
     rows = json.loads((figures / "score_sets" / "score_sets.json").read_text())["rows"]
     own = {(row["set"], row["measure"]) for row in rows if row["predictor"] == "model"}
     assert own == {("measured.one", "spearman"), *((name, "auroc") for name in SETS[:2])}
+
+
+def write_phased(folder: Path) -> None:
+    """300 records, so that a piece ends between two that lie in each other's windows."""
+    with Reference(folder / "sars_cov_2.fa") as reference:
+        letters = reference.fetch(CONTIG)
+    sample = '##FORMAT=<ID=GT,Number=1,Type=String,Description="x">\n'
+    lines = [f"##fileformat=VCFv4.3\n{sample}#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tme\n"]
+    for number in range(300):
+        pos = 100 + 7 * number
+        ref, genotype = letters[pos - 1], ("0|1", "1|1", "1|0", "0/1")[number % 4]
+        alt = "ACGT".replace(ref, "")[number % 3]
+        lines.append(f"{CONTIG}\t{pos}\t.\t{ref}\t{alt}\t.\t.\t.\tGT\t{genotype}\n")
+    (folder / "phased.vcf").write_text("".join(lines))
+
+
+def test_fields_and_haplotypes_are_settings(tmp_path, monkeypatch):
+    """Of the section `score`; pieces know their neighbours, so that the bytes are those of one run of the verb."""
+    workflow = Workflow(tmp_path / "work")
+    folder = workflow.folder
+    save_model(folder / "models" / "one", 1)
+    write_phased(folder)
+    rows = "name\tvcf\tgenome\tmodel\nphased\tphased.vcf\tsars_cov_2\tmodels/one\n"
+    (folder / "variants.tsv").write_text(rows)
+    further = {"fields": ["boundaries"], "haplotypes": "me", "horizon": 8, "share_prefixes": False}
+    workflow.config["score"] = SCORING | further | {"pieces": 2, "unphased": "skip", "batch_size": 32}
+    workflow.write_config()
+    workflow.run("results/scores/phased.one.vcf.gz")
+    carry_hash_of(folder / "results" / "scores" / "phased.one.vcf.gz", monkeypatch)
+    score_vcf(
+        str(folder / "phased.vcf"), folder / "results" / "genomes" / "sars_cov_2.fa.gz", folder / "models" / "one",
+        str(tmp_path / "whole.vcf.gz"), parquet=tmp_path / "whole.parquet", threads=1, device="cpu", batch_size=32,
+        **SCORING, **further,
+    )  # fmt: skip
+    for end in ("vcf.gz", "vcf.gz.tbi", "parquet"):
+        found = (folder / "results" / "scores" / f"phased.one.{end}").read_bytes()
+        assert found == (tmp_path / f"whole.{end}").read_bytes()
+    table = pq.read_table(tmp_path / "whole.parquet")
+    assert table.column_names[-4:] == ["boundary_shift", "llr_h1", "llr_h2", "haplotype_status"]
+    assert set(table["haplotype_status"].to_pylist()) == {"ok", "unphased", "unphased_neighbour"}
+    plan = workflow.rules_to_run_with("score", "haplotypes", "you")
+    assert {"split_variants", "score_variants", "gather_scores"} & plan
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("fields", ["gravity"], "'gravity' is not one of ['embedding', 'boundaries']"),
+        ("masked", "x", "'x' is not one of ['marginal', 'pseudo']"),
+        ("horizon", -1, "-1 is less than the minimum of 0"),
+    ],
+)
+def test_a_wrong_setting_of_scores_is_named(tmp_path, key, value, complaint):
+    workflow = Workflow(tmp_path / "work")
+    workflow.config["score"] |= {key: value}
+    workflow.write_config()
+    done = workflow.run("--dry-run", check=False)
+    assert done.returncode
+    assert complaint in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,14 @@ os.environ.setdefault("GENOTOK_COMMAND", shlex.join(sys.argv))
 
 RESULTS = config["results"].rstrip("/")
 TOKENIZER = config["tokenize"]["tokenizer"]
-LETTER_TOKENIZERS = ("nucleotide", "byte", "hyenadna")
+LETTER_TOKENIZERS = (
+    "nucleotide",
+    "rna",
+    "protein",
+    "biological",
+    "byte",
+    "hyenadna",
+)
 ENTROPY = config.get("entropy_model", {})
 LABELLED = {}
 for labelled in config["downstream"]:
@@ -129,10 +136,24 @@ VARIANTS = (
     else {}
 )
 
+for number, row in enumerate(GENOMES.values(), 1):
+    if not row["format"] and row["alphabet"] != "dna":
+        raise WorkflowError(
+            f"{config['genomes']}: row {number}: column 'alphabet': is {row['alphabet']}, and the column 'format' is empty, which means a genome"
+        )
+    if row["format"] and row["sha256"]:
+        raise WorkflowError(
+            f"{config['genomes']}: row {number}: column 'sha256': is checked of genomes alone, and this is {row['format']}"
+        )
+
 for number, row in enumerate(VARIANTS.values(), 1):
     if row["truth"] and row["label"]:
         raise WorkflowError(
             f"{config['variants']}: row {number}: columns 'truth' and 'label': give one of the two"
+        )
+    if row["genome"] in GENOMES and GENOMES[row["genome"]]["format"]:
+        raise WorkflowError(
+            f"{config['variants']}: row {number}: column 'genome': {row['genome']!r} is no genome, but {GENOMES[row['genome']]['format']}"
         )
     if row["genome"] not in GENOMES:
         raise WorkflowError(
@@ -240,10 +261,35 @@ def tokenize_options():
     ]
 
 
+def tokenized_files(wildcards):
+    """What shards are made of: a genome that was made ready, or a source as it is; none for one on the network."""
+    row = GENOMES[wildcards.genome]
+    if not row["format"]:
+        return [f"{RESULTS}/genomes/{wildcards.genome}.fa.gz"]
+    return [] if "://" in row["source"] else [find(row["source"])]
+
+
+def tokenized_source(wildcards):
+    """The same as `genotok tokenize` is told of it."""
+    return (tokenized_files(wildcards) or [GENOMES[wildcards.genome]["source"]])[0]
+
+
+def source_options(wildcards):
+    """How a source is read, as options of `genotok tokenize`."""
+    row = GENOMES[wildcards.genome]
+    keys = ["sequence_column", "min_quality", "mask_quality", "feature"]
+    # A genome is of the tokenizer's alphabet, unless that has several.
+    if row["format"] or TOKENIZER == "biological":
+        keys += ["format", "alphabet"]
+    named = [(f"--{key.replace('_', '-')}", row[key]) for key in keys if row[key]]
+    return ["--name", wildcards.genome] + [word for pair in named for word in pair]
+
+
 def window_files(wildcards):
     """The files of intervals that the windows of a genome keep to."""
     row = GENOMES[wildcards.genome]
-    return {key: find(row[key]) for key in ("include", "exclude") if row[key]}
+    keys = ("include", "exclude", "regions")
+    return {key: find(row[key]) for key in keys if row[key]}
 
 
 def window_file_options(wildcards):
@@ -449,6 +495,25 @@ def scoring_model_files(wildcards):
         for name in names
         if is_trained_here(wildcards) or (folder / name).is_file()
     ]
+
+
+def split_context():
+    """Letters around a piece of a VCF whose records are neighbours on haplotypes: two windows."""
+    return 2 * config["score"]["window"] if "haplotypes" in config["score"] else 0
+
+
+def score_options():
+    """The section `score` of the configuration as options of `genotok score`."""
+    settings = config["score"]
+    words = ["--fields", ",".join(settings["fields"])] if settings["fields"] else []
+    if "share_prefixes" in settings:
+        words.append(f"--{'' if settings['share_prefixes'] else 'no-'}share-prefixes")
+    if "haplotypes" in settings:
+        words += ["--unphased", settings["unphased"]]
+    for key in ("batch_size", "haplotypes", "horizon", "masked"):
+        if key in settings:
+            words += [f"--{key.replace('_', '-')}", str(settings[key])]
+    return words
 
 
 def truth_files(wildcards):

@@ -24,8 +24,10 @@ rule split_variants:
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(60),
+    params:
+        context=split_context(),
     shell:
-        "genotok vcf split {input:q} {output:q} > {log:q} 2>&1"
+        "genotok vcf split --context {params.context} {input:q} {output:q} > {log:q} 2>&1"
 
 
 rule score_variants:
@@ -54,16 +56,12 @@ rule score_variants:
         strands=config["score"]["strands"],
         ref_mismatch=config["score"]["ref_mismatch"],
         device=config["train"]["device"],
-        batch_size=(
-            f"--batch-size {config['score']['batch_size']}"
-            if "batch_size" in config["score"]
-            else ""
-        ),
+        options=score_options(),
     shell:
         "GENOTOK_PROVENANCE={params.provenance} genotok score {input.vcf:q} -r {input.fasta:q} -m {params.model:q} -o {output.vcf:q} "
         "--parquet {output.table:q} --window {params.window} --strands {params.strands} "
         "--ref-mismatch {params.ref_mismatch} "
-        "--device {params.device} {params.batch_size} --threads {threads} > {log:q} 2>&1"
+        "--device {params.device} {params.options:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule gather_scores:

@@ -1,6 +1,7 @@
 """Shards: each genome cut into windows of token ids.
 
-REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz; BED files where the table of genomes names some
+REQUIRED INPUTS: <results>/genomes/{genome}.fa.gz, or a source with a format as it is; files of intervals where the table
+of genomes names some
 OUTPUTS: <results>/shards/{genome}/ and the manifest of all, <results>/shards/manifest.json; <results>/tokenizer.json
 where the configuration has byte pairs learned.
 """
@@ -13,7 +14,7 @@ localrules:
 rule tokenize_genome:
     input:
         unpack(window_files),
-        fasta=f"{RESULTS}/genomes/{{genome}}.fa.gz",
+        source=tokenized_files,
     output:
         directory(f"{RESULTS}/shards/{{genome}}"),
     log:
@@ -29,8 +30,10 @@ rule tokenize_genome:
         splits=split_options,
         options=tokenize_options(),
         files=window_file_options,
+        source=tokenized_source,
+        reading=source_options,
     shell:
-        "genotok tokenize {input.fasta:q} -o {output:q} {params.splits:q} {params.options:q} {params.files:q} > {log:q} 2>&1"
+        "genotok tokenize {params.source:q} -o {output:q} {params.reading:q} {params.splits:q} {params.options:q} {params.files:q} > {log:q} 2>&1"
 
 
 rule merge_shards:

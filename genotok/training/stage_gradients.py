@@ -1,0 +1,25 @@
+"""The gradients and the learning rates of each stage of a model."""
+
+import torch
+from torch import nn
+
+from genotok.training.sharing import gradient_norm
+
+
+def gradient_norms(optimizer: torch.optim.Optimizer, stages: int) -> list[float]:
+    """The norm of the gradients of each stage, outermost first; 0 for one that is frozen.
+
+    Groups of the optimizer say theirs in `stage`. Where parameters are spread over ranks, every rank must call this,
+    and all get the norms of the whole.
+    """
+    of_stage: dict[int, list[nn.Parameter]] = {}
+    for group in optimizer.param_groups:
+        of_stage.setdefault(group["stage"], []).extend(group["params"])
+    found = [[p for p in of_stage.get(stage, []) if p.grad is not None] for stage in range(stages)]
+    return [gradient_norm(parameters).item() if parameters else 0.0 for parameters in found]
+
+
+def learning_rates(optimizer: torch.optim.Optimizer, stages: int) -> list[float]:
+    """The learning rate of each stage, outermost first; 0 for one that is frozen."""
+    rates = {group["stage"]: group["lr"] for group in optimizer.param_groups}
+    return [rates.get(stage, 0.0) for stage in range(stages)]

@@ -1,0 +1,138 @@
+"""What a run notes about its steps: records for `metrics.jsonl` and `speed.jsonl`, and alarms."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from genotok.models import GenomicLM
+from genotok.shards.sampler import Batch
+from genotok.training.alarms import Alarms
+from genotok.training.config import TrainConfig
+from genotok.training.distributed import Ranks
+from genotok.training.labelled import LabelledBatch
+from genotok.training.monitor import Monitor
+from genotok.training.objective import StepLosses
+from genotok.training.precision import Precision
+from genotok.training.speed import Speed
+from genotok.training.stage_gradients import gradient_norms, learning_rates
+from genotok.training.stages import StageNumbers, chunk_record
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step has read, over all ranks.
+
+    Attributes:
+        task: of the batch.
+        letters: of the sequences; in tables their tokens.
+        sequences: how many.
+        tokens: of the sequences.
+    """
+
+    task: str
+    letters: int
+    sequences: int
+    tokens: int
+
+    @classmethod
+    def of(cls, batch: Batch | LabelledBatch, ranks: Ranks) -> "Work":
+        """The sums over the ranks, which all call this."""
+        tokens = int(batch.lengths.sum())
+        letters = batch.bases if isinstance(batch, Batch) else tokens
+        sums = ranks.sums([letters, len(batch.lengths), tokens])
+        return cls(batch.task, *(int(number) for number in sums))
+
+
+class Watch:
+    """Looks at every step of a run, and notes those that are due.
+
+    All ranks call it in the same way, and the first writes.
+
+    Args:
+        config: of the run.
+        model: that learns.
+        optimizer: its groups say their `stage`.
+        precision: of the run.
+        unit: what progress counts, `bases` or `sequences`.
+        ranks: those that share a step.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: GenomicLM,
+        optimizer: torch.optim.Optimizer,
+        precision: Precision,
+        unit: str,
+        ranks: Ranks,
+    ):
+        self.config, self.optimizer, self.precision, self.unit = config, optimizer, precision, unit
+        self.stages = model.config.stage_layout.depth
+        self.speed = Speed(model.config, ranks.device, unit, ranks.size)
+        self.alarms = Alarms(round(config.warmup * config.steps))
+        self._due = False
+        self._stage_norms: list[float] = []
+        self._latest: list[StageNumbers] = []
+
+    def look_at_gradients(self, due: bool) -> None:
+        """Keep the gradient norms of the stages, before they are clipped, where the step is `due` to be noted."""
+        self._due = due
+        self._stage_norms = gradient_norms(self.optimizer, self.stages) if due else []
+
+    def note(
+        self,
+        monitor: Monitor,
+        step: int,
+        record: dict[str, Any],
+        losses: StepLosses,
+        targets: list[float],
+        work: Work,
+    ) -> None:
+        """Note a step that is done, and raise the alarms that follow from it.
+
+        Args:
+            monitor: where to.
+            step: the number of the step (1-based).
+            record: its numbers, see `genotok.training.records.train_record`.
+            losses: of the global batch.
+            targets: tokens a chunk that each chunking stage is steered to.
+            work: of the global batch.
+        """
+        self.speed.add(work.letters if self.unit == "bases" else work.sequences, work.sequences, work.tokens)
+        self._latest = losses.stages
+        found = self.alarms.step(
+            f"{record.get('data', '')} {work.task}", losses.nats, record["gradient_norm"]
+        )
+        if self._due:
+            monitor.write(step, "train", record | self._of_stages(losses, work))
+            found += self.alarms.chunks(step, losses.stages, targets, work.sequences)
+            found += self.alarms.loss_scale(self.precision.loss_scale, self.precision.skipped)
+        for alarm in found:
+            monitor.alarm(step, alarm)
+
+    def note_speed(self, monitor: Monitor, step: int) -> None:
+        """Note how fast the steps since the last call were, where this one is due and has ended."""
+        if not self._due:
+            return
+        record = self.speed.record(self._latest)
+        monitor.write_speed(step, record)
+        for alarm in self.alarms.waiting(record["waiting_share"], record["seconds"], record["steps"]):
+            monitor.alarm(step, alarm, of_the_clock=True)
+
+    def state(self) -> dict[str, Any]:
+        """JSON values from which the same alarms and steps follow."""
+        return {"alarms": self.alarms.state(), "precision": self.precision.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; an empty one is that of a run's beginning."""
+        self.alarms.restore(state.get("alarms", {}))
+        self.precision.restore(state.get("precision", {}))
+
+    def _of_stages(self, losses: StepLosses, work: Work) -> dict[str, Any]:
+        return {
+            "stage_gradient_norms": self._stage_norms,
+            "stage_learning_rates": learning_rates(self.optimizer, self.stages),
+            **chunk_record(losses.stages, work.letters),
+            **self.precision.record(),
+        }

@@ -143,6 +143,10 @@ class Ranks:
 def leave() -> None:
     """Part from the other ranks in good order."""
     if distributed.is_initialized():
+        # Gloo's threads let go of tensors under Python's lock, which the group's end holds while it waits for them;
+        # waiting for the other ranks gives it to them.
+        with contextlib.suppress(RuntimeError):
+            distributed.barrier()
         distributed.destroy_process_group()
 
 

@@ -603,8 +603,8 @@ def studied_files(wildcards):
     settings = studied()
     files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
     if settings.get("gff"):
-        files["gff"] = settings["gff"]
-    return files | {"places": settings.get("places", [])}
+        files["gff"] = find(settings["gff"])
+    return files | {"places": [find(path) for path in settings.get("places", [])]}
 
 
 def studied_region_options():
@@ -620,7 +620,7 @@ def study_options(wildcards, input):
     options = studied_region_options()
     if "gff" in input.keys():
         options += ["--gff", input.gff]
-    for path in studied().get("places", []):
+    for path in input.get("places", []):
         options += ["--places", path]
     return [*options, "--sites", studied().get("sites", 256)]
 

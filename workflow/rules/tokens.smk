@@ -44,13 +44,16 @@ rule report_tokens:
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(240),
+        gpu=train_gpus(),
     params:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
         study=study_options,
+        device=config["train"]["device"],
+        cpu_threads=config["train"]["threads"],
     shell:
         "genotok report tokens {input.fasta:q} -m {params.model:q} {params.study:q} "
-        "--threads {threads} -o {params.folder:q} > {log:q} 2>&1"
+        "--device {params.device} --threads {params.cpu_threads} -o {params.folder:q} > {log:q} 2>&1"
 
 
 rule trackhub:
@@ -68,9 +71,12 @@ rule trackhub:
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(240),
+        gpu=train_gpus(),
     params:
         model=subpath(input.config, parent=True),
         study=lambda wildcards: studied_region_options(),
+        device=config["train"]["device"],
+        cpu_threads=config["train"]["threads"],
     shell:
         "genotok tokens {input.fasta:q} -m {params.model:q} {params.study:q} "
-        "--threads {threads} --trackhub {output:q} > {log:q} 2>&1"
+        "--device {params.device} --threads {params.cpu_threads} --trackhub {output:q} > {log:q} 2>&1"

@@ -51,7 +51,8 @@ def train(model: GenomicLM, steps: int, batch: int, length: int, rank: int, proc
     for step in range(steps):
         ids = batch_of(model, random, batch // processes, length)
         output = parallel(ids, labels=ids)
-        ratio = ratio_loss(output.packed_boundaries[0], TARGET)
+        boundaries = output.packed_boundaries[0]
+        ratio = ratio_loss(boundaries.mask.float().mean(), boundaries.prob.mean(), TARGET)
         optimizer.zero_grad()
         (output.loss + RATIO_WEIGHT * ratio).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -76,7 +76,7 @@ def test_the_plan_for_a_tokenizer(tmp_path, tokenizer, model, of_shards, of_mode
     (workflow.folder / "own.json").write_text(json.dumps({"type": "kmer", "k": 3}))
     plan = workflow.run("--dry-run", "--printshellcmds", "results/evaluation/metrics.json").stdout
     assert f"--tokenizer {of_shards}" in plan
-    (line,) = [line for line in plan.splitlines() if "genotok train -" in line]
+    (line,) = [line for line in plan.splitlines() if "scripts/train.sh" in line]
     said = json.loads(line[line.index("{") : line.rindex("}") + 1])["model"]
     assert said["tokenizer"] == of_model
 

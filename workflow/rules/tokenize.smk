@@ -21,6 +21,8 @@ rule tokenize_genome:
         f"{RESULTS}/logs/tokenize_genome/{{genome}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tokenize_genome/{{genome}}.tsv"
+    wildcard_constraints:
+        genome=any_of(GENOMES),
     conda:
         "../../envs/genotok.yaml"
     resources:

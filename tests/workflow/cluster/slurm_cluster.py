@@ -40,9 +40,12 @@ def why_not() -> str:
 def _install() -> str:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(
-            ["apt-get", *words], capture_output=True, text=True, env=environment, timeout=240
-        )
+        try:
+            done = subprocess.run(
+                ["apt-get", *words], capture_output=True, text=True, env=environment, timeout=240
+            )
+        except subprocess.TimeoutExpired:
+            return f"SLURM cannot be installed: apt-get {words[0]} does not end"
     return f"SLURM cannot be installed: {done.stderr.strip()[-300:]}" if done.returncode else ""
 
 

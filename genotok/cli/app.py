@@ -34,6 +34,16 @@ Feature = Annotated[
     str,
     typer.Option(help="Features (column 3) of GFF3 or GTF that count, with commas.  [default: all]"),
 ]
+RunSettings = Annotated[
+    str, typer.Argument(metavar="CONFIG.yaml", help="Settings; `-` reads standard input.")
+]
+RunFolder = Annotated[
+    Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")]
+RestartIfChanged = Annotated[
+    bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
+]
 Model = Annotated[Path, typer.Option("-m", "--model", help="Folder with config.json and model.safetensors.")]
 
 

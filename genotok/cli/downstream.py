@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from genotok.cli.app import Device, Precision, Threads, app, words_between_commas
+from genotok.cli.app import Device, Precision, RestartIfChanged, Resume, Threads, app, words_between_commas
 from genotok.errors import InputError
 
 ModelFolder = Annotated[
@@ -179,10 +179,8 @@ def finetune(
     draws: Draws = 1000,
     seed: Seed = 0,
     max_length: MaxLength = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
-    restart_if_changed: Annotated[
-        bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
-    ] = False,
+    resume: Resume = False,
+    restart_if_changed: RestartIfChanged = False,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = 2,

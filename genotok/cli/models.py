@@ -81,7 +81,7 @@ def tokens(
     Example: `genotok tokens genome.fa.gz -m run --trackhub hub`
     """
     from genotok.interpret.chunks import open_reading
-    from genotok.interpret.token_files import chunking_stages, write_token_files, write_trackhub
+    from genotok.interpret.token_files import write_token_files, write_trackhub
 
     if not (output or bigwig or trackhub):
         raise InputError("tokens: name at least one output: -o, --bigwig or --trackhub")
@@ -90,7 +90,7 @@ def tokens(
     given = {"boundaries": boundaries, "features": words_between_commas(feature)}
     with open_reading(model, fasta, region or [], bed=bed, device=device, threads=threads, **given) as found:
         parts = found.parts(window=window, precision=precision)
-        contigs, stages = found.reference.contigs, chunking_stages(found.model.config)
+        contigs, stages = found.reference.contigs, len(found.model.config.chunkers)
         if trackhub:
             name = model.resolve().name
             write_trackhub(parts, contigs, stages, trackhub, name=name, fasta=fasta, assembly=assembly)

@@ -6,20 +6,27 @@ from typing import Annotated, Any
 
 import typer
 
-from genotok.cli.app import Device, Model, Precision, Threads, app, entropy_app
+from genotok.cli.app import (
+    Device,
+    Model,
+    Precision,
+    RestartIfChanged,
+    Resume,
+    RunFolder,
+    RunSettings,
+    Threads,
+    app,
+    entropy_app,
+)
 from genotok.errors import InputError
 
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings; `-` reads standard input.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")
-    ],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
-    restart_if_changed: Annotated[
-        bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
-    ] = False,
+    config: RunSettings,
+    output: RunFolder,
+    resume: Resume = False,
+    restart_if_changed: RestartIfChanged = False,
 ) -> None:
     """Train a model on shards.
 
@@ -58,14 +65,10 @@ def run_training(settings: Any, output: Path, resume: bool, restart_if_changed: 
 
 @entropy_app.command("train")
 def train_entropy_model(
-    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="Settings; `-` reads standard input.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder of the run; holds the model at the end.")
-    ],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint.")] = False,
-    restart_if_changed: Annotated[
-        bool, typer.Option("--restart-if-changed", help="Begin anew if the checkpoint is of other settings.")
-    ] = False,
+    config: RunSettings,
+    output: RunFolder,
+    resume: Resume = False,
+    restart_if_changed: RestartIfChanged = False,
 ) -> None:
     """Train the small model whose entropies a model with the chunker `entropy` cuts by.
 

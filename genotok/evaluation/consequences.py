@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from genotok.errors import InputError
+from genotok.genomes.alphabets import BASE_COMPLEMENT
 from genotok.genomes.contigs import match_contig
 from genotok.genomes.fasta import Reference
 from genotok.genomes.gff import CodingPart, Transcript, read_transcripts
@@ -43,7 +44,6 @@ _AMINO_ACIDS = {  # NCBI translation tables; 11 differs from 1 in its starts alo
     11: _USUAL,
 }
 GENETIC_CODES = {number: dict(zip(_CODONS, letters, strict=True)) for number, letters in _AMINO_ACIDS.items()}
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 class Change(NamedTuple):
@@ -232,7 +232,7 @@ class _Coding:
     def spell(self, number: int, altered: dict[int, str]) -> str:
         """The letters of a codon, in the direction of reading, some bases of the forward strand being others."""
         word = "".join(altered.get(base) or self.letters.get(base, "N") for base in self.codons[number])
-        return word if self.forward else word.translate(_COMPLEMENT)
+        return word if self.forward else word.translate(BASE_COMPLEMENT)
 
 
 def _bases_of(change: Change) -> range:

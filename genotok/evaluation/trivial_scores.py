@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 from genotok.evaluation.consequences import Annotation
+from genotok.genomes.alphabets import BASE_COMPLEMENT
 from genotok.genomes.fasta import Reference
 
 FLANK = 50  # letters on each side
 FEWEST_CHANGES = 200  # fewer say nothing about 96 kinds of change
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def sequence_scores(alleles: pd.DataFrame, reference: Reference) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def _folded(context: str, alt: str = "") -> tuple[str, str]:
     """A context of three letters and the letter that its middle becomes, on the strand where the middle is C or T."""
     if context[1] in "CT":
         return context, alt
-    return context.translate(_COMPLEMENT)[::-1], alt.translate(_COMPLEMENT)
+    return context.translate(BASE_COMPLEMENT)[::-1], alt.translate(BASE_COMPLEMENT)
 
 
 def _kind(letters: str, at: int, ref: str, alt: str) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ _COMPLEMENTS = b"TGCAAYRSWMKVHDBN"
 LETTER_COMPLEMENT = bytes.maketrans(
     NUCLEOTIDE_LETTERS + NUCLEOTIDE_LETTERS.lower(), _COMPLEMENTS + _COMPLEMENTS.lower()
 )
+BASE_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 @dataclass(frozen=True)

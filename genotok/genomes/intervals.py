@@ -75,6 +75,18 @@ def edges_by_contig(
             of its contig, which tells of another assembly. In GFF3 one that begins on it and goes on behind its end
             crosses the origin of a circular contig.
     """
+    found, unknown = intervals_by_contig(path, contigs, features)
+    return {contig: interval_edges(intervals) for contig, intervals in found.items()}, unknown
+
+
+def intervals_by_contig(
+    path: str | Path, contigs: Mapping[str, int], features: Collection[str] = ()
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The intervals of a file on contigs that may be named in another way, (N, 2) int64, 0-based and half-open.
+
+    One that crosses the origin of a circular contig ends at its beginning, before it starts. Arguments, the second
+    part of what is returned, and errors are those of `edges_by_contig`.
+    """
     found: dict[str, list[np.ndarray]] = {}
     unknown = []
     for name, intervals in read_intervals(path, features).items():
@@ -86,7 +98,7 @@ def edges_by_contig(
     if not found:
         known = ", ".join(list(contigs)[:5]) + " ..." * (len(contigs) > 5)
         raise InputError(f"{path}: none of its contigs ({', '.join(unknown[:5])}) is among {known}")
-    return {contig: interval_edges(np.concatenate(parts)) for contig, parts in found.items()}, unknown
+    return {contig: np.concatenate(parts) for contig, parts in found.items()}, unknown
 
 
 def _on_contig(path: str | Path, name: str, intervals: np.ndarray, length: int) -> np.ndarray:
@@ -99,6 +111,22 @@ def _on_contig(path: str | Path, name: str, intervals: np.ndarray, length: int) 
             "letters here; is the file of another assembly?"
         )
     return np.where(intervals > length, intervals - length, intervals)
+
+
+def covered(intervals: np.ndarray, start: int, end: int) -> np.ndarray:
+    """(end - start,) bool: which of the positions `[start, end)` lie in one of (N, 2) intervals, in any order.
+
+    An interval that ends before it starts crosses the origin of a circular contig, and goes on from there.
+    """
+    intervals = np.asarray(intervals, np.int64).reshape(-1, 2)
+    crosses = intervals[:, 1] < intervals[:, 0]
+    near = crosses | (intervals[:, 0] < end) & (intervals[:, 1] > start)  # of very many, as a rule few
+    starts, ends = np.clip(intervals[near] - start, 0, end - start).T
+    steps = np.zeros(end - start + 1, np.int32)
+    steps[0] = crosses.sum()
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, ends, -1)
+    return np.cumsum(steps[:-1]) > 0
 
 
 def interval_edges(intervals: np.ndarray) -> np.ndarray:

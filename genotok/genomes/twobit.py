@@ -18,6 +18,7 @@ import numpy as np
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.genomes.formats import BLOCK
+from genotok.genomes.intervals import covered
 
 SIGNATURE = 0x1A412743
 LOWER_CASE = 0x20
@@ -101,8 +102,8 @@ class _Reader:
             self.handle.seek(contig.packed_at + start // 4)
             packed = np.frombuffer(self._read(-(-(end - start) // 4)), dtype=np.uint8)
             letters = _UNPACKED[packed].reshape(-1)[: end - start]
-            letters[_covered(contig.unknown, start, end)] = ord("N")
-            letters[_covered(contig.masked, start, end)] |= LOWER_CASE
+            letters[covered(contig.unknown, start, end)] = ord("N")
+            letters[covered(contig.masked, start, end)] |= LOWER_CASE
             yield letters.tobytes()
 
     def _contig(self, name: str, offset: int) -> _Contig:
@@ -120,7 +121,7 @@ class _Reader:
             raise InputError(
                 f"{self.label}: contig {name}: a block lies outside the contig; the file is damaged"
             )
-        return intervals[np.argsort(intervals[:, 0], kind="stable")]
+        return intervals
 
     def _numbers(self, count: int) -> np.ndarray:
         return np.frombuffer(self._read(4 * count), dtype=f"{self.order}u4").astype(np.int64)
@@ -129,17 +130,6 @@ class _Reader:
         if self.handle.tell() + size > self.size:
             raise InputError(f"{self.label}: is truncated (.2bit data ends early); get the file again")
         return self.handle.read(size)
-
-
-def _covered(intervals: np.ndarray, start: int, end: int) -> np.ndarray:
-    """Which of the positions `[start, end)` lie in an interval (sorted by start), as a boolean array."""
-    starts, ends = intervals[:, 0], intervals[:, 1]
-    touching = slice(None, np.searchsorted(starts, end))
-    inside = ends[touching] > start
-    steps = np.zeros(end - start + 1, dtype=np.int32)
-    np.add.at(steps, np.maximum(starts[touching][inside], start) - start, 1)
-    np.add.at(steps, np.minimum(ends[touching][inside], end) - start, -1)
-    return np.cumsum(steps[:-1]) > 0
 
 
 def write_twobit(contigs: Iterable[tuple[str, Iterable[bytes]]], path: str | Path) -> None:

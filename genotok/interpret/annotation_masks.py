@@ -1,6 +1,6 @@
 """Where on a contig each kind of annotated place lies, as one flag a base."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from genotok.errors import InputError
 from genotok.genomes.contigs import match_contig
 from genotok.genomes.gff import Transcript, read_transcripts
-from genotok.genomes.intervals import read_intervals
+from genotok.genomes.intervals import covered, intervals_by_contig
 
 PROMOTER = 200  # bases in front of the first base of a transcript
 SPLICE_SITE = 2  # bases of an intron at each of its ends
@@ -32,7 +32,7 @@ class Annotation:
     def __init__(self, contigs: Mapping[str, int], gff: Path | None = None, beds: Sequence[Path] = ()):
         self.contigs = contigs
         self.transcripts = _by_contig(gff, contigs) if gff is not None else None
-        self.intervals = {_kind(bed): _intervals(bed, contigs) for bed in beds}
+        self.intervals = {_kind(bed): intervals_by_contig(bed, contigs)[0] for bed in beds}
 
     def masks(self, contig: str, letters: bytes, start: int = 0) -> Masks:
         """The kinds of places on a stretch of a contig, each as (L,) bool.
@@ -59,7 +59,7 @@ class Annotation:
         if self.transcripts is not None:
             masks |= _transcript_masks(self.transcripts.get(contig, []), start, len(letters))
         for kind, by_contig in self.intervals.items():
-            masks[kind] = _covered(by_contig.get(contig, ()), start, len(letters))
+            masks[kind] = covered(by_contig.get(contig, []), start, start + len(letters))
         return {kind: mask for kind, mask in masks.items() if mask.any()}
 
 
@@ -78,31 +78,12 @@ def _by_contig(gff: Path, contigs: Mapping[str, int]) -> dict[str, list[Transcri
     return found
 
 
-def _intervals(bed: Path, contigs: Mapping[str, int]) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-    for name, intervals in read_intervals(bed).items():
-        contig = match_contig(name, contigs)
-        if contig is not None:
-            found[contig] = intervals
-    if not found:
-        raise InputError(f"{bed}: lies on none of the genome's contigs; is it of another assembly?")
-    return found
-
-
-def _covered(intervals: Iterable[Sequence[int]], begin: int, length: int) -> np.ndarray:
-    """(length,) bool from position `begin` on: which bases lie in an interval."""
-    mask = np.zeros(length, bool)
-    for start, end in intervals:
-        mask[max(int(start) - begin, 0) : max(int(end) - begin, 0)] = True
-    return mask
-
-
 def _homopolymers(letters: np.ndarray) -> np.ndarray:
     """(L,) bool: which bases lie in a run of equal letters that are certain."""
     edges = np.flatnonzero(np.diff(letters)) + 1
     starts, ends = np.concatenate([[0], edges]), np.append(edges, len(letters))
     long = (ends - starts >= SHORTEST_HOMOPOLYMER) & np.isin(letters[starts], list(b"ACGT"))
-    return _covered(np.stack([starts[long], ends[long]], 1), 0, len(letters))
+    return covered(np.stack([starts[long], ends[long]], 1), 0, len(letters))
 
 
 def _transcript_masks(transcripts: Sequence[Transcript], begin: int, length: int) -> Masks:
@@ -128,8 +109,8 @@ def _transcript_masks(transcripts: Sequence[Transcript], begin: int, length: int
             spans[left].append((start, start + SPLICE_SITE))
             spans[right].append((end - SPLICE_SITE, end))
         _add_codons(transcript, begin, codons, spans)
-    masks = {kind: _covered(found, begin, length) for kind, found in spans.items()}
-    masks["utr"] = masks["exon"] & ~masks["cds"] & _covered(_genes_with_protein(near), begin, length)
+    masks = {kind: covered(found, begin, begin + length) for kind, found in spans.items()}
+    masks["utr"] = masks["exon"] & ~masks["cds"] & covered(_genes_with_protein(near), begin, begin + length)
     masks["intron"] &= ~masks["exon"]
     masks["promoter"] &= ~masks["gene"]
     masks["intergenic"] = ~masks.pop("gene")

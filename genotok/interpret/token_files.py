@@ -15,7 +15,6 @@ from genotok.genomes.fasta import read_fasta
 from genotok.genomes.twobit import write_twobit
 from genotok.interpret.chunk_rows import ChunkRow, ChunkRows
 from genotok.interpret.chunks import RegionChunks
-from genotok.models import ModelConfig
 
 Sink = Callable[[RegionChunks], None]
 
@@ -108,11 +107,6 @@ def _need_stages(stages: int) -> None:
         raise InputError(
             "the model has no chunking stage: its tokens are what its tokenizer makes, and it makes no chunks"
         )
-
-
-def chunking_stages(config: ModelConfig) -> int:
-    """How many stages of a model cut chunks."""
-    return len(config.chunkers)
 
 
 def _tracks(stages: int) -> dict[str, Callable[[RegionChunks], np.ndarray]]:

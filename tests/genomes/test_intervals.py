@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genotok.errors import InputError
-from genotok.genomes.intervals import boundary_mask, edges_by_contig, interval_edges, read_intervals
+from genotok.genomes.intervals import (
+    boundary_mask,
+    covered,
+    edges_by_contig,
+    interval_edges,
+    read_intervals,
+)
 from genotok.models.chunkers.given import mask_of_intervals
 
 BED = "# by hand\ntrack name=x\nbrowser position a\na\t3\t7\tgene\nb 0 2\n\na\t5\t5\r\n"
@@ -105,3 +111,18 @@ def test_intervals_behind_the_end(tmp_path):
     assert edges_by_contig(tmp_path / "x.gff", {"a": 6})[0]["a"].tolist() == [2, 3]
     with pytest.raises(InputError, match="is the file of another assembly"):
         edges_by_contig(tmp_path / "x.gff", {"a": 2})
+
+
+@given(
+    intervals=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=6),
+    start=st.integers(0, 30),
+    length=st.integers(1, 20),
+)
+def test_covered_as_told_position_by_position(intervals, start, length):
+    """An interval that ends before it starts holds what lies behind its start, and in front of its end."""
+
+    def holds(first, end, position):
+        return first <= position < end if first <= end else position >= first or position < end
+
+    wanted = [any(holds(*span, position) for span in intervals) for position in range(start, start + length)]
+    assert covered(np.array(intervals, np.int64).reshape(-1, 2), start, start + length).tolist() == wanted

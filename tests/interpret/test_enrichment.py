@@ -1,5 +1,7 @@
 """Boundaries against annotation: masks base by base, and rotations one by one."""
 
+import gzip
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,8 +34,6 @@ def places(masks, kind):
 
 def test_transcripts_as_masks(gff, tmp_path):
     bed = tmp_path / "sites.of.interest.bed.gz"
-    import gzip
-
     bed.write_bytes(gzip.compress(b"chrc\t3\t5\nother\t0\t1\n"))
     letters = (b"ACGTAAAAAC" * 30)[:300].replace(b"C", b"c", 2)
     masks = Annotation({"c": 300}, gff, [bed]).masks("c", letters)
@@ -74,7 +74,7 @@ def test_files_of_another_assembly(gff, tmp_path):
     with pytest.raises(InputError, match="no exon or CDS on a contig"):
         Annotation({"x": 100}, gff)
     (tmp_path / "y.bed").write_text("c\t1\t5\n")
-    with pytest.raises(InputError, match="none of the genome's contigs"):
+    with pytest.raises(InputError, match="none of its contigs"):
         Annotation({"x": 100}, None, [tmp_path / "y.bed"])
 
 

@@ -6,18 +6,15 @@ operations as a fraction of the matrix-product speed. Times are medians of repla
 references, which wait for the host, are medians of calls. Needs a CUDA device.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import triton
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from benchmarks.machine import ceilings, describe_run, median_milliseconds, write_result
-from genotok.errors import InputError
+from benchmarks.machine import arguments_on_gpu, ceilings, describe_run, median_milliseconds, write_result
 from genotok.kernels.attention import ragged_attention, rotate
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.ema import ema_upsample, rewarded
@@ -239,12 +236,7 @@ def measure(case: Case, limits: dict[str, float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print the table, and with -o write it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
-    parser.add_argument("--commit", help="of the code, where it is no git checkout")
-    arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit(str(InputError("no CUDA device: these benchmarks need one")))
+    arguments = arguments_on_gpu(__doc__)
     torch.manual_seed(0)
     limits, lines = ceilings(), {}
     print("  ".join(f"{key} {value:.4g}" for key, value in limits.items()))

@@ -5,15 +5,12 @@ fewest bytes that must move and the operations of the chunked algorithm, over th
 copy and matrix-product speeds of the same run. Needs a CUDA device.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import triton
 
-from benchmarks.machine import ceilings, describe_run, median_milliseconds, write_result
-from genotok.errors import InputError
+from benchmarks.machine import arguments_on_gpu, ceilings, describe_run, median_milliseconds, write_result
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.causal_conv import causal_conv_silu
 from genotok.kernels.gated_norm import gated_rms_norm
@@ -177,12 +174,7 @@ def measure_model() -> dict[str, dict]:
 
 def main() -> None:
     """Measure, print the table, and with -o write it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
-    parser.add_argument("--commit", help="of the code, where it is no git checkout")
-    arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        raise SystemExit(str(InputError("no CUDA device: these benchmarks need one")))
+    arguments = arguments_on_gpu(__doc__)
     limits = ceilings()
     lines = {**measure_kernels(limits), **measure_mixer(), **measure_model()}
     for name, line in lines.items():

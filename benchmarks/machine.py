@@ -1,5 +1,6 @@
 """What a benchmark ran on, what that device can do, how calls are timed on it, and where the result goes."""
 
+import argparse
 import json
 import platform
 import shlex
@@ -32,6 +33,17 @@ def describe_run(device: str, commit: str | None = None) -> dict[str, Any]:
         "commit": commit or _commit(),
         "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
     }
+
+
+def arguments_on_gpu(description: str) -> argparse.Namespace:
+    """The command line of a benchmark that needs a CUDA device: `output`, a path or None, and `commit`."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
+    parser.add_argument("--commit", help="of the code, where it is no git checkout")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("no CUDA device: these benchmarks need one")
+    return arguments
 
 
 def median_milliseconds(run: Callable[[], object], repeats: int, warmup: int) -> float:

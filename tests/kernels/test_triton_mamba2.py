@@ -3,16 +3,12 @@
 As part of all tests, which see no GPU, `test_in_interpreter.py` runs this file in a process of its own. On a GPU:
 `python -m pytest --noconftest tests/kernels/test_triton_mamba2.py`.
 """
-# ruff: noqa: E402 -- Triton may be imported only where it can run
-
-import os
 
 import pytest
 import torch
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-if not torch.cuda.is_available() and not INTERPRETED:
-    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+# Before all else of genotok, since Triton may be imported only where it can run.
+from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
 from genotok.kernels.causal_conv import causal_conv, causal_conv_silu
 from genotok.kernels.gated_norm import gated_rms_norm
@@ -24,17 +20,7 @@ from genotok.kernels.triton_gated_norm import GatedNorm
 from genotok.kernels.triton_mamba2 import Mamba2Inner
 from genotok.kernels.triton_ssd import SSD
 
-DEVICE = "cpu" if INTERPRETED else "cuda"
 HALVES = [torch.float16] if INTERPRETED else [torch.float16, torch.bfloat16]  # numpy knows no bfloat16
-
-
-@pytest.fixture(autouse=True)
-def poisoned_memory():
-    """Every tensor that is not yet written holds NaN."""
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def layout(*lengths):

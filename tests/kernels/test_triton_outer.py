@@ -3,17 +3,13 @@
 As part of all tests, which see no GPU, `test_in_interpreter.py` runs this file in a process of its own. On a GPU:
 `python -m pytest --noconftest tests/kernels/test_triton_outer.py`.
 """
-# ruff: noqa: E402 -- Triton may be imported only where it can run
-
-import os
 
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-if not torch.cuda.is_available() and not INTERPRETED:
-    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+# Before all else of genotok, since Triton may be imported only where it can run.
+from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
 from genotok.kernels import attention, triton_ema
 from genotok.kernels.backend import reference_kernels, uses_triton
@@ -30,18 +26,8 @@ from genotok.kernels.triton_router import pair_probability as triton_pair_probab
 from genotok.kernels.triton_swiglu import swiglu as triton_swiglu
 from genotok.kernels.triton_token_loss import linear_cross_entropy as triton_linear_cross_entropy
 
-DEVICE = "cpu" if INTERPRETED else "cuda"
 HALF = torch.float16 if INTERPRETED else torch.bfloat16  # numpy knows no bfloat16
 FLOAT_LIMIT, HALF_LIMIT = 2e-6, 8e-3
-
-
-@pytest.fixture(autouse=True)
-def poisoned_memory():
-    """Every tensor that is not yet written holds NaN."""
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def layout(*lengths):

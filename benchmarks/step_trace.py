@@ -9,8 +9,8 @@ Trains a model on random letters with what `genotok train` runs, and looks at st
    the kernels that take longest;
 4. with `torch.cuda.set_sync_debug_mode("error")`, in which any wait is an error: whether the steps pass.
 
-`--tiny` trains a small model on the CPU, where only `aten::_local_scalar_dense` and `aten::nonzero` can be counted: it
-shows that the benchmark runs and nothing else.
+`--tiny` trains a small model on the CPU, where only `aten::_local_scalar_dense` and `aten::nonzero` can be counted:
+it shows that the benchmark runs and nothing else.
 """
 
 import argparse
@@ -254,7 +254,9 @@ def main() -> None:
     keys = ("model", "settings", "window", "batch_size", "log_every", "tiny")
     asked = {key: getattr(options, key) for key in keys}
     limits = {} if options.tiny else {"ceilings": ceilings()}
-    write_result(options.output or RESULTS / f"step_trace_{device}.json", {**about, **asked, **limits, **found})
+    write_result(
+        options.output or RESULTS / f"step_trace_{device}.json", {**about, **asked, **limits, **found}
+    )
     print_table(found)
 
 

@@ -3,7 +3,8 @@
 Trains a model on random letters with what `genotok train` runs, and looks at steady steps, those behind the
 `--warmup`:
 
-1. between two synchronised clocks: milliseconds a step, bases a second;
+1. between two synchronised clocks: milliseconds a step, of these how many the host works and does not wait for the
+   numbers of the step before, and bases a second;
 2. with `torch.cuda.set_sync_debug_mode("warn")`: each line of code that makes the host wait for the device;
 3. under `torch.profiler`: the share of the time in which the device works, launches, waits and copies a step, and
    the kernels that take longest;
@@ -19,7 +20,8 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,10 @@ import torch
 
 from benchmarks.machine import ceilings, describe_run, write_result
 from benchmarks.scaling import TINY, random_shards
+from genotok.kernels.transfers import OnItsWay
 from genotok.training.config import TrainConfig
 from genotok.training.loop import Trainer
+from genotok.training.monitor import METRICS_NAME, read_metrics
 
 RESULTS = Path(__file__).parent / "results"
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
@@ -74,6 +78,7 @@ class Phases:
         phases += [self._forbidden] if self.on_gpu else []
         self._phases = [phase for phase in phases for _ in range(steps)]
         self._state: Any = None
+        self._waited = 0.0
 
     @property
     def total(self) -> int:
@@ -98,17 +103,36 @@ class Phases:
             self._wait()
             if self.on_gpu:
                 torch.cuda.reset_peak_memory_stats()
-            self._state = time.perf_counter()
-        step()
+            self._state, self._waited = time.perf_counter(), 0.0
+        with self._waiting_timed():
+            step()
         if last:
             handed_over = time.perf_counter()
             self._wait()
             seconds = (time.perf_counter() - self._state) / self.steps
+            worked = (handed_over - self._state - self._waited) / self.steps
             self.found["milliseconds_a_step"] = seconds * 1e3
-            self.found["host_milliseconds_a_step"] = (handed_over - self._state) / self.steps * 1e3
+            self.found["host_works_milliseconds"] = worked * 1e3
             self.found["bases_per_second"] = self.bases / seconds
             if self.on_gpu:
                 self.found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+
+    @contextmanager
+    def _waiting_timed(self) -> Iterator[None]:
+        """A block in which the time is noted that the host waits for numbers of the step before."""
+        read = OnItsWay.read
+
+        def timed(numbers: OnItsWay) -> list[float]:
+            began = time.perf_counter()
+            found = read(numbers)
+            self._waited += time.perf_counter() - began
+            return found
+
+        OnItsWay.read = timed
+        try:
+            yield
+        finally:
+            OnItsWay.read = read
 
     def _warned(self, step: Callable[[], None], first: bool, last: bool) -> None:
         if first:
@@ -212,7 +236,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     except RuntimeError:
         if "first_wait" not in looked.found:
             raise
-    return looked.found
+    records = read_metrics(folder / "run" / METRICS_NAME)
+    fractions = [record["chunk_fraction"] for record in records if "chunk_fraction" in record]
+    again = {"steps_without_room": trainer.room.exceeded} if config.chunk_capacity else {}
+    return looked.found | {"chunk_fraction": fractions[-1]} | again
 
 
 def print_table(found: dict[str, Any]) -> None:

@@ -172,7 +172,7 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda` or a device of torch.
         activation_checkpointing: `none`, or `blocks`, which works the activations of a block out again in the
             backward pass and so saves memory.
-        compile: whether `torch.compile` makes kernels of the blocks.
+        compile: whether `torch.compile` makes kernels of norms and MLPs.
         chunk_capacity: how many chunks there is room for, as a share of the rows of each chunking stage, outermost
             first. Chunks are filled up to so many, so that the host never waits for their number and all shapes stay
             as they are; a step that makes more is done again at its exact size. None for exact sizes throughout.

@@ -24,7 +24,7 @@ from genotok.training.stage_gradients import gradient_norms
 from genotok.training.step import GradientStep
 from genotok.training.taken_steps import Guard, TakenStep
 
-SETTINGS = {"steps": 12, "validate_every": 5, "checkpoint_every": 5, "ema_decay": 0.9}
+SETTINGS = {"steps": 12, "validate_every": 5, "checkpoint_every": 5}
 
 
 def trainer_of(shards, folder, late, **changes):
@@ -58,6 +58,16 @@ def test_late_numbers_are_the_same(changes, toy_shards, tmp_path):
     for late in (False, True):
         trainer_of(toy_shards, tmp_path / str(late), late, **changes).run()
     assert results(tmp_path / "True") == results(tmp_path / "False")
+
+
+def test_averages_of_late_steps_are_the_same_to_rounding(toy_shards, tmp_path):
+    plain, late = (
+        trainer_of(toy_shards, tmp_path / str(late), late, ema_decay=0.9, steps=6) for late in (False, True)
+    )
+    for trainer in (plain, late):
+        trainer.run()
+    for name, value in plain.average.values.items():
+        torch.testing.assert_close(late.average.values[name], value, rtol=1e-5, atol=1e-7)
 
 
 def test_the_host_is_one_step_ahead(toy_shards, tmp_path):
@@ -104,11 +114,11 @@ def test_no_weight_is_destroyed(what, toy_shards, tmp_path):
         else:
             model.head.weight.register_hook(lambda gradient: gradient * math.inf)
 
-    trainer = broken(trainer_of(toy_shards, tmp_path / "late", True), 4, poison)
+    trainer = broken(trainer_of(toy_shards, tmp_path / "late", True, ema_decay=0.9), 4, poison)
     with pytest.raises(InputError, match=r"no number any more at step 4 \(loss .*there is no checkpoint yet"):
         trainer.run()
     assert trainer.step == 5
-    good = trainer_of(toy_shards, tmp_path / "good", True, steps=12)
+    good = trainer_of(toy_shards, tmp_path / "good", True, ema_decay=0.9)
 
     class Enough(BaseException):
         pass

@@ -51,6 +51,7 @@ def settings_of(arguments: argparse.Namespace, shards: Path, steps: int) -> dict
         "precision": "fp32" if arguments.tiny else "bf16",
         "log_every": arguments.log_every,
         "warmup": 0.0,
+        "learning_rate": 1e-9,  # so that the work stays that of the first chunks
         "threads": 1,
         "loader_workers": 0 if arguments.tiny else 2,
     }

@@ -124,14 +124,13 @@ def main() -> None:
     for precision in ("bf16", "fp32"):
         with tempfile.TemporaryDirectory() as folder:
             check_steps_without_waiting(Path(folder), precision)
-        print(f"steps without waiting, {precision}: hold")
+        print(f"steps without waiting, {precision}: hold", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         check_no_weight_is_destroyed(Path(folder))
-    print("no weight is destroyed: holds")
-    for dtype in (None, torch.bfloat16):
-        print(
-            f"room for chunks, {dtype or 'float32'}: gradients differ by at most {check_room_for_chunks(dtype):.1e}"
-        )
+    print("no weight is destroyed: holds", flush=True)
+    for dtype in (torch.bfloat16, None):
+        error = check_room_for_chunks(dtype)
+        print(f"room for chunks, {dtype or 'float32'}: gradients differ by at most {error:.1e}", flush=True)
 
 
 if __name__ == "__main__":

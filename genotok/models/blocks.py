@@ -47,9 +47,9 @@ class Block(nn.Module):
         """
         x, normed = self.mixer_norm.after_adding(x, added)
         if isinstance(self.mixer, Attention):
-            return self._after_mixer(x, self.mixer(normed, ragged, causal))
+            return self.after_mixer(x, self.mixer(normed, ragged, causal))
         mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
-        return self._after_mixer(x, mixed)
+        return self.after_mixer(x, mixed)
 
     def prefill(
         self, x: Tensor, added: Tensor | None, ragged: Ragged, before: Cache | None = None
@@ -58,19 +58,20 @@ class Block(nn.Module):
         follows = {} if before is None else {"before": before}
         x, normed = self.mixer_norm.after_adding(x, added)
         mixed, cache = self.mixer.prefill(normed, ragged, **follows)
-        return *self._after_mixer(x, mixed), cache
+        return *self.after_mixer(x, mixed), cache
 
     def extend(self, x: Tensor, added: Tensor | None, ragged: Ragged, cache: Cache) -> tuple[Tensor, Tensor]:
         """`forward` of rows that follow on what the cache holds; the cache stays as it is."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.extend(normed, ragged, cache))
+        return self.after_mixer(x, self.mixer.extend(normed, ragged, cache))
 
     def step(self, x: Tensor, added: Tensor | None, cache: Cache) -> tuple[Tensor, Tensor]:
         """`forward` of one further row of each sequence, (B, D)."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.step(normed, cache))
+        return self.after_mixer(x, self.mixer.step(normed, cache))
 
-    def _after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+    def after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows the mixer, row by row: (T, D) stream and (T, D) of the mixer to what `forward` returns."""
         if self.mlp is None:
             return x, mixed
         x, normed = self.mlp_norm.after_adding(x, mixed)

@@ -393,11 +393,24 @@ class GenomicLM(nn.Module):
             (B, V), the logits of the token that comes next.
         """
         states = self.backbone.step(self.embedding(input_ids), cache)
+        self._step_entropies(input_ids, cache)
+        return self.head(states)
+
+    @torch.no_grad()
+    def fixed_step(self, input_ids: Tensor, cache: StageCache) -> Tensor:
+        """`step` of shapes that stay the same, and without a host synchronisation: what a CUDA graph can hold.
+
+        The cache needs `reserve`d rows, and stages inside are run for every token of every sequence.
+        """
+        states = self.backbone.fixed_step(self.embedding(input_ids), cache)
+        self._step_entropies(input_ids, cache)
+        return self.head(states)
+
+    def _step_entropies(self, input_ids: Tensor, cache: StageCache) -> None:
         if self.entropy_model is not None:
             of_chunker = cache.chunker
             of_chunker.previous = of_chunker.entropy
             of_chunker.entropy = next_token_entropy_step(self.entropy_model, input_ids, of_chunker.model)
-        return self.head(states)
 
     @property
     def can_extend(self) -> bool:

@@ -8,6 +8,7 @@ complete when it is read, and, behind the upsampler, its place in its chunk.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -108,10 +109,16 @@ def waves(position: Tensor, periods: Tensor | tuple[float, ...]) -> Tensor:
         position: (T,) int64.
         periods: (W,).
     """
-    periods = torch.as_tensor(periods, dtype=torch.float64, device=position.device)
+    periods = _on_device(periods, position.device) if isinstance(periods, tuple) else periods.double()
     turns = position[:, None].double() / periods
     angle = (2 * math.pi * (turns - turns.detach().floor())).float()
     return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+@cache
+def _on_device(periods: tuple[float, ...], device: torch.device) -> Tensor:
+    """(W,) float64; copied to the device once."""
+    return torch.tensor(periods, dtype=torch.float64, device=device)
 
 
 def length_features(length: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """The recursion: a stage encodes its rows, cuts them into chunks, lets the inner stage think, and decodes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
 from genotok.models.blocks import BlockStack
-from genotok.models.cache import PositionCache, StageCache
+from genotok.models.cache import Cache, PositionCache, StageCache
 from genotok.models.chunkers.routing import Boundaries, RoutingChunker
 from genotok.models.chunkers.settings import make_chunker
 from genotok.models.chunkers.states import make_chunk_states
@@ -188,6 +189,53 @@ class Stage(nn.Module):
         x = x if self.chunk_positions is None else self.chunk_positions(x, *in_chunk)
         return self.decoder.step(x, cache.decoder)[:, :outer]
 
+    def fixed_step(
+        self,
+        x: Tensor,
+        cache: StageCache,
+        stepped: Tensor | None = None,
+        place: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`step` of shapes that do not depend on where chunks begin, and without a host synchronisation.
+
+        The stage inside runs for all sequences, and keeps its memory of those in which no chunk begins as it was.
+
+        Args:
+            x, cache, place: as in `step`.
+            stepped: (B,) bool, the sequences that read the row: the memory of the others stays as it is, and what is
+                returned for them means nothing. None for all.
+        """
+        outer, parts = x.shape[-1], cache.own_parts()
+        before = None if stepped is None else [part.held() for part in parts]
+        x = self._widened(x)
+        if cache.tokens is not None:
+            place, cache.tokens = (cache.tokens, torch.zeros_like(cache.tokens)), cache.tokens + 1
+        x = self.encoder.step(x if self.positions is None else self.positions(x, *place), cache.encoder)
+        if self.inner is not None:
+            x = self._fixed_chunk_step(x, cache, stepped, place)
+        for part, of_part in zip(parts, before or [], strict=False):
+            part.keep(stepped, of_part)
+        return x[:, :outer]
+
+    def _fixed_chunk_step(
+        self, x: Tensor, cache: StageCache, stepped: Tensor | None, place: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """What `fixed_step` does from the chunker on, (B, D)."""
+        boundaries = self.chunker.step(x, cache.chunker)
+        begins = boundaries.mask if stepped is None else boundaries.mask & stepped
+        in_chunk = chunk_place = None
+        if cache.places is not None:
+            where = lambda rows, places: places.step(place[0], rows)  # noqa: E731
+            (begun, chunk_place), (gone_on, _) = _both_ways(where, cache.places, begins)
+            in_chunk = tuple(torch.where(begins, *parts) for parts in zip(begun, gone_on, strict=True))
+        chunks, _ = _both_ways(lambda rows, states: self.states.step(x, rows, states), cache.states, begins)
+        chunks = self.inner.fixed_step(chunks, cache.inner, begins, chunk_place)
+        upsample = lambda rows, state: self.upsampler.step(chunks[: len(rows)], boundaries, rows, x, state)  # noqa: E731
+        upsampled = torch.where(begins[:, None], *_both_ways(upsample, cache.upsampler, begins))
+        x = upsampled + self._skipped(x)
+        x = x if self.chunk_positions is None else self.chunk_positions(x, *in_chunk)
+        return self.decoder.step(x, cache.decoder)
+
     def parts_with_memory(self) -> Iterator[nn.Module]:
         """The mixers and chunkers of this stage and of those inside."""
         stacks = [self.encoder] if self.inner is None else [self.encoder, self.decoder]
@@ -248,6 +296,26 @@ class Stage(nn.Module):
                 _draw_linear(part, residual_writes)
         _draw_linear(self.encoder, residual_writes)
         _draw_linear(self.positions, residual_writes)
+
+
+def _both_ways(
+    step: Callable[[Tensor, Cache | None], Any], cache: Cache | None, begins: Tensor
+) -> tuple[Any, Any]:
+    """A step in which chunks begin in all sequences, and one in which none begins.
+
+    Args:
+        step: of the sequences (M,) int64 in which chunks begin, and the cache.
+        cache: left as the sequences that `begins` (B,) bool names would leave it.
+
+    Returns:
+        What both give.
+    """
+    everyone = torch.arange(len(begins), device=begins.device)
+    aside = None if cache is None else cache.held()
+    found, gone_on = step(everyone, cache), step(everyone[:0], aside)
+    if cache is not None:
+        cache.keep(begins, aside)
+    return found, gone_on
 
 
 def _draw_linear(part: nn.Module | None, residual_writes: int) -> None:

@@ -52,7 +52,7 @@ class Attention(nn.Module):
         """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
         positions = ragged.positions + cache.positions[ragged.sequence_ids]
         q, k, v = self._rotated(x, positions)
-        return self.out(extending_attention(q, k, v, ragged, *cache.held(), self.window).flatten(1))
+        return self.out(extending_attention(q, k, v, ragged, *cache.seen(), self.window).flatten(1))
 
     def step(self, x: Tensor, cache: AttentionCache) -> Tensor:
         """One further row (B, D) of each sequence."""

@@ -78,7 +78,7 @@ class Hyena(nn.Module):
             for of_groups in zip(*kept, strict=True)
         )
         conv = self._last_projected(x, ragged)
-        store = ConvolutionStore(inputs, torch.stack(taps), ragged)
+        store = ConvolutionStore(inputs, torch.stack(taps), ragged, self.filter, self.filter.max_length)
         return self._out(done), HyenaCache(conv.detach(), store)
 
     def step(self, x: Tensor, cache: HyenaCache) -> Tensor:
@@ -87,7 +87,7 @@ class Hyena(nn.Module):
         Raises:
             InputError: a sequence becomes longer than the filters.
         """
-        cache.make_room(self.filter.max_length, self.filter)
+        cache.make_room()
         mixed, cache.conv = causal_conv_step(self.in_proj(x), self.conv_weight, self.conv_bias, cache.conv)
         *gates, value = mixed.split(self.width, -1)
         for i, (gate, skip) in enumerate(zip(reversed(gates[1:]), self.skip, strict=True)):

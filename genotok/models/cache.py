@@ -218,12 +218,6 @@ class AttentionCache(Cache):
         """(B,) int64, the position of the row that comes next in each sequence."""
         return self.store.lengths if self.rows is None else self.store.lengths[self.rows]
 
-    def seen(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Keys and values (B, C, H, E), their positions (B, C), negative where there is none, and lengths (B,)."""
-        store, chosen = self.store, slice(None) if self.rows is None else self.rows
-        lengths = store.lengths[chosen]
-        return store.keys[chosen], store.values[chosen], store.positions(lengths), lengths
-
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Add a row to each sequence and return what it sees; see `KeyValueStore.append`."""
         return self.store.append(keys, values, self.rows)

@@ -418,15 +418,22 @@ class GenomicLM(nn.Module):
         return "lm" in self.config.tasks and self.entropy_model is None and self.backbone.can_extend
 
     @torch.no_grad()
-    def extend(self, input_ids: Tensor, cache: StageCache, lengths: Tensor | None = None) -> Tensor:
+    def extend(
+        self,
+        input_ids: Tensor,
+        cache: StageCache,
+        lengths: Tensor | None = None,
+        of_cache: Tensor | None = None,
+    ) -> Tensor:
         """Read many further tokens of each sequence at once; other than by `step` the cache stays as it is.
 
-        So several continuations of one prompt cost the prompt once: `cache.select(rows)` names the prompt of each.
+        So several continuations of one prompt cost the prompt once.
 
         Args:
             input_ids: (B, L) token ids that follow on what the cache has read.
-            cache: of the B sequences, from `prefill`.
+            cache: from `prefill`.
             lengths: (B,) how many of the L tokens are real; None when all are.
+            of_cache: (B,) int64, which sequence of the cache each goes on from; None for one after the other.
 
         Returns:
             (B, L, V) logits, zero behind the end of a sequence.
@@ -437,7 +444,10 @@ class GenomicLM(nn.Module):
         if not self.can_extend:
             raise InputError("this model cannot read many tokens behind a cache at once")
         ragged = self._layout(input_ids, lengths)
-        states = self.backbone.extend(self.embedding(ragged.to_packed(input_ids)), ragged, cache)
+        if of_cache is None:
+            of_cache = torch.arange(len(input_ids), device=input_ids.device)
+        embedded = self.embedding(ragged.to_packed(input_ids))
+        states = self.backbone.extend(embedded, ragged, cache, of_cache)
         return ragged_to_length(self.head(states), ragged, input_ids.shape[1])
 
     def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:

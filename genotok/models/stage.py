@@ -121,33 +121,35 @@ class Stage(nn.Module):
             cache.places = PositionCache(chunk_places.token[last], chunk_places.length[last])
         return x[:, :outer], [boundaries, *inner_boundaries], cache
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: StageCache) -> Tensor:
-        """Many further rows of each sequence at once; the cache stays as it is.
+    def extend(self, x: Tensor, ragged: Ragged, cache: StageCache, of_cache: Tensor) -> Tensor:
+        """Many further rows of some sequences at once; the cache stays as it is.
+
+        Costs one host synchronisation for each stage that chunks.
 
         Args:
             x: (T, D_outer) rows that follow on those that the cache has read.
-            ragged: their layout in the cache's B sequences.
-            cache: of these.
+            ragged: their layout in B sequences.
+            cache: of any number of sequences.
+            of_cache: (B,) int64, the sequence of the cache that each goes on from; one may be named several times.
 
         Returns:
             (T, D_outer) float32.
         """
         outer = x.shape[-1]
-        x = self.encoder.extend(self._widened(x), ragged, cache.encoder)
+        x = self.encoder.extend(self._widened(x), ragged, cache.encoder, of_cache)
         if self.inner is None:
             return x[:, :outer]
-        boundaries = self.chunker.extend(x, ragged, cache.chunker)
-        counts = boundaries.chunk_counts()
-        begun = counts.nonzero()[:, 0]  # a sequence may end before its next chunk begins
-        chunks, chunk_layout = self.states.extend(x, boundaries, cache.states), None
-        if len(begun):
-            chunk_layout = Ragged.from_lengths(counts[begun])
-            inner = cache.inner if len(begun) == len(counts) else cache.inner.select(begun)
-            chunks = self.inner.extend(chunks, chunk_layout, inner)
-            upsampled = self.upsampler.extend(chunks, boundaries, begun, chunk_layout, cache.upsampler)
+        boundaries = self.chunker.extend(x, ragged, cache.chunker, of_cache)
+        begun, layout = boundaries.continued_layout()
+        before = cache.upsampler.value[of_cache]
+        if layout is None:
+            upsampled = before[ragged.sequence_ids]
         else:
-            upsampled = cache.upsampler.value[ragged.sequence_ids]
-        return self.decoder.extend(upsampled + self._skipped(x), ragged, cache.decoder)[:, :outer]
+            rows = torch.searchsorted(boundaries.chunk_of_row, torch.arange(layout.total, device=x.device))
+            chunks = self.states.extend(x, rows, cache.states)
+            chunks = self.inner.extend(chunks, layout, cache.inner, of_cache[begun])
+            upsampled = self.upsampler.extend(chunks, boundaries, rows, begun, layout, before)
+        return self.decoder.extend(upsampled + self._skipped(x), ragged, cache.decoder, of_cache)[:, :outer]
 
     def step(
         self,

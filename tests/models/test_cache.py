@@ -291,7 +291,7 @@ def test_continuations_of_prompts(kind, further):
     logits, cache = model.prefill(prompts, PROMPTS)
     before = cache.bytes
     for _ in range(2):  # the cache stays as it is
-        found = model.extend(ids[:, : int(further.max())], cache.select(of_prompt), further)
+        found = model.extend(ids[:, : int(further.max())], cache, further, of_prompt)
         for row, (prompt, length) in enumerate(zip(of_prompt, further, strict=True)):
             read = torch.cat([prompts[prompt, : PROMPTS[prompt]], ids[row, :length]])
             whole = model(read[None]).logits[0]

@@ -1,6 +1,6 @@
 """How many variants a second `genotok score` annotates, files included.
 
-python -m benchmarks.scoring --model hnet_1stage_dna --windows 512 8192 --variants 4000 --precision bf16
+    python -m benchmarks.scoring --model hnet_1stage_dna --windows 512 8192 --variants 4000 --precision bf16
 
 The FASTA and the VCF are drawn by chance, the model has random weights: neither changes the work. Each setting
 is run twice, and the second time counts, so that compilation and reading from disk stay out; with prefixes read

@@ -2,13 +2,18 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import silu, softplus
 
 from genotok.kernels.backend import uses_triton
-from genotok.kernels.causal_conv import causal_conv_silu, causal_conv_silu_behind, last_inputs
+from genotok.kernels.causal_conv import (
+    causal_conv_silu,
+    causal_conv_silu_behind,
+    causal_conv_step,
+    last_inputs,
+)
 from genotok.kernels.gated_norm import gated_rms_norm
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd, ssd_with_states
+from genotok.kernels.ssd import ssd, ssd_step, ssd_with_states
 
 
 def mamba2_inner(
@@ -105,6 +110,50 @@ def mamba2_inner_with_states(
     if not ends:
         return out, None
     return out, (last_inputs(mixed, conv_weight.shape[1], ragged, conv).detach(), left.detach())
+
+
+def mamba2_step(
+    projected: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    dt_bias: Tensor,
+    a_log: Tensor,
+    skip: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    states: int,
+    before: tuple[Tensor, Tensor],
+    stepped: Tensor | None = None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """One row of `mamba2_inner` for each of B sequences; no gradients on a CUDA device.
+
+    Args:
+        projected: (B, 2 C + 2 N + H).
+        conv_weight, conv_bias, dt_bias, a_log, skip, norm_weight, eps, states: as in `mamba2_inner`.
+        before: as in `mamba2_inner_with_states`; on a CUDA device it is brought up to date in place.
+        stepped: (B,) bool, the sequences of which it changes; what the others give means nothing. None for all.
+
+    Returns:
+        (B, C) in the dtype of `projected`, and the same two as `before`.
+    """
+    inner, heads = len(norm_weight), len(skip)
+    z, mixed, dt = projected.split([inner, inner + 2 * states, heads], -1)
+    conv, state = before
+    if _fused(projected, inner // heads, states):
+        from genotok.kernels.triton_mamba2_step import convolve_step, scan_step
+
+        convolved = convolve_step(mixed, conv_weight, conv_bias, conv, stepped)
+        y = scan_step(convolved, dt, dt_bias, a_log, skip, state, stepped)
+    else:
+        convolved, next_conv = causal_conv_step(mixed, conv_weight, conv_bias, conv)
+        scan = scan_inputs(silu(convolved), dt, dt_bias, a_log, states)
+        y, next_state = ssd_step(*scan, state)
+        y = (y + skip[:, None] * scan[0]).flatten(1)
+        if stepped is not None:
+            next_conv = torch.where(stepped[:, None, None], next_conv, conv)
+            next_state = torch.where(stepped[:, None, None, None], next_state, state)
+        conv, state = next_conv, next_state
+    return gated_rms_norm(y, z, norm_weight, eps, projected.dtype), (conv, state)
 
 
 def _fused(projected: Tensor, width: int, states: int) -> bool:

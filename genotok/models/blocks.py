@@ -67,10 +67,12 @@ class Block(nn.Module):
         x, normed = self.mixer_norm.after_adding(x, added)
         return self._after_mixer(x, self.mixer.extend(normed, ragged, cache, of_cache))
 
-    def step(self, x: Tensor, added: Tensor | None, cache: Cache) -> tuple[Tensor, Tensor]:
-        """`forward` of one further row of each sequence, (B, D)."""
+    def step(
+        self, x: Tensor, added: Tensor | None, cache: Cache, stepped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` of one further row of each sequence, (B, D); of those not `stepped` (B,) the cache stays."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.step(normed, cache))
+        return self._after_mixer(x, self.mixer.step(normed, cache, stepped))
 
     def _after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
         if self.mlp is None:
@@ -131,11 +133,11 @@ class BlockStack(nn.Module):
             x, added = block.extend(x, added, ragged, of_block, of_cache)
         return self._closed(x, added)
 
-    def step(self, x: Tensor, cache: StackCache) -> Tensor:
-        """One further row (B, D) of each sequence."""
+    def step(self, x: Tensor, cache: StackCache, stepped: Tensor | None = None) -> Tensor:
+        """One further row (B, D) of each sequence; of those that are not `stepped` (B,) bool the cache stays."""
         x, added = x.float(), None
         for block, of_block in zip(self.blocks, cache.blocks, strict=True):
-            x, added = block.step(x, added, of_block)
+            x, added = block.step(x, added, of_block, stepped)
         return self._closed(x, added)
 
     def _closed(self, x: Tensor, added: Tensor | None) -> Tensor:

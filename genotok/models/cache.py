@@ -4,7 +4,7 @@ Every part with a memory offers, beside `forward(x, ragged) -> y`:
 
 - `prefill(x, ragged) -> (y, cache)`: the same pass, which also keeps what each sequence's last row leaves behind.
 - `step(x, cache) -> y`: one further row (B, D) for each of the B sequences of the cache, which is brought up to
-  date in place.
+  date in place. Mixers take `stepped` (B,) bool as well: the memory of other sequences stays as it is.
 
 A part of its own kind derives its cache from `Cache`. Caches hold no gradients; run steps under `torch.no_grad`.
 """
@@ -38,11 +38,14 @@ class Cache:
         for item in fields(self):
             _put(getattr(self, item.name), rows, getattr(part, item.name))
 
-    def held(self) -> Any:
-        """The memory as it is now, for `keep`; a step gives this cache new tensors and leaves those as they are."""
+    def held(self) -> "Cache":
+        """The memory of a part that is no mixer, as it is now, for `keep`.
+
+        A step gives such a cache new tensors and leaves those as they are.
+        """
         return type(self)(**{item.name: _held(getattr(self, item.name)) for item in fields(self)})
 
-    def keep(self, stepped: Tensor, before: Any) -> None:
+    def keep(self, stepped: Tensor, before: "Cache") -> None:
         """Undo a step of all sequences in those that are not `stepped` (B,) bool, from what `held` gave before it."""
         for item in fields(self):
             name = item.name
@@ -141,12 +144,16 @@ class KeyValueStore:
         rows = (self.positions(self.lengths) + ragged.first_rows[:, None]).clamp(min=0)
         self.keys, self.values = keys.detach()[rows], values.detach()[rows]
 
-    def append(self, keys: Tensor, values: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def append(
+        self, keys: Tensor, values: Tensor, rows: Tensor | None, stepped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Add one row to each of R sequences.
 
         Args:
             keys, values: (R, H, E).
             rows: (R,) int64 the sequences, all different; None for all B of them.
+            stepped: (R,) bool, the sequences that remember it: of others it lies where the next row comes to lie,
+                and no query but this one sees it. None for all.
 
         Returns:
             Keys and values (R, C, H, E) that the added rows see, themselves included, and (R, C) bool, which of
@@ -158,12 +165,12 @@ class KeyValueStore:
         slots = self.lengths[everyone] % self.capacity
         self.keys[everyone, slots] = keys.to(self.keys.dtype)
         self.values[everyone, slots] = values.to(self.values.dtype)
-        self.lengths = self.lengths.index_add(0, everyone, torch.ones_like(everyone))
+        filled = self.positions(self.lengths[everyone] + 1)
+        self.lengths = _advanced(self.lengths, everyone, stepped)
         self.longest += 1
         used = self.capacity if self.reserved else min(self.longest, self.capacity)
         chosen = slice(None) if rows is None else rows
-        filled = self.positions(self.lengths[everyone])[:, :used] >= 0
-        return self.keys[chosen, :used], self.values[chosen, :used], filled
+        return self.keys[chosen, :used], self.values[chosen, :used], filled[:, :used] >= 0
 
     def positions(self, lengths: Tensor) -> Tensor:
         """(R, C) int64: the latest position that each slot may hold; negative in an empty slot."""
@@ -201,6 +208,11 @@ class KeyValueStore:
             setattr(self, name, larger)
 
 
+def _advanced(lengths: Tensor, rows: Tensor, stepped: Tensor | None) -> Tensor:
+    """(B,) int64: one more of the sequences `rows` (R,) that are `stepped` (R,) bool."""
+    return lengths.index_add(0, rows, torch.ones_like(rows) if stepped is None else stepped.long())
+
+
 @dataclass
 class AttentionCache(Cache):
     """Rotated keys, and values; a selection of sequences shares the memory, so that a step copies no history.
@@ -218,9 +230,11 @@ class AttentionCache(Cache):
         """(B,) int64, the position of the row that comes next in each sequence."""
         return self.store.lengths if self.rows is None else self.store.lengths[self.rows]
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def append(
+        self, keys: Tensor, values: Tensor, stepped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Add a row to each sequence and return what it sees; see `KeyValueStore.append`."""
-        return self.store.append(keys, values, self.rows)
+        return self.store.append(keys, values, self.rows, stepped)
 
     def select(self, rows: Tensor) -> "AttentionCache":
         """A view of the sequences `rows`."""
@@ -228,14 +242,6 @@ class AttentionCache(Cache):
 
     def put(self, rows: Tensor, part: "AttentionCache") -> None:
         """Nothing is left to do: the selection wrote to the same memory."""
-
-    def held(self) -> Tensor:
-        """The lengths: a row that does not count stays in the slot that the next one is written to."""
-        return self.store.lengths
-
-    def keep(self, stepped: Tensor, before: Tensor) -> None:
-        """Undo a step of all sequences in those that are not `stepped` (B,) bool."""
-        self.store.lengths = torch.where(stepped, self.store.lengths, before)
 
     def reserve(self, rows: int) -> bool:
         """See `KeyValueStore.reserve`."""
@@ -327,10 +333,10 @@ class ConvolutionStore:
             out += (inputs[chosen, slots] * taps[back.clamp(min=0)]).sum(1)
         return out
 
-    def advance(self, rows: Tensor | None) -> None:
-        """Count the added row of the sequences `rows`, once all convolutions have read it."""
+    def advance(self, rows: Tensor | None, stepped: Tensor | None = None) -> None:
+        """Count the added row of the sequences `rows` once all convolutions have read it; `stepped` as in a step."""
         everyone = torch.arange(len(self.lengths), device=self.lengths.device) if rows is None else rows
-        self.lengths = self.lengths.index_add(0, everyone, torch.ones_like(everyone))
+        self.lengths = _advanced(self.lengths, everyone, stepped)
         self.longest += 1
 
 
@@ -356,9 +362,9 @@ class HyenaCache(Cache):
         """See `ConvolutionStore.convolve`."""
         return self.store.convolve(convolution, x, self.rows)
 
-    def advance(self) -> None:
+    def advance(self, stepped: Tensor | None = None) -> None:
         """See `ConvolutionStore.advance`."""
-        self.store.advance(self.rows)
+        self.store.advance(self.rows, stepped)
 
     def select(self, rows: Tensor) -> "HyenaCache":
         """A view of the store for the sequences `rows`, and a copy of the few rows of the short convolution."""
@@ -367,15 +373,6 @@ class HyenaCache(Cache):
     def put(self, rows: Tensor, part: "HyenaCache") -> None:
         """Take over the short convolution's rows; the selection wrote to the same store."""
         self.conv[rows] = part.conv.to(self.conv.dtype)
-
-    def held(self) -> tuple[Tensor, Tensor]:
-        """The short convolution's rows and the lengths, for the reason that `AttentionCache.held` has."""
-        return self.conv, self.store.lengths
-
-    def keep(self, stepped: Tensor, before: tuple[Tensor, Tensor]) -> None:
-        """Undo a step of all sequences in those that are not `stepped` (B,) bool."""
-        self.conv = torch.where(stepped[:, None, None], self.conv, before[0])
-        self.store.lengths = torch.where(stepped, self.store.lengths, before[1])
 
     def reserve(self, rows: int) -> bool:
         """See `ConvolutionStore.reserve`."""
@@ -551,7 +548,6 @@ class StageCache(Cache):
     places: PositionCache | None = None
     tokens: Tensor | None = None
 
-    def own_parts(self) -> list[Cache]:
-        """Those that every row of this stage changes; `inner` and `tokens` are none of them."""
-        parts = (self.encoder, self.chunker, self.states, self.upsampler, self.decoder, self.places)
-        return [part for part in parts if part is not None]
+    def of_chunks(self) -> list[Cache]:
+        """What each row of this stage changes besides the blocks' caches."""
+        return [part for part in (self.chunker, self.states, self.upsampler, self.places) if part is not None]

@@ -207,15 +207,16 @@ class Stage(nn.Module):
             stepped: (B,) bool, the sequences that read the row: the memory of the others stays as it is, and what is
                 returned for them means nothing. None for all.
         """
-        outer, parts = x.shape[-1], cache.own_parts()
-        before = None if stepped is None else [part.held() for part in parts]
+        outer, parts = x.shape[-1], cache.of_chunks() if stepped is not None else []
+        before = [part.held() for part in parts]
         x = self._widened(x)
         if cache.tokens is not None:
             place, cache.tokens = (cache.tokens, torch.zeros_like(cache.tokens)), cache.tokens + 1
-        x = self.encoder.step(x if self.positions is None else self.positions(x, *place), cache.encoder)
+        x = x if self.positions is None else self.positions(x, *place)
+        x = self.encoder.step(x, cache.encoder, stepped)
         if self.inner is not None:
             x = self._fixed_chunk_step(x, cache, stepped, place)
-        for part, of_part in zip(parts, before or [], strict=False):
+        for part, of_part in zip(parts, before, strict=True):
             part.keep(stepped, of_part)
         return x[:, :outer]
 
@@ -236,7 +237,7 @@ class Stage(nn.Module):
         upsampled = torch.where(begins[:, None], *_both_ways(upsample, cache.upsampler, begins))
         x = upsampled + self._skipped(x)
         x = x if self.chunk_positions is None else self.chunk_positions(x, *in_chunk)
-        return self.decoder.step(x, cache.decoder)
+        return self.decoder.step(x, cache.decoder, stepped)
 
     def parts_with_memory(self) -> Iterator[nn.Module]:
         """The mixers and chunkers of this stage and of those inside."""

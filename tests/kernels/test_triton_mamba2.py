@@ -10,15 +10,16 @@ import torch
 # Before all else of genotok, since Triton may be imported only where it can run.
 from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
-from genotok.kernels.causal_conv import causal_conv, causal_conv_silu
+from genotok.kernels.causal_conv import causal_conv, causal_conv_silu, causal_conv_step
 from genotok.kernels.gated_norm import gated_rms_norm
 from genotok.kernels.mamba2 import mamba2_inner, scan_inputs
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd_recurrent, ssd_recurrent_with_states, ssd_with_states
+from genotok.kernels.ssd import ssd_recurrent, ssd_recurrent_with_states, ssd_step, ssd_with_states
 from genotok.kernels.triton_causal_conv import CausalConv
 from genotok.kernels.triton_gated_norm import GatedNorm
 from genotok.kernels.triton_mamba2 import Mamba2Inner
 from genotok.kernels.triton_mamba2_states import scan_convolved
+from genotok.kernels.triton_mamba2_step import convolve_step, scan_step
 from genotok.kernels.triton_ssd import SSD
 
 HALVES = [torch.float16] if INTERPRETED else [torch.float16, torch.bfloat16]  # numpy knows no bfloat16
@@ -226,3 +227,32 @@ def test_states_in_front_and_behind(lengths, entering, ends):
     wanted, behind = recurrent(ragged, value, *rest, exact[4], initial)
     assert relative_error(y, wanted) < 1e-5
     assert left is None if not ends else relative_error(left, behind) < 1e-5
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("taps", [4, 2, 1])
+def test_a_step(masked, taps):
+    """Both parts of it; the memory of sequences that do not step stays as it is, to the bit."""
+    batch, heads, p, n = 5, 2, 8, 5
+    channels = heads * p + 2 * n
+    projected, before = torch.randn(batch, channels + 3), torch.randn(batch, taps - 1, channels)
+    mixed = projected.to(DEVICE)[:, :channels]
+    weight, bias, before = torch.randn(channels, taps), torch.randn(channels), before.to(DEVICE)
+    state = torch.randn(batch, heads, n, p, device=DEVICE)
+    scalars = [torch.randn(*shape, heads).to(DEVICE) for shape in ((batch,), (), (), ())]
+    weight, bias = weight.to(DEVICE), bias.to(DEVICE)
+    stepped = torch.tensor([True, False, False, True, True], device=DEVICE) if masked else None
+    wanted, rows = causal_conv_step(*(part.double() for part in (mixed, weight, bias, before)))
+    old = before.clone(), state.clone()
+    convolved = convolve_step(mixed, weight, bias, before, stepped)
+    assert relative_error(convolved, torch.nn.functional.silu(wanted)) < 1e-6
+    dt, dt_bias, a_log, skip = (part.double() for part in scalars)
+    scan = scan_inputs(convolved.double(), dt, dt_bias, a_log, n)
+    wanted, behind = ssd_step(*scan, state)
+    y = scan_step(convolved, *scalars, state, stepped)
+    assert relative_error(y, (wanted + skip[:, None] * scan[0]).flatten(1)) < 1e-6
+    moves = torch.ones(batch, dtype=torch.bool, device=DEVICE) if stepped is None else stepped
+    assert relative_error(state[moves], behind[moves]) < 1e-6
+    torch.testing.assert_close(before[moves].double(), rows[moves])
+    assert torch.equal(state[~moves], old[1][~moves])
+    assert torch.equal(before[~moves], old[0][~moves])

@@ -57,10 +57,10 @@ class Attention(nn.Module):
         held = store.keys, store.values, store.lengths, rows
         return self.out(extending_attention(q, k, v, ragged, *held, self.window).flatten(1))
 
-    def step(self, x: Tensor, cache: AttentionCache) -> Tensor:
-        """One further row (B, D) of each sequence."""
+    def step(self, x: Tensor, cache: AttentionCache, stepped: Tensor | None = None) -> Tensor:
+        """One further row (B, D) of each sequence; those that are not `stepped` (B,) bool do not remember it."""
         q, k, v = self._rotated(x, cache.positions)
-        return self.out(step_attention(q, *cache.append(k, v)).flatten(1))
+        return self.out(step_attention(q, *cache.append(k, v, stepped)).flatten(1))
 
     def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         both = self.heads + self.kv_heads

@@ -4,13 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
-from genotok.kernels.causal_conv import causal_conv_step
-from genotok.kernels.gated_norm import gated_rms_norm
-from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, scan_inputs
+from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, mamba2_step
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd_step
 from genotok.models.cache import Mamba2Cache
 from genotok.models.config import Mamba2Config
 from genotok.models.norms import RMSNorm
@@ -73,25 +69,25 @@ class Mamba2(nn.Module):
         start = cache.conv[of_cache], cache.state[of_cache]
         return self.out(mamba2_inner_with_states(*self._inner_arguments(x, ragged), start, ends=False)[0])
 
-    def step(self, x: Tensor, cache: Mamba2Cache) -> Tensor:
-        """One further row (B, D) of each sequence."""
-        z, mixed, dt = self._project(x)
-        mixed, cache.conv = causal_conv_step(mixed, self.conv_weight, self.conv_bias, cache.conv)
-        scan = self._scan_inputs(silu(mixed), dt)
-        y, cache.state = ssd_step(*scan, cache.state)
-        return self._gated(y + self.skip[:, None] * scan[0], z)
+    def step(self, x: Tensor, cache: Mamba2Cache, stepped: Tensor | None = None) -> Tensor:
+        """One further row (B, D) of each sequence; of those that are not `stepped` (B,) bool the cache stays."""
+        inner, (cache.conv, cache.state) = mamba2_step(
+            self.in_proj(x), *self._inner_parameters(), (cache.conv, cache.state), stepped
+        )
+        return self.out(inner)
 
     def _inner_arguments(self, x: Tensor, ragged: Ragged) -> tuple:
         """What `mamba2_inner` takes."""
-        parameters = self.conv_weight, self.conv_bias, self.dt_bias, self.a_log, self.skip, self.norm.weight
-        return self.in_proj(x), *parameters, self.norm.eps, self.states, ragged, self.chunk
+        return self.in_proj(x), *self._inner_parameters(), ragged, self.chunk
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gate z, what the convolution takes (x, B, C), and the raw step sizes."""
-        return self.in_proj(x).split([self.inner, self.inner + 2 * self.states, self.heads], -1)
-
-    def _scan_inputs(self, convolved: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return scan_inputs(convolved, dt, self.dt_bias, self.a_log, self.states)
-
-    def _gated(self, y: Tensor, z: Tensor) -> Tensor:
-        return self.out(gated_rms_norm(y.flatten(1), z, self.norm.weight, self.norm.eps, z.dtype))
+    def _inner_parameters(self) -> tuple:
+        return (
+            self.conv_weight,
+            self.conv_bias,
+            self.dt_bias,
+            self.a_log,
+            self.skip,
+            self.norm.weight,
+            self.norm.eps,
+            self.states,
+        )

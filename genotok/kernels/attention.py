@@ -9,6 +9,7 @@ from genotok.kernels.ragged import Ragged
 
 # What torch's flash attention takes; other heads and precisions go through padded sequences and a mask.
 FLASH_TYPES, WIDEST_FLASH_HEAD = (torch.float16, torch.bfloat16), 256
+MASKED_AT_ONCE = 1 << 28  # queries by keys of a mask, in bytes
 
 
 def ragged_attention(
@@ -37,9 +38,10 @@ def ragged_attention(
     # Behind the end of a shorter sequence lie rows that no causal query in front of them can see.
     if causal and not limited:
         out = scaled_dot_product_attention(q, k, v, is_causal=True)
+    elif ragged.is_uniform and not limited:
+        out = scaled_dot_product_attention(q, k, v)
     else:
-        mask = None if ragged.is_uniform and not limited else _visible(ragged, causal, window)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = _masked_attention(q, k, v, ragged, causal, window if limited else -1)
     return ragged.to_packed(out.transpose(1, 2))
 
 
@@ -178,16 +180,37 @@ def _extending_padded(q, k, v, ragged, held_keys, held_values, lengths, of_held,
     return ragged.to_packed(out.transpose(1, 2))
 
 
-def _visible(ragged: Ragged, causal: bool, window: int) -> Tensor:
-    """(B or 1, 1, L, L) bool: which key each query may see."""
-    rows = torch.arange(ragged.max_seqlen, device=ragged.cu_seqlens.device)
-    distance = rows[:, None] - rows[None, :]
+def _masked_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool, window: int) -> Tensor:
+    """(B, H, L, E) all, by masks; where one of all queries by all keys is too large, some queries at a time."""
+    length, masks = ragged.max_seqlen, 1 if causal or ragged.is_uniform else ragged.batch
+    if masks * length * length <= MASKED_AT_ONCE:
+        mask = _visible(ragged, causal, window, slice(0, length), slice(0, length))
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    around = length if window < 0 else min(length, window if causal else 2 * window)
+    at_once = max(around, 256)
+    at_once = max(1, min(at_once, MASKED_AT_ONCE // (masks * min(length, around + at_once))))
+    done = []
+    for first in range(0, length, at_once):
+        rows = slice(first, min(first + at_once, length))
+        end = rows.stop if causal else length
+        keys = slice(0, end) if window < 0 else slice(max(first - window, 0), min(rows.stop + window, end))
+        mask = _visible(ragged, causal, window, rows, keys)
+        done.append(scaled_dot_product_attention(q[:, :, rows], k[:, :, keys], v[:, :, keys], attn_mask=mask))
+    return torch.cat(done, 2)
+
+
+def _visible(ragged: Ragged, causal: bool, window: int, queries: slice, keys: slice) -> Tensor:
+    """(B or 1, 1, Q, K) bool: which of some keys each of some queries may see."""
+    rows, keys = (
+        torch.arange(part.start, part.stop, device=ragged.cu_seqlens.device) for part in (queries, keys)
+    )
+    distance = rows[:, None] - keys[None, :]
     visible = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
     if window >= 0:
         visible = visible & (distance.abs() <= window)
     if causal or ragged.is_uniform:
         return visible[None, None]
-    real = (rows[None, :] < ragged.lengths[:, None])[:, None, None, :]
+    real = (keys[None, :] < ragged.lengths[:, None])[:, None, None, :]
     # A row behind the end sees itself, so that its softmax is defined; it is dropped afterwards.
     return (visible & real) | (distance == 0)
 

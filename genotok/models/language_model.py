@@ -481,6 +481,8 @@ def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
     """(T, ...) to (B, length, ...), zero behind the end of each sequence."""
     padded = ragged.to_padded(values)
     missing = length - padded.shape[1]
+    if not missing:
+        return padded
     return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
 
 

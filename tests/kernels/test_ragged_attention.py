@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genotok.kernels import attention
 from genotok.kernels.attention import (
     extending_attention,
     keys_in_line,
@@ -42,6 +43,26 @@ def test_equals_dense_attention(lengths, causal, window):
     q, k, v = torch.randn(3, ragged.total, 2, 4, dtype=torch.double)
     found = ragged_attention(q, k, v, ragged, causal=causal, window=window)
     torch.testing.assert_close(found, dense_attention(q, k, v, ragged, causal, window))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [-1, 0, 7, 300])
+@pytest.mark.parametrize("lengths", [(1100,), (700, 3, 650)])
+def test_long_sequences_some_queries_at_a_time(lengths, window, causal, monkeypatch):
+    """As dense attention, and no mask is larger than it may be."""
+    sizes, visible = [], attention._visible
+
+    def watched(*arguments):
+        sizes.append(visible(*arguments).numel())
+        return visible(*arguments)
+
+    monkeypatch.setattr(attention, "MASKED_AT_ONCE", 1 << 18)
+    monkeypatch.setattr(attention, "_visible", watched)
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    q, k, v = torch.randn(3, ragged.total, 1, 4, dtype=torch.double)
+    found = attention.ragged_attention(q, k, v, ragged, causal=causal, window=window)
+    torch.testing.assert_close(found, dense_attention(q, k, v, ragged, causal, window))
+    assert max(sizes, default=0) <= 1 << 18
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import ema_drift, long_context, loss_curves, precision, ratio_weight
+from benchmarks import ema_drift, long_context, loss_curves, precision, ratio_weight, step_trace
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -133,3 +133,37 @@ def test_a_drift_is_seen():
         rounded.append(state)
     found = ema_drift.errors(torch.stack(rounded).double().numpy(), wanted, 1 << 10)
     assert found["last"] > 100 * ema_drift.TOLERANCE
+
+
+def test_what_a_trace_of_two_steps_says():
+    def event(cat, name, begin, took):
+        return {"ph": "X", "cat": cat, "name": name, "ts": begin, "dur": took}
+
+    kernels = [("a", 0, 300), ("b", 100, 100), ("b", 500, 500), ("a", 1500, 500)]
+    events = [
+        *(event("kernel", *kernel) for kernel in kernels),
+        event("gpu_memcpy", "Memcpy DtoH (Device -> Pinned)", 1000, 100),
+        *(event("cuda_runtime", "cudaLaunchKernel", place, 5) for place in range(3)),
+        event("cuda_driver", "cuLaunchKernelEx", 9, 5),
+        event("cuda_runtime", "cudaEventSynchronize", 10, 40),
+        event("cpu_op", "aten::_local_scalar_dense", 10, 40),
+        {"ph": "M", "name": "process_name"},
+    ]
+    found = step_trace.summary(events, 2)
+    assert found["launches"] == 2
+    assert found["cudaEventSynchronize"] == found["aten::_local_scalar_dense"] == 0.5
+    assert found["copies_to_host"] == 0.5
+    assert found["device_busy"] == pytest.approx(1400 / 2000)
+    assert found["device_milliseconds"] == pytest.approx(0.7)
+    names = [(line["name"], line["milliseconds"], line["calls"]) for line in found["longest"]]
+    assert names == [("a", 0.4, 1.0), ("b", 0.3, 1.0)]
+
+
+def test_a_traced_training(tmp_path, capsys):
+    options = step_trace.parse(["--tiny", "--steps", "1", "--warmup", "1"])
+    found = step_trace.measure(options, tmp_path)
+    assert found["milliseconds_a_step"] >= found["host_works_milliseconds"] > 0
+    assert 0 < found["chunk_fraction"][0] <= 1
+    assert found["profile"]["aten::_local_scalar_dense"] > 0
+    step_trace.print_table(found)
+    assert "bases_per_second: " in capsys.readouterr().out

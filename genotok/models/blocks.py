@@ -47,9 +47,9 @@ class Block(nn.Module):
         """
         x, normed = self.mixer_norm.after_adding(x, added)
         if isinstance(self.mixer, Attention):
-            return self._after_mixer(x, self.mixer(normed, ragged, causal))
+            return self.after_mixer(x, self.mixer(normed, ragged, causal))
         mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
-        return self._after_mixer(x, mixed)
+        return self.after_mixer(x, mixed)
 
     def prefill(
         self, x: Tensor, added: Tensor | None, ragged: Ragged, before: Cache | None = None
@@ -58,23 +58,24 @@ class Block(nn.Module):
         follows = {} if before is None else {"before": before}
         x, normed = self.mixer_norm.after_adding(x, added)
         mixed, cache = self.mixer.prefill(normed, ragged, **follows)
-        return *self._after_mixer(x, mixed), cache
+        return *self.after_mixer(x, mixed), cache
 
     def extend(
         self, x: Tensor, added: Tensor | None, ragged: Ragged, cache: Cache, of_cache: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`forward` of rows that follow on those of the cache's sequences `of_cache` (B,); it stays as it is."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.extend(normed, ragged, cache, of_cache))
+        return self.after_mixer(x, self.mixer.extend(normed, ragged, cache, of_cache))
 
     def step(
         self, x: Tensor, added: Tensor | None, cache: Cache, stepped: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """`forward` of one further row of each sequence, (B, D); of those not `stepped` (B,) the cache stays."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.step(normed, cache, stepped))
+        return self.after_mixer(x, self.mixer.step(normed, cache, stepped))
 
-    def _after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+    def after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows the mixer, row by row: (T, D) stream and (T, D) of the mixer to what `forward` returns."""
         if self.mlp is None:
             return x, mixed
         x, normed = self.mlp_norm.after_adding(x, mixed)

@@ -46,18 +46,19 @@ class Places:
 
     def of_chunks(self, boundaries: Boundaries, chunk_layout: Ragged, causal: bool) -> "Places":
         """Those of the rows inside, one a chunk."""
-        token, end = self.token[boundaries.mask], self.end[boundaries.mask]
+        rows = boundaries.chunk_rows(chunk_layout)
+        token, end = self.token[rows], self.end[rows]
         if causal:
             length = (token - token.roll(1)).index_fill(0, chunk_layout.first_rows, 0)
         else:
             last = chunk_layout.last_rows
             length = token.roll(-1).index_copy(0, last, end[last]) - token
-        return Places(token, length, end)
+        return Places(token, length.clamp(min=0), end)  # those that only fill the layout up lie in any order
 
     def in_chunks(self, chunks: "Places", boundaries: Boundaries) -> tuple[Tensor, Tensor]:
         """For each row of this stage: tokens from its chunk's beginning to it, and the length the chunk knows of."""
         chunk = boundaries.chunk_of_row
-        return self.token - chunks.token[chunk], chunks.length[chunk]
+        return (self.token - chunks.token[chunk]).clamp(min=0), chunks.length[chunk]
 
 
 class GlobalPositions(nn.Module):

@@ -1,6 +1,7 @@
 """The recursion: a stage encodes its rows, cuts them into chunks, lets the inner stage think, and decodes."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -61,8 +62,11 @@ class Stage(nn.Module):
         causal: bool = True,
         between: list[Tensor] | None = None,
         places: Places | None = None,
+        capacity: Sequence[float] = (),
     ) -> tuple[Tensor, list[Boundaries]]:
         """Run the stage and those inside it.
+
+        Costs one host synchronisation for each stage that chunks, and none for those with a capacity.
 
         Args:
             x: (T, D_outer) rows of the stage around this one.
@@ -71,6 +75,8 @@ class Stage(nn.Module):
             causal: whether no row sees a later one; otherwise blocks, router and upsampler look both ways.
             between: where a stage without chunks adds the states (T, D) between its blocks.
             places: of the rows; None in the outermost stage.
+            capacity: of this stage and of those inside, how many chunks there is room for, as a share of the rows;
+                chunks are filled up to so many, and boundaries beyond are left out, see `Boundaries.left_out`.
 
         Returns:
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
@@ -81,11 +87,14 @@ class Stage(nn.Module):
         if self.inner is None:
             return self.encoder(x, ragged, causal, between)[:, :outer], []
         x = self.encoder(x, ragged, causal)
-        boundaries = self._boundaries(x, ragged, boundary_inputs, causal)
-        chunk_layout = boundaries.chunk_layout()
+        boundaries = self._boundaries(x, ragged, boundary_inputs, causal).of_real_rows()
+        room = max(math.ceil(capacity[0] * ragged.total), ragged.batch) if capacity else None
+        boundaries = boundaries if room is None else boundaries.at_most(room)
+        chunk_layout = boundaries.chunk_layout(room)
         chunk_places = places.of_chunks(boundaries, chunk_layout, causal) if places else None
         states = self.states(x, boundaries, chunk_layout, causal)
-        chunks, inner_boundaries = self.inner(states, chunk_layout, causal=causal, places=chunk_places)
+        settings = {"causal": causal, "places": chunk_places, "capacity": capacity[1:]}
+        chunks, inner_boundaries = self.inner(states, chunk_layout, **settings)
         upsampled = self.upsampler(chunks, boundaries, chunk_layout, x, causal)
         x = self._placed_in_chunks(upsampled + self._skipped(x), places, chunk_places, boundaries)
         return self.decoder(x, ragged, causal)[:, :outer], [boundaries, *inner_boundaries]
@@ -145,7 +154,7 @@ class Stage(nn.Module):
         if layout is None:
             upsampled = before[ragged.sequence_ids]
         else:
-            rows = torch.searchsorted(boundaries.chunk_of_row, torch.arange(layout.total, device=x.device))
+            rows = boundaries.chunk_rows(layout)
             chunks = self.states.extend(x, rows, cache.states)
             chunks = self.inner.extend(chunks, layout, cache.inner, of_cache[begun])
             upsampled = self.upsampler.extend(chunks, boundaries, rows, begun, layout, before)

@@ -29,7 +29,7 @@ from genotok.training.objective import ratio_loss
 from genotok.training.precision import autocast, choose_device
 
 COLUMNS = ("model", "task", "length", "ms", "bases_per_second", "peak_gib", "chunk_fraction", "failed")
-SECONDS = 2.0  # spent on the repeats of one length, at least one repeat
+SECONDS = 0.5  # spent on the repeats of one length, at least one repeat
 MOST_REPEATS = 10
 TARGET, RATIO_WEIGHT = 3.0, 0.02
 LINEAR = 1.1  # the largest exponent of memory in length that still counts as linear

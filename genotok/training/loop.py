@@ -143,9 +143,9 @@ class Trainer:
             while not self.done:
                 with self.watch.speed.step():
                     self._train_step(monitor, bar)
-                stops = self.ranks.any(terminated())
-                if stops or self._pauses():
-                    self._settle(monitor, bar, 0)
+                    stops = self.ranks.any(terminated())
+                    if stops or self._pauses():
+                        self._settle(monitor, bar, 0)
                 self.watch.note_speed(monitor)
                 self._validate_and_save(monitor)
                 if stops:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genotok.kernels.float32_linear import float32_linear
 from genotok.kernels.ragged import Ragged
 from genotok.models.blocks import BlockStack
 from genotok.models.cache import Cache, PositionCache, StageCache
@@ -289,8 +290,7 @@ class Stage(nn.Module):
         return torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
 
     def _skipped(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return self.skip(x)
+        return float32_linear(x, self.skip.weight, self.skip.bias)
 
     def initialise(self, residual_writes: int = 0) -> None:
         """Draw the weights as H-Net does: N(0, 0.02), outputs scaled down by the depth of the residual stream.

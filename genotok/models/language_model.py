@@ -248,8 +248,8 @@ class GenomicLM(nn.Module):
             self._add_entropy_cache(cache, packed_ids, ragged)
         else:
             causal = self.config.is_causal(tasks[0])
-            settings = {"between": between, "capacity": chunk_capacity}
-            states, boundaries = self.backbone(embedded, ragged, packed_inputs, causal, **settings)
+            settings = (packed_inputs, causal, between, None, chunk_capacity)
+            states, boundaries = self.backbone(embedded, ragged, *settings)
         length = input_ids.shape[1]
         output = ModelOutput(None, packed_boundaries=boundaries, cache=cache)
         if tasks != ["prediction"]:

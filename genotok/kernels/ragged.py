@@ -147,6 +147,37 @@ class Ragged:
     def _pieces(self) -> dict[int, Tensor]:
         return {}
 
+    def last_places(self, count: int) -> tuple[Tensor, Tensor]:
+        """Where the last rows of each sequence lie, oldest first.
+
+        Returns:
+            (B, count) int64 both: rows of the packed tensor, and places in the sequence. In a shorter sequence the
+            first are in front of it, where places are negative.
+        """
+        if count not in self._last_places:
+            places = self.lengths[:, None] + torch.arange(-count, 0, device=self.cu_seqlens.device)
+            self._last_places[count] = self.first_rows[:, None] + places, places
+        return self._last_places[count]
+
+    def first_places(self, count: int) -> tuple[Tensor, Tensor]:
+        """Where the first rows of each sequence lie; of a shorter one its last row as often as there are too few.
+
+        Returns:
+            (B, count) int64 both: rows of the packed tensor, and places in the sequence.
+        """
+        if count not in self._first_places:
+            places = torch.arange(count, device=self.cu_seqlens.device).minimum(self.lengths[:, None] - 1)
+            self._first_places[count] = self.first_rows[:, None] + places, places
+        return self._first_places[count]
+
+    @cached_property
+    def _first_places(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
+    @cached_property
+    def _last_places(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
     def of_sequences(self, chosen: list[int]) -> tuple[Tensor, "Ragged"]:
         """The rows (T',) int64 of some sequences in the packed tensor, and the layout of these sequences alone."""
         lengths = [self.host_lengths[b] for b in chosen]

@@ -19,8 +19,10 @@ def _conv_kernel(
     x, weight, bias, positions, out, total, channels, x_row, out_row,
     TAPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    # A grid of one axis, since the others end at 65,535 programs.
+    columns = tl.cdiv(channels, BLOCK_C)
+    rows = tl.program_id(0) // columns * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(0) % columns * BLOCK_C + tl.arange(0, BLOCK_C)
     position = tl.load(positions + rows, mask=rows < total, other=-1)
     inside = column < channels
     summed = tl.zeros([ROWS, BLOCK_C], tl.float32) + tl.load(bias + column, mask=inside, other=0.0).to(
@@ -116,7 +118,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, silu: bool
     """`causal_conv`, or `causal_conv_silu`, of x (T, C), whose rows may lie apart."""
     total, channels = x.shape
     out = torch.empty(total, channels, device=x.device, dtype=x.dtype)
-    _conv_kernel[(triton.cdiv(channels, CHANNELS), triton.cdiv(total, ROWS))](
+    _conv_kernel[(triton.cdiv(channels, CHANNELS) * triton.cdiv(total, ROWS),)](
         x, weight, bias, ragged.positions, out, total, channels, x.stride(0), channels,
         TAPS=weight.shape[1], ROWS=ROWS, BLOCK_C=CHANNELS, SILU=silu, num_warps=4,
     )  # fmt: skip

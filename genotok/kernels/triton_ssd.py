@@ -536,8 +536,8 @@ def _entering(
     ends: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The state (lines, H, N, P) that enters each span (None for zeros), and behind the walk (B, H, N, P)."""
-    if sizes.one_span and initial is None and not ends:
-        return None, None
+    if sizes.one_span and not ends:
+        return None if initial is None else initial[sizes.spans[:, 2].long()].float(), None
     states, log = _spans_leave(u, v, decays, sizes, backwards)
     final = None
     if ends:

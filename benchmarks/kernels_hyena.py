@@ -5,7 +5,8 @@ the torch reference beside them: filters as long as the sequences, as Hyena has 
 sequence of all rows. Every line holds the relative error against float64 with poisoned memory, then milliseconds of
 the forward pass and with the backward pass, and these as fractions of the copy speed and of the matrix-product speed
 of the same run: the fewest bytes that must move, and the products of the direct sum. Times are medians of replayed
-CUDA graphs. Behind them stands the memory of one sequence of 2^20 rows beside its arguments. Needs a CUDA device.
+CUDA graphs, those of the torch references medians of calls. Behind them stand the whole mixer, and the memory of one
+sequence of 2^20 rows beside its arguments, its result and their gradients. Needs a CUDA device.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ from genotok.kernels.causal_conv import causal_conv
 from genotok.kernels.fft_conv import fast_length
 from genotok.kernels.gated_long_conv import gated_long_conv
 from genotok.kernels.ragged import Ragged
+from genotok.models.config import HyenaConfig
+from genotok.models.mixers.hyena import Hyena
 
 ROWS, LONG = 1 << 17, 1 << 20
 TAPS = [64, 256, 1024, 2048, 4096, 8192, 16384, ROWS]
@@ -105,6 +108,30 @@ def short_line(width: int, limits: Line) -> Line:
     return line
 
 
+def mixer_case(length: int, width: int) -> Case:
+    """The whole mixer under autocast, its filters as long as the sequences."""
+    ragged = Ragged.uniform(ROWS // length, length, DEVICE)
+    mixer = Hyena(width, HyenaConfig(max_length=length)).to(DEVICE)
+    inputs, size = [random(ROWS, width, dtype=BF16), *mixer.parameters()], ROWS * width * BF16.itemsize
+
+    def run(x: Tensor, *_: Tensor) -> Tensor:
+        with torch.autocast(DEVICE, BF16):
+            return mixer(x, ragged)
+
+    return Case(run, inputs, 2 * size, 2 * size)
+
+
+def mixer_lines(length: int, width: int) -> dict[str, Line]:
+    """Milliseconds of the whole mixer with the kernels and with the torch references."""
+    case, lines = mixer_case(length, width), {}
+    forward, both = times(case, replayed)
+    lines["kernels"] = {"forward_ms": forward, "forward_backward_ms": both}
+    with reference_kernels():
+        forward, both = times(case, called)
+    lines["reference"] = {"forward_ms": forward, "forward_backward_ms": both}
+    return lines
+
+
 def memory_lines(taps: int, width: int) -> dict[str, Line]:
     """GiB that 2^20 rows take beside the arguments, their gradients and the result, by way."""
     case = long_case(LONG, taps, width, BF16, LONG)
@@ -149,6 +176,9 @@ def main() -> None:
             _add(lines, f"{name}: {way}", line)
     for width in (256, 512):
         _add(lines, f"short convolution, width 3 x {width}, bfloat16", short_line(width, limits))
+    for length in (1024, 8192, ROWS):
+        for way, line in mixer_lines(length, 256).items():
+            _add(lines, f"mixer, {ROWS // length} sequences of {length}, width 256, bfloat16: {way}", line)
     for taps in (1024, 4096, LONG):
         for way, line in memory_lines(taps, 256).items():
             _add(lines, f"memory, 1 sequence of {LONG}, {taps} taps, width 256, bfloat16: {way}", line)

@@ -12,6 +12,7 @@ from genotok.kernels import fft_conv
 from genotok.kernels.fft_conv import fast_length
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.triton_by_channel import from_lines, to_lines
+from genotok.kernels.triton_spectra import backward_of_product
 from genotok.kernels.triton_toeplitz import BLOCK, Blocks
 
 # Rows times channels of Toeplitz products that are worked off at once.
@@ -127,18 +128,14 @@ class _Fourier:
     def convolve(self, x: Tensor, filters: Tensor) -> Tensor:
         """(C, N, length) with filters (C, K)."""
         spectrum = torch.fft.rfft(x)
-        spectrum *= self._spectrum(filters)
+        spectrum *= torch.fft.rfft(filters, self.length)[:, None]
         return self._back(spectrum)
 
     def backward(self, x: Tensor, gradient: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of x and, (C, K), of the filters."""
-        of_gradient = torch.fft.rfft(gradient)
-        product = torch.fft.rfft(x).conj_physical_().mul_(of_gradient).sum(1)
-        of_gradient *= self._spectrum(filters).conj()
-        return self._back(of_gradient), self._back(product)[:, : self.taps]
-
-    def _spectrum(self, filters: Tensor) -> Tensor:
-        return torch.fft.rfft(filters, self.length)[:, None]
+        spectra = torch.fft.rfft(x), torch.fft.rfft(gradient), torch.fft.rfft(filters, self.length)
+        to_x, to_filters = backward_of_product(*spectra)
+        return self._back(to_x), self._back(to_filters)[:, : self.taps]
 
     def _back(self, spectrum: Tensor) -> Tensor:
         return torch.fft.irfft(spectrum, self.length)

@@ -85,10 +85,21 @@ def force(monkeypatch, way):
     monkeypatch.setattr(module, "MOST_TAPS", dict.fromkeys(LIMITS, 1 << 30 if way == "toeplitz" else 0))
 
 
+RAGGED = (170, 1, 40, 33, 1, 16, 65)
+
+
 @pytest.mark.parametrize(
-    "lengths", [(170, 1, 40, 33, 1, 16, 65), (64, 64), (1,) * 20, (20,), (3, 2, 50, 120, 1, 1, 1)]
+    ("lengths", "taps"),
+    [
+        (RAGGED, 1),
+        (RAGGED, 33),
+        (RAGGED, 400),
+        ((64, 64), 64),
+        ((1,) * 20, 3),
+        ((20,), 20),
+        ((3, 2, 50, 120, 1, 1, 1), 34),
+    ],
 )
-@pytest.mark.parametrize("taps", [1, 33, 400])
 @pytest.mark.usefixtures("way")
 def test_against_float64(lengths, taps):
     ragged = layout(*lengths)
@@ -97,8 +108,8 @@ def test_against_float64(lengths, taps):
 
 @pytest.mark.usefixtures("way")
 def test_half_precision():
-    ragged = layout(90, 1, 129, 33)
-    compare(arguments(ragged, 253, 20, HALF, True), ragged)
+    ragged = layout(90, 1, 33)
+    compare(arguments(ragged, 90, 20, HALF, True), ragged)
 
 
 @pytest.mark.usefixtures("way")
@@ -107,10 +118,10 @@ def test_without_a_gate_behind_it():
     compare(arguments(ragged, 50, 3, torch.float32, False), ragged)
 
 
-@pytest.mark.parametrize("rows", [70, 150, 1000])
+@pytest.mark.parametrize("rows", [70, 150])
 @pytest.mark.usefixtures("way")
 def test_groups_of_channels(rows, monkeypatch):
-    """One channel at once, two, and all."""
+    """One channel at once, and two."""
     monkeypatch.setattr(module, "AT_ONCE", rows * SCALE)
     monkeypatch.setattr(module.fft_conv, "AT_ONCE", rows * SCALE)
     ragged = layout(60, 10)

@@ -27,7 +27,7 @@ class GatedLongConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value, before, taps, skip, behind, ragged):
         """Keeps the convolution's result where the gate behind it needs a gradient."""
-        value, before, behind = (_with_whole_rows(rows) for rows in (value, before, behind))
+        value, before, taps, behind = (_with_whole_rows(rows) for rows in (value, before, taps, behind))
         out = torch.empty(value.shape, device=value.device, dtype=value.dtype)
         kept = torch.empty_like(out) if behind is not None and ctx.needs_input_grad[4] else None
         with torch.cuda.device_of(value):
@@ -46,7 +46,9 @@ class GatedLongConv(torch.autograd.Function):
         """Turns the product of value and gate to channels anew."""
         value, before, taps, skip, behind, kept = ctx.saved_tensors
         gradient = _with_whole_rows(gradient)
-        to_value, to_before = (torch.empty(value.shape, device=value.device, dtype=value.dtype) for _ in "vb")
+        to_value, to_before = (
+            torch.empty(value.shape, device=value.device, dtype=value.dtype) for _ in range(2)
+        )
         to_behind = None if kept is None else torch.empty_like(to_value)
         to_taps = torch.zeros(taps.shape, device=taps.device)
         with torch.cuda.device_of(value):
@@ -73,7 +75,7 @@ class _Toeplitz:
     Attributes:
         blocks: the blocks.
         channels: which.
-        dtype: of the products' factors.
+        dtype: of the lines, and of the products' factors.
     """
 
     blocks: Blocks
@@ -93,14 +95,15 @@ class _Toeplitz:
         return self.blocks.size
 
     longest = length
+    filter_length = taps
 
     def convolve(self, x: Tensor, filters: Tensor) -> Tensor:
-        """(C, N, length) with filters (C, K)."""
-        return self.blocks.product(x, filters, ahead=False)
+        """(C, N, length) with filters (C, 1, filter_length)."""
+        return self.blocks.product(x, filters[:, 0], ahead=False)
 
     def backward(self, x: Tensor, gradient: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of x and, (C, K) float32, of the filters."""
-        return self.blocks.product(gradient, filters, ahead=True), self.blocks.correlation(x, gradient)
+        return self.blocks.product(gradient, filters[:, 0], ahead=True), self.blocks.correlation(x, gradient)
 
 
 @dataclass(frozen=True)
@@ -118,22 +121,24 @@ class _Fourier:
     longest: int
     taps: int
     channels: slice
-    dtype = torch.float32
+    dtype = torch.float32  # of the lines
 
     @property
     def length(self) -> int:
         """Long enough that nothing comes round from the end to the beginning."""
         return fast_length(self.longest + self.taps - 1)
 
+    filter_length = length
+
     def convolve(self, x: Tensor, filters: Tensor) -> Tensor:
-        """(C, N, length) with filters (C, K)."""
+        """(C, N, length) with filters (C, 1, filter_length)."""
         spectrum = torch.fft.rfft(x)
-        spectrum *= torch.fft.rfft(filters, self.length)[:, None]
+        spectrum *= torch.fft.rfft(filters)
         return self._back(spectrum)
 
     def backward(self, x: Tensor, gradient: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of x and, (C, K), of the filters."""
-        spectra = torch.fft.rfft(x), torch.fft.rfft(gradient), torch.fft.rfft(filters, self.length)
+        spectra = torch.fft.rfft(x), torch.fft.rfft(gradient), torch.fft.rfft(filters)[:, 0]
         to_x, to_filters = backward_of_product(*spectra)
         return self._back(to_x), self._back(to_filters)[:, : self.taps]
 
@@ -173,10 +178,10 @@ def _alike(ragged: Ragged) -> list[tuple[Tensor, int]]:
 
 
 def _filters(taps: Tensor, skip: Tensor, part: _Toeplitz | _Fourier) -> Tensor:
-    """The part's filters (C, K), the skip connection in their first taps."""
-    filters = taps[: part.taps, part.channels].t()
-    filters = filters.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    filters[:, 0] += skip[part.channels]
+    """The part's filters (C, 1, length), zeros behind them, the skip connection in their first taps."""
+    line = torch.arange(3, device=taps.device, dtype=torch.int32)[None] * part.taps
+    filters = to_lines(taps[:, part.channels], None, line, part.filter_length, torch.float32)
+    filters[:, 0, 0] += skip[part.channels]
     return filters.to(part.dtype)
 
 

@@ -177,24 +177,25 @@ def _cost(
     arm: Arm, cuts: Cuts, window: int, entropy: dict[str, Any] | None, rows: Sequence[float]
 ) -> Callable[[Shape], float]:
     """What a shape costs a base, all training included."""
+    entropies = 0.0
+    if entropy is not None:  # trained, and then run forward alone
+        entropies = 4 / 3 * flops_per_base(ModelConfig.from_dict(entropy), window, 1.0, [])
 
     def cost(shape: Shape) -> float:
-        config = _config(arm, cuts, shape, entropy, counted=True)
-        of_entropies = entropy_training_flops(config, window)
-        return flops_per_base(config, window, cuts.letters, rows) + of_entropies
+        return flops_per_base(_counted(arm, cuts, shape), window, cuts.letters, rows) + entropies
 
     return cost
 
 
-def _config(
-    arm: Arm, cuts: Cuts, shape: Shape, entropy: dict[str, Any] | None = None, counted: bool = False
-) -> ModelConfig:
-    """The configuration of a shape; one that is `counted` alone may have MLPs of no width."""
+def _config(arm: Arm, cuts: Cuts, shape: Shape, entropy: dict[str, Any] | None = None) -> ModelConfig:
     values = model_values(arm, cuts, shape)
     if entropy is not None:
         values["chunkers"][0]["model"] = entropy
-    if not counted:
-        return ModelConfig.from_dict(values)
-    config = ModelConfig.from_dict(values | {"d_intermediate": [*values["d_intermediate"][:-1], ROUNDING]})
+    return ModelConfig.from_dict(values)
+
+
+def _counted(arm: Arm, cuts: Cuts, shape: Shape) -> ModelConfig:
+    """A configuration whose cost alone counts: its MLPs may have no width."""
+    config = _config(arm, cuts, replace(shape, inner=ROUNDING))
     config.d_intermediate[-1] = shape.inner
     return config

@@ -4,6 +4,12 @@ Goes through what `genotok compare` goes through: the same plan, runs and report
 folder of FASTA files, and shares the runs among GPUs, one process each. A run that is done is kept under --runs and
 in the JSON that is written, either of which a later call goes on from; one that was cut short goes on from its
 checkpoint under --runs. With --minutes no run begins that would probably not end in time.
+
+With --pilot the arms whose chunks nobody fixes are first trained once, with a seed of their own, and then sized with
+the chunks that they made in place of those that they are steered to.
+
+With --pilot the arms whose chunks nobody fixes are first trained once, with a seed of their own, and sized with the
+chunks that they made in place of those that they are steered to.
 """
 
 import argparse
@@ -14,12 +20,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_run, write_result
 from genotok.atomic import atomic_path
-from genotok.comparison.arms import find_arm
+from genotok.comparison.arms import ENTROPY, LEARNED, find_arm
 from genotok.comparison.baselines import measure_baselines
 from genotok.comparison.plan import make_plan
 from genotok.comparison.report import PAGE, report_comparison
@@ -40,6 +47,7 @@ ARMS = (
     *("bpe_32", "bpe_512", "entropy", "merge", "hnet_1stage", "hnet_2stage"),
 )
 PLAN, BASELINES, CLAIMS, WORKER = "plan.json", "baselines.json", "claims", "--worker"
+PILOT, PILOT_SEED = "pilot", 1000
 
 
 def find_genomes(folder: Path | None) -> list[Path]:
@@ -84,7 +92,9 @@ def make_vocabularies(options: argparse.Namespace, shards: Path) -> None:
                 path.write_text(train_bpe(training_letters(shards), size).to_json())
 
 
-def settings(options: argparse.Namespace, shards: Path) -> ComparisonSettings:
+def settings(
+    options: argparse.Namespace, shards: Path, expected_rows: dict[str, list[float]]
+) -> ComparisonSettings:
     """Of the comparison."""
     steps = round(options.bases / (options.batch_size * options.window))
     return ComparisonSettings(
@@ -103,7 +113,7 @@ def settings(options: argparse.Namespace, shards: Path) -> ComparisonSettings:
         arms=list(options.arms),
         seeds=list(options.seeds),
         flops_per_base=options.flops,
-        expected_rows=dict(options.expect),
+        expected_rows=expected_rows,
         tokenizers=str(options.runs),
         sites=options.sites,
         draws=options.draws,
@@ -154,17 +164,48 @@ def work(runs: Path, ends_at: float) -> None:
         print(f"{name}, seed {seed}: done in {time.time() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def start_workers(options: argparse.Namespace, ends_at: float) -> list[subprocess.Popen]:
-    """Processes that share the runs, each with a GPU; the log of each is under --runs."""
-    claims = options.runs / CLAIMS
+def pilot(options: argparse.Namespace, shards: Path, ends_at: float) -> dict[str, list[float]]:
+    """Rows a chunk that arms are sized with: those of --expect, and with --pilot what chunks turn out to be."""
+    learning = [name for name in options.arms if find_arm(name).family in (ENTROPY, LEARNED)]
+    known = dict(options.expect)
+    if not options.pilot or not learning:
+        return known
+    folder = options.runs / PILOT
+    folder.mkdir(exist_ok=True)
+    plain = settings(options, shards, known)
+    plan = make_plan(
+        replace(
+            plain, arms=[*learning, "transformer"], seeds=[PILOT_SEED], variants=None, probe=None, sites=0
+        )
+    )
+    plan["arms"].pop("transformer")  # a plan has two arms at least
+    write_result(folder / PLAN, plan)
+    wait(start_workers(options, folder, ends_at))
+    for name in learning:
+        file = run_folder(folder, name, PILOT_SEED) / MEASURES_NAME
+        if not file.is_file():
+            raise SystemExit(f"the pilot of {name} has not ended; see {folder}/worker_*.log, or call again")
+        known[name] = [round(1 / part, 3) for part in json.loads(file.read_text())["chunk_fraction"]]
+    return known
+
+
+def wait(workers: Sequence[subprocess.Popen]) -> list[int]:
+    """The exit codes of workers, which are told where this process is asked to end."""
+    signal.signal(signal.SIGTERM, lambda *_: [worker.terminate() for worker in workers])
+    return [worker.wait() for worker in workers]
+
+
+def start_workers(options: argparse.Namespace, runs: Path, ends_at: float) -> list[subprocess.Popen]:
+    """Processes that share the runs in a folder, each with a GPU; the log of each is there."""
+    claims = runs / CLAIMS
     claims.mkdir(exist_ok=True)
     for claim in claims.iterdir():
         claim.unlink()
     found = []
     for number in range(options.gpus * options.jobs_per_gpu):
         visible = {} if options.device == "cpu" else {"CUDA_VISIBLE_DEVICES": str(number % options.gpus)}
-        command = [sys.executable, "-m", "benchmarks.tokenizers", WORKER, str(options.runs), str(ends_at)]
-        with open(options.runs / f"worker_{number}.log", "a") as log:
+        command = [sys.executable, "-m", "benchmarks.tokenizers", WORKER, str(runs), str(ends_at)]
+        with open(runs / f"worker_{number}.log", "a") as log:
             found.append(subprocess.Popen(command, env=os.environ | visible, stdout=log, stderr=log))
     return found
 
@@ -200,9 +241,18 @@ def collect(options: argparse.Namespace, plan: dict[str, Any], baselines: Any, e
         print((folder / PAGE).read_text())
 
 
+def earlier_rows(options: argparse.Namespace) -> dict[str, list[float]]:
+    """The rows a chunk with which an earlier call has sized its arms; none where there is none."""
+    if options.go_on is None:
+        return {}
+    return json.loads(options.go_on.read_text())["plan"]["settings"]["expected_rows"]
+
+
 def restore(options: argparse.Namespace) -> None:
-    """Put the runs of an earlier JSON where they were, so that they are not made again."""
-    for run in json.loads(options.go_on.read_text())["runs"]:
+    """Put the runs of an earlier JSON where they were, so that they are not made again, and the baselines."""
+    earlier = json.loads(options.go_on.read_text())
+    write_result(options.runs / BASELINES, earlier["baselines"])
+    for run in earlier["runs"]:
         folder = run_folder(options.runs, run["arm"], run["seed"])
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / MEASURES_NAME).is_file():
@@ -215,7 +265,8 @@ def compare(options: argparse.Namespace) -> None:
     options.runs.mkdir(parents=True, exist_ok=True)
     shards = make_shards(options)
     make_vocabularies(options, shards)
-    plan = make_plan(settings(options, shards))
+    expected_rows = earlier_rows(options) or pilot(options, shards, ends_at)
+    plan = make_plan(settings(options, shards, expected_rows))
     if (options.runs / PLAN).is_file() and json.loads((options.runs / PLAN).read_text()) != plan:
         raise SystemExit(f"{options.runs}: holds runs of another plan; take another folder")
     write_result(options.runs / PLAN, plan)
@@ -223,11 +274,10 @@ def compare(options: argparse.Namespace) -> None:
         if json.loads(options.go_on.read_text())["plan"] != plan:
             raise SystemExit(f"{options.go_on}: holds runs of another plan")
         restore(options)
-    workers = start_workers(options, ends_at)
-    signal.signal(signal.SIGTERM, lambda *_: [worker.terminate() for worker in workers])
+    workers = start_workers(options, options.runs, ends_at)
     if not (options.runs / BASELINES).is_file():  # on the CPU, while the GPUs work
         write_result(options.runs / BASELINES, measure_baselines(plan))
-    ended = [worker.wait() for worker in workers]
+    ended = wait(workers)
     collect(options, plan, json.loads((options.runs / BASELINES).read_text()), ended)
 
 
@@ -252,6 +302,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=64, help="windows a step")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--expect", type=expected, nargs="*", default=[], metavar="ARM=ROWS[,ROWS]")
+    parser.add_argument(
+        "--pilot", action="store_true", help="size arms that find their chunks by a run before"
+    )
     parser.add_argument("--entropy-share", type=float, default=0.1)
     parser.add_argument("--sites", type=int, default=256)
     parser.add_argument("--draws", type=int, default=2000)

@@ -32,6 +32,7 @@ from genotok.comparison.plan import make_plan
 from genotok.comparison.report import PAGE, report_comparison
 from genotok.comparison.runs import MEASURES_NAME, run_arm
 from genotok.comparison.settings import ComparisonSettings, ProbeTable, VariantSettings
+from genotok.comparison.summary import with_whole_seeds
 from genotok.genomes.records import source_name
 from genotok.shards.manifest import merge_manifests
 from genotok.shards.reader import training_letters
@@ -225,7 +226,6 @@ def collect(options: argparse.Namespace, plan: dict[str, Any], baselines: Any, e
     write_result(options.output, {"machine": machine, "plan": plan, "baselines": baselines, "runs": runs})
     done = {(run["arm"], run["seed"]) for run in runs}
     left = [f"{name}-{seed}" for name, seed in in_turn(plan) if (name, seed) not in done]
-    seeds = [seed for seed in plan["settings"]["seeds"] if all((name, seed) in done for name in plan["arms"])]
     print(
         f"{len(done)} runs done, {len(left)} left: {', '.join(left)}"
         if left
@@ -233,9 +233,8 @@ def collect(options: argparse.Namespace, plan: dict[str, Any], baselines: Any, e
     )
     if any(ended):
         print(f"a worker ended with {max(ended, key=abs)}; see {options.runs}/worker_*.log")
-    if seeds:
-        shown = plan | {"settings": plan["settings"] | {"seeds": seeds}}
-        chosen = [run for run in runs if run["seed"] in seeds]
+    shown, chosen = with_whole_seeds(plan, runs)
+    if chosen:
         folder = options.output.parent
         report_comparison(shown, chosen, folder, baselines, machine)
         print((folder / PAGE).read_text())

@@ -80,20 +80,40 @@ def measure_words(plan: Plan, output: Output) -> None:
 
 @compare_app.command("report")
 def report_comparison_of_arms(
-    plan: Plan,
-    runs: Annotated[list[Path], typer.Argument(metavar="MEASURES...", help="`measures.json` of the runs.")],
+    plan: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PLAN",
+            help="JSON file of `genotok compare plan`, or alone that of benchmarks.tokenizers.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the figure and its data.")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[MEASURES]...", help="`measures.json` of the runs.")
+    ] = None,
     baselines: Annotated[Path | None, typer.Option(help="JSON file of `genotok compare baselines`.")] = None,
 ) -> None:
     """One table, one figure, and what they support.
 
     Example: `genotok compare report plan.json runs/*/measures.json --baselines baselines.json -o figures/comparison`
+
+    Example: `genotok compare report benchmarks/results/tokenizers_h200.json -o figures/comparison`
     """
     from genotok.comparison.report import report_comparison
+    from genotok.comparison.summary import with_whole_seeds
     from genotok.report.json_files import read_json
 
-    known = None if baselines is None else read_json(baselines)
-    report_comparison(_read(plan), [read_json(path) for path in runs], output, known)
+    if runs:
+        known = None if baselines is None else read_json(baselines)
+        report_comparison(_read(plan), [read_json(path) for path in runs], output, known)
+        return
+    whole = read_json(plan)
+    if not {"plan", "runs", "baselines", "machine"} <= whole.keys():
+        raise InputError(
+            f"{plan}: is no result of benchmarks.tokenizers; name the measures.json of the runs, too"
+        )
+    chosen, kept = with_whole_seeds(whole["plan"], whole["runs"])
+    report_comparison(chosen, kept, output, whole["baselines"], whole["machine"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def quality_against_cost(comparison: Comparison, data: pd.DataFrame) -> Figure:
             _draw(axes, data, cost, quality.key)
             if least:
                 axes.axhline(min(least.values()), color=GREY, linewidth=0.9, linestyle="--")
-            axes.set_xscale("log")
+            axes.margins(x=0.22)
             axes.set_xlabel(COSTS[cost])
             axes.grid(axis="y")
         line[0].set_ylabel("Bits per base (95 % interval)")

@@ -119,6 +119,17 @@ def put_together(
     return Comparison(plan, arms, qualities, missing, baselines)
 
 
+def with_whole_seeds(
+    plan: dict[str, Any], runs: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A plan and its runs, of a comparison that was cut short, with those seeds alone that every arm has a run of."""
+    done = {(run["arm"], run["seed"]) for run in runs}
+    settings = plan["settings"]
+    seeds = [seed for seed in settings["seeds"] if all((name, seed) in done for name in plan["arms"])]
+    kept = [run for run in runs if run["seed"] in seeds]
+    return plan | {"settings": settings | {"seeds": seeds}}, kept
+
+
 def _qualities(run: dict[str, Any]) -> list[Quality]:
     bits = [Quality(f"bits_{genome}", f"bits per base, {genome}", -1, 4) for genome in run["bits_per_base"]]
     return [

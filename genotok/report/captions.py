@@ -92,10 +92,9 @@ CAPTIONS = {
         "Tokenizers that read the same bases and cost the same operations of training a base. Each mark is an "
         "arm: the mean over its seeds, with a 95 % interval of a bootstrap over blocks of the held-out contigs "
         "and over seeds. Lower is better. Left, the time that training takes a megabase on this machine; right, "
-        "its peak memory, both on logarithmic axes: equal operations do not take equal time. The dashed line is "
-        "the best of the models that count words of the training sequence. Two arms whose bars overlap may still "
-        "differ, since they were measured on the same blocks; the conclusions in comparison.md compare them block "
-        "by block."
+        "its peak memory: equal operations do not take equal time. The dashed line is the best of the models that "
+        "count words of the training sequence. Two arms whose bars overlap may still differ, since they were "
+        "measured on the same blocks; the conclusions in comparison.md compare them block by block."
     ),
     "token_enrichment": (
         "Do chunks begin where something begins? Each dot is a kind of places: how many chunks begin there, over how "

@@ -5,7 +5,7 @@ import pytest
 
 from genotok.comparison.conclusions import conclude
 from genotok.comparison.report import comparison_table, page, report_comparison
-from genotok.comparison.summary import put_together
+from genotok.comparison.summary import put_together, with_whole_seeds
 from genotok.errors import InputError
 from genotok.report.json_files import read_json
 
@@ -162,6 +162,14 @@ def test_the_table_and_the_files(tmp_path):
     assert len(read_json(tmp_path / "comparison.json")["rows"]) == 4
     report_comparison(plan_of(), list(reversed(runs_of(BITS))), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_seeds_that_are_not_whole_are_left_out():
+    runs = [run for run in runs_of(BITS) if (run["arm"], run["seed"]) != ("bpe_512", 3)]
+    plan, kept = with_whole_seeds(plan_of(), runs)
+    assert plan["settings"]["seeds"] == [1, 2]
+    assert len(kept) == 8
+    assert put_together(plan, kept).missing == []
 
 
 def test_runs_that_do_not_fit():

@@ -1,5 +1,6 @@
 """`genotok compare run`: train one arm with one seed, and measure it."""
 
+import gc
 import json
 import shutil
 import statistics
@@ -72,7 +73,9 @@ def train(config: TrainConfig, folder: Path) -> dict[str, float]:
     Returns:
         `seconds` of all its steps, `bases_per_second` (the median of its records but the first) and `memory_bytes`.
     """
+    gc.collect()  # of a run before in this process, whose memory is not this one's
     if torch.cuda.is_available():
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     trainer = Trainer(config, folder)
     trainer.run(resume=True, restart_if_changed=True)

@@ -43,7 +43,9 @@ CAPTIONS = {
         "The sequence on the colours of its chunks: the colour changes where a chunk begins; bars above the "
         "letters are the chunks of the stages within. Blue bars: how probably a chunk begins at the base, dark "
         "where one does, above one half. Orange bars: the surprisal -log2 p of the base given those before it; 2 "
-        "bits (dashed) are those of a guess among four. The first chunk and the last are cut off at the edges."
+        "bits (dashed) are those of a guess among four. The first chunk and the last are cut off at the edges. Where "
+        "an annotation is given, grey boxes below the letters are codons with their amino acids, * being a stop; "
+        "above them stand the gene and its place, and an arrowhead marks its end."
     ),
     "llr_distribution": (
         "Log-likelihood ratio ln p(ALT) - ln p(REF) of the scored alleles, in nats: negative where the model finds "

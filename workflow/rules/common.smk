@@ -588,6 +588,18 @@ def region():
     return config["report"]["region"].partition("/")[2]
 
 
+def region_annotation():
+    """The GFF3 of the genome in which the region lies, where the configuration names one."""
+    settings = config["report"]
+    genome = settings["region"].partition("/")[0]
+    sections = (settings.get(name) or {} for name in ("tokens", "saturation"))
+    return [
+        find(section["gff"])
+        for section in sections
+        if section.get("gff") and section["genome"] == genome
+    ][:1]
+
+
 def studied():
     """The settings of the report on chunks, or an empty mapping where there is none."""
     settings = config["report"].get("tokens") or {}

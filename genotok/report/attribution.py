@@ -29,13 +29,13 @@ from genotok.report.attribution_figures import (
     changes_figure,
     contributions_figure,
 )
+from genotok.report.attribution_section import attribution_checks
 from genotok.report.chunks import chunk_picture, genes_below
 from genotok.report.json_files import write_json
-from genotok.report.markup import figure, heading, paragraph, table
+from genotok.report.markup import figure, heading, table
 from genotok.report.names import (
     ATTENTION_MAPS_FIGURE,
     ATTRIBUTION_FIGURE,
-    ATTRIBUTION_METHODS,
     ATTRIBUTION_PAGE,
     ATTRIBUTION_SUMMARY,
     CHANGES_FIGURE,
@@ -141,8 +141,10 @@ def _write_region(
             attention_figure(found.attention, *region[1:], without), data, folder, ATTENTION_MAPS_FIGURE
         )
         figures.append(ATTENTION_MAPS_FIGURE)
-    (folder / ATTRIBUTION_PAGE).write_text(_page(attributor, found, folder, figures), encoding="utf-8")
-    return _region_summary(found)
+    about = _region_summary(found, figures)
+    page = _page(attributor, found, folder, about)
+    (folder / ATTRIBUTION_PAGE).write_text(page, encoding="utf-8")
+    return about
 
 
 def _chunks(attributor: Attributor, region: Region) -> RegionChunks | None:
@@ -169,9 +171,9 @@ def _summary(attributor: Attributor, regions: dict[str, dict[str, Any]]) -> dict
     }
 
 
-def _region_summary(found: Attribution) -> dict[str, Any]:
+def _region_summary(found: Attribution, figures: Sequence[str]) -> dict[str, Any]:
     contig, start, end = found.region
-    summary: dict[str, Any] = {"region": f"{contig}:{start + 1}-{end}"}
+    summary: dict[str, Any] = {"region": f"{contig}:{start + 1}-{end}", "figures": list(figures)}
     if found.completeness:
         complete = found.completeness
         summary["completeness"] = {
@@ -192,7 +194,7 @@ def _number(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def _page(attributor: Attributor, found: Attribution, folder: Path, figures: Sequence[str]) -> str:
+def _page(attributor: Attributor, found: Attribution, folder: Path, about: dict[str, Any]) -> str:
     contig, start, end = found.region
     sections, contents = [], []
     titles = {
@@ -201,47 +203,15 @@ def _page(attributor: Attributor, found: Attribution, folder: Path, figures: Seq
         CHUNKS_FIGURE: "Chunks, surprisal and genes",
         ATTENTION_MAPS_FIGURE: "Attention",
     }
-    for name in figures:
+    for name in about["figures"]:
         sections += [heading(titles[name], 2, name), figure(folder, name)]
         contents.append((name, titles[name]))
         if name == ATTRIBUTION_FIGURE:
-            sections += _checks(attributor.settings, found)
+            sections += attribution_checks(about, attributor.settings.boundaries)
     sections += [heading("How it was made", 2, "settings"), _settings_table(attributor)]
     contents.append(("settings", "How it was made"))
     headlines = [f"Target: {found.target}.", f"{end - start:,} bases; coordinates are 1-based."]
     return fill_page(f"{contig}:{start + 1:,}-{end:,}", headlines, contents, sections)
-
-
-def _checks(settings: AttributionSettings, found: Attribution) -> list[str]:
-    """What speaks for and against trusting the contributions."""
-    lines = []
-    complete = found.completeness
-    if complete:
-        held = (
-            "Boundaries of chunks are held as in the true sequence, so the gap is that of the quadrature alone."
-            if settings.boundaries == "held"
-            else "Boundaries of chunks move along the way, and their gradient is the straight-through estimate "
-            "of training, which belongs to no function: the gap says how much of the change it misses."
-        )
-        lines.append(
-            f"Completeness: the integrated gradients sum to {complete.total:.4g}; the target is "
-            f"{complete.value:.6g}, and {complete.baseline:.6g} at the baseline. The gap is {complete.gap:.2g}, "
-            f"{complete.relative_gap:.2%} of the difference. {held}"
-        )
-    parts = [paragraph(line) for line in lines]
-    if found.randomised:
-        rows = [
-            (ATTRIBUTION_METHODS[method], *(map(_number, pair))) for method, pair in found.randomised.items()
-        ]
-        parts.append(
-            paragraph(
-                "Random weights (Adebayo et al. 2018): the correlation of these contributions with those of a model "
-                "of the same shape whose weights are drawn by chance. Near 0, they show what was learned; near 1 or "
-                "-1, they show the sequence and the architecture alone."
-            )
-        )
-        parts.append(table({"Method": None, "Pearson": "+.3f", "Spearman": "+.3f"}, rows))
-    return parts
 
 
 def _settings_table(attributor: Attributor) -> str:

@@ -119,7 +119,7 @@ def test_the_page_needs_nothing_else_and_says_how_to_read_it(written):
         "letters above the line raise it",
         "dots mark the letters that stand there",
         "share of attention",
-        "Random weights (Adebayo et al. 2018)",
+        "Random weights (Adebayo et al. 2018,",
         "sha256:",
     ):
         assert words in page

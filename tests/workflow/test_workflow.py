@@ -40,7 +40,12 @@ def test_all_results_are_there(finished):
     tokens = json.loads((results / "figures" / "tokens" / "tokens.json").read_text())
     assert tokens["bases"] == 800
     assert {row["kind"] for row in tokens["enrichment"]} >= {"codon_position_1", "start_codon", "gc"}
+    regions = results / "figures" / "attribution" / "NC_045512.2_271-290"
+    attributed = json.loads((regions / "attributions.json").read_text())["regions"]["NC_045512.2_271-290"]
+    assert abs(attributed["completeness"]["gap"]) < 0.01
+    assert (regions / "NC_045512.2_271-290" / "attribution.html").is_file()
     page = (results / "index.html").read_text()
+    assert "NC_045512.2:271-290" in page
     assert page.count("data:image/svg+xml") >= 5
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
 

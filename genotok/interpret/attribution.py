@@ -11,7 +11,6 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 
 from genotok.errors import InputError
-from genotok.evaluation.probe import random_model
 from genotok.genomes.fasta import Reference
 from genotok.genomes.regions import Region
 from genotok.interpret.attention_maps import AttentionMap, attention_maps
@@ -37,6 +36,7 @@ from genotok.interpret.attribution_targets import (
 )
 from genotok.interpret.differentiable_letters import LETTERS, HeadOutput, LogLikelihood, one_hot
 from genotok.models import GenomicLM
+from genotok.models.random_weights import random_model
 from genotok.training.columns import cuts_by_given
 from genotok.variants.saturation import Saturation
 from genotok.variants.score import score_vcf
@@ -259,9 +259,9 @@ class Attributor:
         with TemporaryDirectory() as scratch:
             scored = Path(scratch) / "scored.vcf"
             score_vcf(
-                Saturation([region]), self.reference.path, folder, str(scored), window=self.target.window,
-                strands=settings.strands, batch_size=settings.batch_size, device=str(self.device),
-                precision="fp32", threads=self.threads, workers=0,
+                Saturation([region], deletions=False), self.reference.path, folder, str(scored),
+                window=self.target.window, strands=settings.strands, batch_size=settings.batch_size,
+                device=str(self.device), precision="fp32", threads=self.threads, workers=0,
             )  # fmt: skip
             changes = np.zeros((region.end - region.start, 4), np.float32)
             with open_vcf(str(scored)) as source:

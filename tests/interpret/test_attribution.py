@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from staged_model import staged_model
 
 from genotok.errors import InputError
-from genotok.evaluation.probe import random_model
 from genotok.genomes.fasta import Reference, write_fasta
 from genotok.genomes.regions import Region
 from genotok.interpret.attribution import AttributionSettings, Attributor
@@ -36,12 +35,13 @@ from genotok.interpret.differentiable_letters import LogLikelihood, one_hot
 from genotok.interpret.dinucleotide_shuffle import dinucleotide_shuffle
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.likelihood import nucleotide_log_likelihood
+from genotok.models.random_weights import random_model
 from genotok.variants.score import score_vcf
 from genotok.variants.tracks import scored_bases
 from genotok.variants.vcf_input import open_vcf
 
 LIKELIHOOD = Target("likelihood", 120, LogLikelihood(), "log-likelihood")
-REGION = Region("one", 100, 120)
+REGION, SHORT = Region("one", 100, 120), Region("one", 108, 120)
 
 
 class KnownFunction:
@@ -274,9 +274,9 @@ def test_an_alleles_function_is_the_scorers_score(folder, reference, tmp_path, r
     with open_vcf(str(tmp_path / "s.vcf")) as source:
         text = next(iter(source)).columns[7].decode()
     expected = float(text.split("GENOTOK_LLR=")[1].split(";")[0])
-    region = Region("one", start - 12, start + 13)
+    region = Region("one", start - 8, start + 9)
     settings = AttributionSettings(
-        ["integrated_gradients", "mutagenesis"], "allele", variant, window=100, randomise=False
+        ["integrated_gradients", "mutagenesis"], "allele", variant, window=100, randomise=False, steps=16
     )
     attributor = Attributor(folder, reference, settings)
     found = attributor.attribute(region)
@@ -327,7 +327,7 @@ def test_batches_bound_the_memory_and_change_nothing(folder, reference, batch_si
         return forward(self, input_ids, *args, **kwargs)
 
     variant = f"one:115:{reference.fetch('one', 114, 115)}:{'A' if reference.fetch('one', 114, 115) != 'A' else 'C'}"
-    about = {"target": "allele", "variant": variant, "window": 60, "randomise": False, "steps": 7}
+    about = {"target": "allele", "variant": variant, "window": 60, "randomise": False, "steps": 3}
     found = []
     for size in (100, batch_size):
         settings = AttributionSettings(("integrated_gradients", "mutagenesis"), batch_size=size, **about)
@@ -335,7 +335,7 @@ def test_batches_bound_the_memory_and_change_nothing(folder, reference, batch_si
         with monkeypatch.context() as patch:
             patch.setattr(GenomicLM, "forward", watched)
             largest.clear()
-            found.append(attributor.attribute(REGION))
+            found.append(attributor.attribute(SHORT))
     assert max(largest) <= batch_size
     for method in settings.methods:
         np.testing.assert_allclose(*(one.contributions[method] for one in found), atol=2e-5)
@@ -361,13 +361,13 @@ def test_ends_of_contigs_ambiguous_and_lower_case_letters(folder, reference, reg
 
 def test_random_weights_give_other_contributions_and_the_same_weights_the_same(folder, reference, tmp_path):
     settings = AttributionSettings(
-        ("integrated_gradients", "input_x_gradient", "mutagenesis"), window=60, seed=3
+        ("integrated_gradients", "input_x_gradient", "mutagenesis"), window=40, seed=3, steps=6
     )
-    found = Attributor(folder, reference, settings).attribute(REGION)
+    found = Attributor(folder, reference, settings).attribute(SHORT)
     assert list(found.randomised) == list(settings.methods)
     assert all(abs(value) < 0.9 for pair in found.randomised.values() for value in pair)
     random_model(GenomicLM.from_pretrained(folder).config, 4).save_pretrained(tmp_path)
-    same = Attributor(tmp_path, reference, settings).attribute(REGION)
+    same = Attributor(tmp_path, reference, settings).attribute(SHORT)
     for pair in same.randomised.values():
         assert pair == pytest.approx((1, 1), abs=1e-4)
 
@@ -495,3 +495,53 @@ def test_random_sequences_are_attributed_alike_wherever_they_lie(folder, tmp_pat
         for region in (Region("a", 20, 30), Region("b", 33, 43))
     ]
     np.testing.assert_allclose(*found, atol=1e-6)
+
+
+def test_a_planted_motif_is_what_a_trained_model_looks_at_and_a_random_one_does_not(tmp_path):
+    """Sequences are labelled by a word of six letters that stands anywhere in them."""
+    word, length = b"TGACTC", 24
+    generator = np.random.default_rng(0)
+    values = {
+        "layout": ["M1"],
+        "d_model": [24],
+        "d_intermediate": [48],
+        "attention": {"heads": 2, "rotary_dim": 8, "window": -1},
+        "mamba2": {"d_state": 8, "head_dim": 8, "chunk_size": 24},
+        "tasks": ["prediction"],
+        "heads": {"word": {"kind": "multi_label", "outputs": 1}},
+    }
+    torch.manual_seed(0)
+    model = GenomicLM(ModelConfig.from_dict(values))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+
+    def drawn(count):
+        letters = generator.choice(np.frombuffer(b"ACGT", np.uint8), (count, length))
+        labels, places = generator.integers(0, 2, count), generator.integers(0, length - 5, count)
+        for row in np.flatnonzero(labels):
+            letters[row, places[row] : places[row] + 6] = list(word)
+        return letters, labels, places
+
+    for _ in range(100):
+        letters, labels, _ = drawn(64)
+        ids = torch.from_numpy(model.tokenizer.encode_letters(letters).astype(np.int64))
+        model(ids, labels={"word": torch.from_numpy(labels[:, None].astype(np.float32))}).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(tmp_path / "model")
+    letters, labels, places = drawn(12)
+    write_fasta([(str(i), [row.tobytes()]) for i, row in enumerate(letters)], tmp_path / "g.fa")
+    reference = Reference(tmp_path / "g.fa")
+    settings = AttributionSettings(
+        ("integrated_gradients", "mutagenesis"), "label", strands="forward", steps=8
+    )
+    attributor = Attributor(tmp_path / "model", reference, settings)
+    shares, likeness = {method: [] for method in settings.methods}, []
+    for row in np.flatnonzero(labels):
+        found = attributor.attribute(Region(str(row), 0, length))
+        for method in settings.methods:
+            values = found.per_base(method)
+            shares[method].append(values[places[row] : places[row] + 6].sum() / values.sum())
+        likeness += [abs(pair[0]) for pair in found.randomised.values()]
+    for method, of_method in shares.items():
+        assert np.median(of_method) > 0.7, f"{method}: a quarter is chance"
+    assert np.mean(likeness) < 0.5

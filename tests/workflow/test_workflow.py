@@ -90,6 +90,7 @@ def test_the_report_is_made_offline(finished):
     report = (finished.folder / "report.html").read_text()
     assert "variant_effect.svg" in report
     assert "bits_per_base.svg" in report
+    assert "NC_045512.2_271-290/attribution.html" in report
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?:', report)
 
 
@@ -159,6 +160,11 @@ def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_serve
         ("train", {"main_network": {"freeze": True}}, "ntv2"),
         ("score", {"strands": "three"}, "strands"),
         ("tokenize", {"window": 0}, "window"),
+        (
+            "report",
+            {"attribution": {"genome": "sars_cov_2", "regions": ["a:1-9"] * 2}},
+            "the folder of a:1-9",
+        ),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path, section, values, complaint):

@@ -677,7 +677,15 @@ def attribution_options(wildcards, input):
         words += ["--gff", input.gff]
     if "variant" in settings:
         words += ["--target", "allele", "--variant", settings["variant"]]
-    for key in ("window", "strands", "boundaries", "baseline", "steps", "batch_size"):
+    for key in (
+        "window",
+        "strands",
+        "boundaries",
+        "baseline",
+        "steps",
+        "batch_size",
+        "random_draws",
+    ):
         if key in settings:
             words += [f"--{key.replace('_', '-')}", settings[key]]
     return words

@@ -40,6 +40,9 @@ if studied():
 if COMPARISON:
 
     include: "workflow/rules/compare.smk"
+if attributed():
+
+    include: "workflow/rules/attribution.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -12,6 +12,7 @@ import genotok.cli.training
 import genotok.cli.downstream
 import genotok.cli.variants
 import genotok.cli.models
+import genotok.cli.attribution
 import genotok.cli.report
 import genotok.cli.comparison  # noqa: F401
 

@@ -404,11 +404,24 @@ class GenomicLM(nn.Module):
             (B, V), the logits of the token that comes next.
         """
         states = self.backbone.step(self.embedding(input_ids), cache)
+        self._step_entropies(input_ids, cache)
+        return self.head(states)
+
+    @torch.no_grad()
+    def fixed_step(self, input_ids: Tensor, cache: StageCache) -> Tensor:
+        """`step` of shapes that stay the same, and without a host synchronisation: what a CUDA graph can hold.
+
+        The cache needs `reserve`d rows, and stages inside are run for every token of every sequence.
+        """
+        states = self.backbone.fixed_step(self.embedding(input_ids), cache)
+        self._step_entropies(input_ids, cache)
+        return self.head(states)
+
+    def _step_entropies(self, input_ids: Tensor, cache: StageCache) -> None:
         if self.entropy_model is not None:
             of_chunker = cache.chunker
             of_chunker.previous = of_chunker.entropy
             of_chunker.entropy = next_token_entropy_step(self.entropy_model, input_ids, of_chunker.model)
-        return self.head(states)
 
     @property
     def can_extend(self) -> bool:
@@ -416,15 +429,22 @@ class GenomicLM(nn.Module):
         return "lm" in self.config.tasks and self.entropy_model is None and self.backbone.can_extend
 
     @torch.no_grad()
-    def extend(self, input_ids: Tensor, cache: StageCache, lengths: Tensor | None = None) -> Tensor:
+    def extend(
+        self,
+        input_ids: Tensor,
+        cache: StageCache,
+        lengths: Tensor | None = None,
+        of_cache: Tensor | None = None,
+    ) -> Tensor:
         """Read many further tokens of each sequence at once; other than by `step` the cache stays as it is.
 
-        So several continuations of one prompt cost the prompt once: `cache.select(rows)` names the prompt of each.
+        So several continuations of one prompt cost the prompt once.
 
         Args:
             input_ids: (B, L) token ids that follow on what the cache has read.
-            cache: of the B sequences, from `prefill`.
+            cache: from `prefill`.
             lengths: (B,) how many of the L tokens are real; None when all are.
+            of_cache: (B,) int64, which sequence of the cache each goes on from; None for one after the other.
 
         Returns:
             (B, L, V) logits, zero behind the end of a sequence.
@@ -435,7 +455,10 @@ class GenomicLM(nn.Module):
         if not self.can_extend:
             raise InputError("this model cannot read many tokens behind a cache at once")
         ragged = self._layout(input_ids, lengths)
-        states = self.backbone.extend(self.embedding(ragged.to_packed(input_ids)), ragged, cache)
+        if of_cache is None:
+            of_cache = torch.arange(len(input_ids), device=input_ids.device)
+        embedded = self.embedding(ragged.to_packed(input_ids))
+        states = self.backbone.extend(embedded, ragged, cache, of_cache)
         return ragged_to_length(self.head(states), ragged, input_ids.shape[1])
 
     def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
@@ -470,6 +493,8 @@ def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
     """(T, ...) to (B, length, ...), zero behind the end of each sequence."""
     padded = ragged.to_padded(values)
     missing = length - padded.shape[1]
+    if not missing:
+        return padded
     return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
 
 

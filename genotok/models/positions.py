@@ -8,12 +8,12 @@ complete when it is read, and, behind the upsampler, its place in its chunk.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.transfers import to_device
 from genotok.models.chunkers.routing import Boundaries
 
 DNA_PERIODS = (3.0, 10.5, 21.0, 147.0)
@@ -110,10 +110,16 @@ def waves(position: Tensor, periods: Tensor | tuple[float, ...]) -> Tensor:
         position: (T,) int64.
         periods: (W,).
     """
-    periods = to_device(torch.as_tensor(periods, dtype=torch.float64), position.device)
+    periods = _on_device(periods, position.device) if isinstance(periods, tuple) else periods.double()
     turns = position[:, None].double() / periods
     angle = (2 * math.pi * (turns - turns.detach().floor())).float()
     return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+@cache
+def _on_device(periods: tuple[float, ...], device: torch.device) -> Tensor:
+    """(W,) float64; copied to the device once."""
+    return torch.tensor(periods, dtype=torch.float64, device=device)
 
 
 def length_features(length: Tensor) -> Tensor:

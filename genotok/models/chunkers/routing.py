@@ -48,6 +48,18 @@ class Boundaries:
         counts = self.mask.new_zeros(self.ragged.batch, dtype=torch.long)
         return counts.index_add(0, self.ragged.sequence_ids, self.mask.long())
 
+    def continued_layout(self) -> tuple[Tensor, Ragged | None]:
+        """Of rows that follow on others; costs one host synchronisation.
+
+        Returns:
+            (S,) int64, the sequences in which a chunk begins, and the layout of the chunks in these, or None.
+        """
+        counts = self.chunk_counts()
+        found = torch.stack([(counts > 0).sum(), counts.sum(), counts.max()]).tolist()
+        begun = (counts == 0).long().argsort(stable=True)[: found[0]]
+        ends = torch.nn.functional.pad(counts[begun].cumsum(0), (1, 0)).int()
+        return begun, Ragged(ends, *found[1:]) if found[0] else None
+
     def of_real_rows(self) -> "Boundaries":
         """The same, but among rows that only fill the layout up none that need not be."""
         if self.ragged.real is None:
@@ -128,9 +140,10 @@ class RoutingChunker(nn.Module):
         """`forward`, and the cache behind each sequence's last row."""
         return self(x, ragged), RoutingCache(self.query(x[ragged.last_rows]).detach())
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: RoutingCache) -> Boundaries:
-        """Boundaries of (T, D) rows that follow on what the cache holds, which stays as it is."""
-        before = self.query(x).roll(1, 0).index_copy(0, ragged.first_rows, cache.query)
+    def extend(self, x: Tensor, ragged: Ragged, cache: RoutingCache, of_cache: Tensor) -> Boundaries:
+        """Boundaries of (T, D) rows that follow on those of the cache's sequences `of_cache` (B,)."""
+        before = self.query(x).roll(1, 0)
+        before = before.index_copy(0, ragged.first_rows, cache.query[of_cache].to(before.dtype))
         prob = pair_probability(before, self.key(x))
         return Boundaries(prob, prob > 0.5, ragged)
 

@@ -27,9 +27,9 @@ class SelectedRows(nn.Module):
         """`forward`, and no cache, since nothing is to be remembered."""
         return boundaries.of_chunks(x, chunk_layout), None
 
-    def extend(self, x: Tensor, boundaries: Boundaries, cache: None) -> Tensor:
-        """The states (M, D) of the chunks that begin in (T, D) rows that follow on others."""
-        return x[boundaries.mask]
+    def extend(self, x: Tensor, rows: Tensor, cache: None) -> Tensor:
+        """The states (M, D) of the chunks that begin with the `rows` (M,) of (T, D) ones that follow on others."""
+        return x.index_select(0, rows)
 
     def step(self, x: Tensor, begins: Tensor, cache: None) -> Tensor:
         """The states of the chunks that begin with the next rows (B, D), for the sequences `begins` (M,) int64."""

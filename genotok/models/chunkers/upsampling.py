@@ -62,24 +62,29 @@ class EMAUpsampler(nn.Module):
         return upsampled, EMACache(upsampled[boundaries.ragged.last_rows].detach())
 
     def extend(
-        self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
+        self,
+        chunks: Tensor,
+        boundaries: Boundaries,
+        rows: Tensor,
+        begun: Tensor,
+        chunk_layout: Ragged,
+        before: Tensor,
     ) -> Tensor:
-        """The upsampled states of rows that follow on what the cache holds, which stays as it is.
+        """The upsampled states of rows that follow on others.
 
         Args:
             chunks: (M, D), the states of the chunks that begin in these rows.
             boundaries: of the T rows of B sequences.
+            rows: (M,) int64, those with which the chunks begin.
             begun: (S,) int64, the sequences in which a chunk begins.
             chunk_layout: of the M chunks in these.
-            cache: of the B sequences.
+            before: (B, D), the cache's values in front of the B sequences.
 
         Returns:
             (T, D) float32.
         """
-        prob = boundaries.prob[boundaries.mask]
-        return continued_rows(
-            ema_scan(chunks, prob, chunk_layout, cache.value[begun]), boundaries, cache.value
-        )
+        smooth = ema_scan(chunks, boundaries.prob[rows], chunk_layout, before[begun])
+        return continued_rows(smooth, boundaries, before)
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
@@ -130,10 +135,16 @@ class RepeatUpsampler(nn.Module):
         return upsampled, EMACache(chunks[chunk_layout.last_rows].float().detach())
 
     def extend(
-        self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
+        self,
+        chunks: Tensor,
+        boundaries: Boundaries,
+        rows: Tensor,
+        begun: Tensor,
+        chunk_layout: Ragged,
+        before: Tensor,
     ) -> Tensor:
-        """The upsampled states (T, D) float32 of rows that follow on what the cache holds."""
-        return continued_rows(chunks.float(), boundaries, cache.value)
+        """The upsampled states (T, D) float32 of rows that follow on others."""
+        return continued_rows(chunks.float(), boundaries, before)
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache

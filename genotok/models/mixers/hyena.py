@@ -78,22 +78,25 @@ class Hyena(nn.Module):
             for of_groups in zip(*kept, strict=True)
         )
         conv = self._last_projected(x, ragged)
-        store = ConvolutionStore(inputs, torch.stack(taps), ragged)
+        store = ConvolutionStore(inputs, torch.stack(taps), ragged, self.filter, self.filter.max_length)
         return self._out(done), HyenaCache(conv.detach(), store)
 
-    def step(self, x: Tensor, cache: HyenaCache) -> Tensor:
+    def step(self, x: Tensor, cache: HyenaCache, stepped: Tensor | None = None) -> Tensor:
         """One further row (B, D) of each sequence; the work grows with the length of the longest.
+
+        The sequences that are not `stepped` (B,) bool do not remember it.
 
         Raises:
             InputError: a sequence becomes longer than the filters.
         """
-        cache.make_room(self.filter.max_length, self.filter)
-        mixed, cache.conv = causal_conv_step(self.in_proj(x), self.conv_weight, self.conv_bias, cache.conv)
+        cache.make_room()
+        mixed, conv = causal_conv_step(self.in_proj(x), self.conv_weight, self.conv_bias, cache.conv)
+        cache.conv = conv if stepped is None else torch.where(stepped[:, None, None], conv, cache.conv)
         *gates, value = mixed.split(self.width, -1)
         for i, (gate, skip) in enumerate(zip(reversed(gates[1:]), self.skip, strict=True)):
             value = value * gate
             value = cache.convolve(i, value) + value * skip
-        cache.advance()
+        cache.advance(stepped)
         return self.out((value * gates[0]).to(x.dtype))
 
     def _operate(

@@ -5,8 +5,8 @@ the torch reference beside them: filters as long as the sequences, as Hyena has 
 sequence of all rows. Every line holds the relative error against float64 with poisoned memory, then milliseconds of
 the forward pass and with the backward pass, and these as fractions of the copy speed and of the matrix-product speed
 of the same run: the fewest bytes that must move, and the products of the direct sum. Times are medians of replayed
-CUDA graphs, those of the torch references medians of calls. Behind them stand the whole mixer, and the memory of one
-sequence of 2^20 rows beside its arguments, its result and their gradients. Needs a CUDA device.
+CUDA graphs, those of the torch references and of the whole mixer medians of calls. The last lines hold the memory of
+one sequence of 2^20 rows beside its arguments, its result and their gradients. Needs a CUDA device.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,6 +29,7 @@ from genotok.models.mixers.hyena import Hyena
 
 ROWS, LONG = 1 << 17, 1 << 20
 TAPS = [64, 256, 1024, 2048, 4096, 8192, 16384, ROWS]
+SOME_TAPS = [256, 1024, 4096, 16384]
 BF16, DEVICE = torch.bfloat16, "cuda"
 WAYS = {"toeplitz": 1 << 30, "fourier": 0}
 Line = dict[str, float]
@@ -80,9 +81,11 @@ def long_lines(length: int, taps: int, width: int, dtype: torch.dtype, limits: L
     case, lines = long_case(length, taps, width, dtype), {}
     flops = operations(length, taps, width)
     for way in WAYS:
+        if way == "toeplitz" and dtype == torch.float32 and taps == ROWS:
+            continue  # would take half a second a call
         with only(way):
             line = {"relative_error": worst_error(case)}
-            forward, both = times(case, replayed)
+            forward, both = times(case, replayed if taps <= 4096 else lambda run: replayed(run, 2, 7))
         line |= {"forward_ms": forward, "forward_backward_ms": both}
         line["forward_of_copy"] = case.forward / forward / 1e9 / limits["copy_tb_s"]
         line["forward_backward_of_copy"] = (case.forward + case.backward) / both / 1e9 / limits["copy_tb_s"]
@@ -124,7 +127,7 @@ def mixer_case(length: int, width: int) -> Case:
 def mixer_lines(length: int, width: int) -> dict[str, Line]:
     """Milliseconds of the whole mixer with the kernels and with the torch references."""
     case, lines = mixer_case(length, width), {}
-    forward, both = times(case, replayed)
+    forward, both = times(case, called)
     lines["kernels"] = {"forward_ms": forward, "forward_backward_ms": both}
     with reference_kernels():
         forward, both = times(case, called)
@@ -157,11 +160,11 @@ def _peak(run: Callable[[], object]) -> int:
 
 def shapes() -> Iterator[tuple[str, int, int, int, torch.dtype]]:
     """Name, length of the sequences, taps, width and dtype."""
-    for width, dtype in ((256, BF16), (512, BF16), (256, torch.float32)):
+    for width, dtype, lengths in ((256, BF16, TAPS), (256, torch.float32, TAPS), (512, BF16, SOME_TAPS)):
         name = str(dtype).removeprefix("torch.")
-        for taps in TAPS:
+        for taps in lengths:
             yield f"{ROWS // taps} sequences, {taps} taps, width {width}, {name}", taps, taps, width, dtype
-    for taps in TAPS[:-1]:
+    for taps in SOME_TAPS:
         yield f"1 sequence, {taps} taps, width 256, bfloat16", ROWS, taps, 256, BF16
 
 

@@ -18,7 +18,7 @@ from genotok.kernels.triton_toeplitz import BLOCK, Blocks
 # Rows times channels of Toeplitz products that are worked off at once.
 AT_ONCE = 1 << 26
 # Taps up to which Toeplitz products are faster than Fourier transforms: `python -m benchmarks.kernels_hyena`.
-MOST_TAPS = {torch.bfloat16: 4096, torch.float16: 4096, torch.float32: 1024}
+MOST_TAPS = {torch.bfloat16: 4096, torch.float16: 4096, torch.float32: 256}
 
 
 class GatedLongConv(torch.autograd.Function):
@@ -149,7 +149,7 @@ class _Fourier:
 def _parts(ragged: Ragged, taps: Tensor, value: Tensor) -> Iterator[_Toeplitz | _Fourier]:
     """What is worked off one after the other."""
     used, channels = min(len(taps), ragged.max_seqlen), value.shape[1]
-    size = min(BLOCK, max(16, triton.next_power_of_2(ragged.max_seqlen)))
+    size = min(BLOCK[value.element_size()], max(16, triton.next_power_of_2(ragged.max_seqlen)))
     if used <= MOST_TAPS[value.dtype] and size * ragged.batch <= 2 * ragged.total:
         for some in _groups(channels, AT_ONCE // ragged.total):
             yield _Toeplitz(Blocks(ragged, size, used), some, value.dtype)

@@ -15,10 +15,10 @@ from torch.nn.functional import pad
 
 from genotok.kernels.ragged import Ragged
 
-BLOCK = 128  # rows of a block, where sequences are as long
+BLOCK = {2: 128, 4: 64}  # rows of a block, where sequences are as long, by the bytes of a number
 LINES = 128  # blocks of a program's product
-DEPTH, DEPTH_BACKWARD = 128, 128  # bytes of what a program sums over at once: rows, or blocks
-LAUNCH, LAUNCH_BACKWARD = ({"num_warps": 8, "num_stages": 3} for _ in range(2))
+DEPTH = 128  # bytes of the rows, or blocks, that a program sums over at once
+LAUNCH = {"num_warps": 4, "num_stages": 3}
 BYTES = 16  # of a load
 
 
@@ -144,7 +144,7 @@ class Blocks:
         sums = torch.empty(channels, self.lags + 1, 2, size, device=x.device)
         _correlation_kernel[(self.lags + 1, channels)](
             x, gradient, order, begins, sums, lines, self.lags,
-            BLOCK=size, DEPTH=DEPTH_BACKWARD // x.element_size(), PRECISION=_precision(x), **LAUNCH_BACKWARD,
+            BLOCK=size, DEPTH=DEPTH // x.element_size(), PRECISION=_precision(x), **LAUNCH,
         )  # fmt: skip
         to_taps, from_next = sums.unbind(2)
         to_taps[:, :-1] += from_next[:, 1:]

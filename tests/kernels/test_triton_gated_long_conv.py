@@ -66,8 +66,8 @@ def small(monkeypatch):
     """Small tiles in the interpreter, so that few rows make several of them."""
     if not INTERPRETED:
         return
-    monkeypatch.setattr(module, "BLOCK", 32)
-    for name, size in {"LINES": 16, "DEPTH": 64, "DEPTH_BACKWARD": 64}.items():
+    monkeypatch.setattr(module, "BLOCK", {2: 32, 4: 32})
+    for name, size in {"LINES": 16, "DEPTH": 64}.items():
         monkeypatch.setattr(triton_toeplitz, name, size)
     for name in ("ROWS", "CHANNELS"):
         monkeypatch.setattr(triton_by_channel, name, 16)

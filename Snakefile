@@ -37,6 +37,14 @@ if studied():
     include: "workflow/rules/tokens.smk"
 
 
+if COMPARISON:
+
+    include: "workflow/rules/compare.smk"
+if attributed():
+
+    include: "workflow/rules/attribution.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -58,6 +66,13 @@ if LABELLED:
     rule downstream:
         input:
             f"{RESULTS}/figures/downstream/downstream.json",
+
+
+if COMPARISON:
+
+    rule compare_tokenizers:
+        input:
+            f"{RESULTS}/figures/comparison/comparison.json",
 
 
 rule scores:

@@ -1,9 +1,12 @@
 """The arithmetic of benchmarks that train, on numbers that are known; the runs themselves are the training loop's."""
 
+import json
+import time
+
 import pytest
 import torch
 
-from benchmarks import ema_drift, long_context, loss_curves, precision, ratio_weight, step_trace
+from benchmarks import ema_drift, long_context, loss_curves, precision, ratio_weight, step_trace, tokenizers
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -167,3 +170,46 @@ def test_a_traced_training(tmp_path, capsys):
     assert found["profile"]["aten::_local_scalar_dense"] > 0
     step_trace.print_table(found)
     assert "bases_per_second: " in capsys.readouterr().out
+
+
+PLAN = {"settings": {"seeds": [1, 2]}, "arms": {"transformer": {}, "kmer_6": {}}}
+
+
+def test_runs_of_a_comparison_are_claimed_once_and_seed_by_seed(tmp_path, monkeypatch):
+    done = []
+
+    def run(plan, name, seed, folder):
+        done.append((name, seed))
+        folder.mkdir()
+        (folder / "measures.json").write_text(json.dumps({"arm": name, "seed": seed}))
+
+    monkeypatch.setattr(tokenizers, "run_arm", run)
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "kmer_6-1").touch()  # another worker has it
+    (tmp_path / "transformer-2").mkdir()
+    (tmp_path / "transformer-2" / "measures.json").touch()  # an earlier call has made it
+    tokenizers.work(tmp_path, time.time() - 1)
+    assert done == []
+    tokenizers.work(tmp_path, time.time() + 60)
+    assert done == [("transformer", 1), ("kmer_6", 2)]
+
+
+def test_runs_of_an_earlier_comparison_are_kept(tmp_path):
+    earlier = {"baselines": {"probe": None}, "runs": [{"arm": "kmer_6", "seed": 2, "bits": 1.9}]}
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    words = ["--runs", str(tmp_path / "runs"), "-o", "x.json", "--go-on", str(tmp_path / "earlier.json")]
+    options = tokenizers.parse([*words, "--expect", "hnet_2stage=3.5,1.9"])
+    assert options.expect == [("hnet_2stage", [3.5, 1.9])]
+    tokenizers.restore(options)
+    kept = json.loads((tmp_path / "runs" / "kmer_6-2" / "measures.json").read_text())
+    assert kept == earlier["runs"][0]
+    assert json.loads((tmp_path / "runs" / "baselines.json").read_text()) == earlier["baselines"]
+
+
+def test_genomes_of_a_comparison(tmp_path):
+    found = tokenizers.find_genomes(None)
+    assert [path.is_file() for path in found] == [True] * 4
+    for name in ("b.fna.gz", "a.fa", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in tokenizers.find_genomes(tmp_path)] == ["a.fa", "b.fna.gz"]

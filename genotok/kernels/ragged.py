@@ -143,6 +143,26 @@ class Ragged:
             self._pieces[rows] = cut.int()
         return self._pieces[rows]
 
+    def pieces_by_place(self, rows: int, from_end: bool) -> tuple[Tensor, Tensor]:
+        """The lines of `pieces(rows)`, those of the first pieces of the sequences first, and their places.
+
+        Args:
+            rows: of a piece.
+            from_end: whether a place is how many pieces stand behind, not how many stand in front.
+
+        Returns:
+            lines (T // rows + B,) int32, and their places, -1 where a line holds no piece.
+        """
+        if (rows, from_end) not in self._places:
+            first, end, sequence = self.pieces(rows).long().unbind(1)
+            place = (first - self.first_rows[sequence]) // rows
+            if from_end:
+                place = (self.lengths[sequence] - 1) // rows - place
+            place = torch.where(first < end, place, -1)
+            order = place.argsort(stable=True)
+            self._places[rows, from_end] = order.int(), place[order].int()
+        return self._places[rows, from_end]
+
     @cached_property
     def _pieces(self) -> dict[int, Tensor]:
         return {}
@@ -176,6 +196,10 @@ class Ragged:
 
     @cached_property
     def _last_places(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, bool], tuple[Tensor, Tensor]]:
         return {}
 
     def of_sequences(self, chosen: list[int]) -> tuple[Tensor, "Ragged"]:

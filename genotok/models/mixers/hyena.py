@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genotok.errors import InputError
 from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
-from genotok.kernels.fft_conv import fft_conv
+from genotok.kernels.gated_long_conv import gated_long_conv
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import ConvolutionStore, HyenaCache
 from genotok.models.config import HyenaConfig
@@ -113,14 +113,14 @@ class Hyena(nn.Module):
         )
         mixed = causal_conv(linear(x, weight, bias), conv_weight, conv_bias, ragged)
         *gates, value = mixed.chunk(parts, -1)
-        filters = self.filter.taps(waves, channels)
-        for gate, taps, skip in zip(reversed(gates[1:]), filters, self.skip[:, channels], strict=True):
-            value = value * gate
+        filters, skips = self.filter.taps(waves, channels), self.skip[:, channels]
+        behind = [None] * (self.order - 2) + [gates[0]]
+        for gate, taps, skip, last in zip(reversed(gates[1:]), filters, skips, behind, strict=True):
             if keep is not None:
-                keep[0].append(value)
+                keep[0].append(value * gate)
                 keep[1].append(taps)
-            value = fft_conv(value, taps, ragged) + value * skip
-        return (value * gates[0]).to(mixed.dtype)
+            value = gated_long_conv(value, gate, taps, skip, last, ragged)
+        return value
 
     def _out(self, parts: list[Tensor]) -> Tensor:
         """The last projection of what the groups of channels give; takes them out of the list to free them."""

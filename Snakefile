@@ -40,6 +40,8 @@ if studied():
 if COMPARISON:
 
     include: "workflow/rules/compare.smk"
+
+
 if attributed():
 
     include: "workflow/rules/attribution.smk"

@@ -79,10 +79,11 @@ def fractions(boundaries: list) -> list[float]:
 def measure(run: Callable[[], list[float]], device: torch.device) -> dict[str, Any]:
     """Median milliseconds of a call, and on a GPU the most memory that tensors took during one."""
     on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.empty_cache()
     chunks = run()
     if on_gpu:
         torch.cuda.synchronize()
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     times, began = [], time.perf_counter()
     while not times or (len(times) < MOST_REPEATS and time.perf_counter() - began < SECONDS):

@@ -43,16 +43,16 @@ def write_inputs(folder: Path, variants: int) -> tuple[Path, Path]:
     return fasta, vcf
 
 
-def differences(whole: Path, shared: Path) -> dict[str, float]:
-    """How far scores with shared prefixes are from those of whole windows, in nats; and how large these are."""
+def differences(one: Path, other: Path, name: str) -> dict[str, float]:
+    """How far two sets of scores are from one another, in nats; and how large these are."""
     found = []
-    for path in (whole, shared):
+    for path in (one, other):
         with pysam.VariantFile(str(path)) as file:
             found.append(np.array([record.info["GENOTOK_LLR"][0] for record in file]))
     gap, size = np.abs(found[0] - found[1]), np.abs(found[0])
     return {
-        "largest_difference": float(gap.max()),
-        "median_difference": float(np.median(gap)),
+        f"largest_difference_{name}": float(gap.max()),
+        f"median_difference_{name}": float(np.median(gap)),
         "median_score": float(np.median(size)),
     }
 
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--result", type=Path, help="JSON file to write")
+    parser.add_argument("--commit", help="of the code, where it is no git checkout")
     options = parser.parse_args()
     counts = options.variants * (len(options.windows) if len(options.variants) == 1 else 1)
     rows = []
@@ -96,11 +97,19 @@ def main() -> None:
             rows.append(
                 {**settings, "variants": variants, "seconds": seconds, "per_second": variants / seconds}
             )
+            exact = folder / f"scored_{window}_fp32_False.vcf.gz"
+            if shared and precision != "fp32" and exact.exists():
+                rows[-1] |= differences(scored, exact, "from_fp32")
             if not shared:  # behind the other way
-                rows[-1] |= differences(scored, folder / f"scored_{window}_{precision}_True.vcf.gz")
+                rows[-1] |= differences(scored, folder / f"scored_{window}_{precision}_True.vcf.gz", "by_way")
+                if precision != "fp32" and exact.exists():
+                    rows[-1] |= differences(scored, exact, "from_fp32")
             print(json.dumps(rows[-1]), flush=True)
     if options.result:
-        write_result(options.result, describe_run(options.device) | {"model": options.model, "rows": rows})
+        write_result(
+            options.result,
+            describe_run(options.device, options.commit) | {"model": options.model, "rows": rows},
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from genotok.training.precision import autocast
 from genotok.variants.id_batches import RowRunner
 from genotok.variants.plans import PairPlan, PlanTask
 
-_BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 17}  # beyond, nothing gets faster
+_BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 18}  # beyond, nothing gets faster
 
 
 def default_batch_size(device: torch.device, window: int) -> int:

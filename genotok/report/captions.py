@@ -13,6 +13,8 @@ TITLES = {
     "llr_against_truth": "Variant scores against measured effects",
     "label_areas": "Harmful variants told from harmless ones",
     "score_sets": "Sets of variants and models beside each other",
+    "saturation": "Every variant of one base",
+    "saturation_groups": "Variants of one base by what they do",
     "downstream": "Labels that are predicted",
     "token_enrichment": "Where chunks begin",
     "token_words": "The most frequent chunks",
@@ -78,6 +80,22 @@ CAPTIONS = {
         "not the one trained here. The model (orange) stands above the best of the scores that need no model "
         "(blue, named at the right), each with its 95 % bootstrap interval. The dashed line is what a useless "
         "score gets. A model is of use for a set where its interval lies to the right of the other."
+    ),
+    "saturation": (
+        "The score of every variant of one base along a region: a column a position, a row for each letter that "
+        "takes the reference's place (grey, with its letter) and one for its deletion; a run of equal letters shares "
+        "one deletion. Orange: the model finds the variant less likely than the reference; blue: more likely; the "
+        "strongest fiftieth has the outermost colour. Where an annotation is given, codons and amino acids stand "
+        "below, a ring marks a variant that leaves the protein as it is, a cross one that ends it early, and one in "
+        "a codon without a mark changes an amino acid. Columns that are orange as a whole are places where the model "
+        "expects the reference's letter; a model that knows the code is paler at rings."
+    ),
+    "saturation_groups": (
+        "The same scores by groups of variants: the orange mark is the median, the bar holds the middle half, the "
+        "line 5 to 95 % of them. A model that has learned reading frames scores substitutions at the third codon "
+        "position higher than at the other two, and synonymous ones higher than missense and nonsense. Transitions "
+        "are more frequent than transversions in evolution, so that a difference between these two says nothing "
+        "about proteins."
     ),
     "downstream": (
         "Sequences with labels, predicted from the training rows of each set and tested on rows that "

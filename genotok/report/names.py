@@ -21,6 +21,8 @@ DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
 )
 LABELS_FIGURE = "label_areas"
 VARIANTS_SUMMARY = "variant_effect.json"
+SATURATION_FIGURE, SATURATION_GROUPS_FIGURE = "saturation", "saturation_groups"
+SATURATION_SUMMARY = "saturation.json"
 SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
 DOWNSTREAM_FIGURE, DOWNSTREAM_SUMMARY = "downstream", "downstream.json"
 

@@ -15,6 +15,7 @@ from genotok.report.names import (
     predictor_label,
     signed,
 )
+from genotok.report.saturation_section import saturation_provenance, saturation_section
 
 MOST_CONTIGS = 50
 ADAPTIVE_NOTE = (
@@ -271,6 +272,12 @@ KINDS = (
         section=_variants_section,
         provenance=_variants_provenance,
         headline=_variants_headline,
+    ),
+    Kind(
+        summary=names.SATURATION_SUMMARY,
+        title="Every variant of one base: {folder}",
+        section=saturation_section,
+        provenance=saturation_provenance,
     ),
     Kind(
         summary=names.DOWNSTREAM_SUMMARY,

@@ -246,6 +246,10 @@ rule results_page:
         variants=expand(
             f"{RESULTS}/figures/variants/{{set}}/variant_effect.json", set=VARIANTS
         ),
+        saturation=expand(
+            f"{RESULTS}/figures/saturation/{{place}}/saturation.json",
+            place=saturated_regions(),
+        ),
         downstream=(
             [f"{RESULTS}/figures/downstream/downstream.json"] if LABELLED else []
         ),

@@ -18,6 +18,7 @@ TITLES = {
     "downstream": "Labels that are predicted",
     "token_enrichment": "Where chunks begin",
     "token_words": "The most frequent chunks",
+    "token_stages": "Stages of chunks beside each other",
     "token_track": "Compression along the genome",
     "token_stability": "How chunks change with one letter",
 }
@@ -119,10 +120,20 @@ CAPTIONS = {
         "length if letters were drawn independently: a bar far beyond its mark is a word that the model prefers, "
         "or the genome does."
     ),
+    "token_stages": (
+        "A row for each stage of chunks. Left: how long its chunks are in the genome that was studied; the dashed "
+        "line is the mean, the black curve what boundaries at random would give with this mean. Bars far from the "
+        "curve mean that the stage keeps to lengths of its own; the longest are in the table alone. "
+        "Where there are several stages: in the middle, how many chunks of the stage before one chunk holds; at the "
+        "right, how many of that stage's boundaries are boundaries of this one too, by kind of places, the dashed "
+        "line standing for all. The inner stage favours kinds to the right of it."
+    ),
     "token_track": (
         "How many bases one chunk holds (coloured, left axis) and how many bits the model needs for a base (grey, "
         "right axis), in bins of 1,000 bases along the longest contigs. Dips and peaks that both lines share are "
-        "stretches that the model finds easy or hard."
+        "stretches that the model finds easy or hard. Where an annotation is given, genes stand below: boxes with "
+        "an arrowhead at the end, or, where a contig has more than 60, the share of bases that are coding on the "
+        "forward strand (upwards, green) and on the reverse strand (downwards, purple)."
     ),
     "token_stability": (
         "Left: one letter is replaced; the curves say at which distance behind it a boundary comes or goes, as a "

@@ -48,7 +48,7 @@ DOWNSTREAM_METRICS = {
 DOWNSTREAM_PARTS = {"all": "", "not_in_train": " that do not stand in train"}
 
 ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
-TRACK_FIGURE, STABILITY_FIGURE = "token_track", "token_stability"
+STAGES_FIGURE, TRACK_FIGURE, STABILITY_FIGURE = "token_stages", "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"
 
 # Kinds of annotated places, in the order in which they are shown; see genotok.interpret.annotation_masks.

@@ -216,7 +216,8 @@ def _tokens_section(folder: Path, summary: Summary) -> list[str]:
     columns: Columns = {"Stage": "d", "Chunks": ",", "Bases per chunk": ".2f", "Different words": ","}
     parts = [table(columns, stages)] if stages else []
     parts += [figure(folder, names.ENRICHMENT_FIGURE), figure(folder, names.WORDS_FIGURE)]
-    parts += [figure(folder, names.TRACK_FIGURE), figure(folder, names.STABILITY_FIGURE)]
+    parts += [figure(folder, names.STAGES_FIGURE), figure(folder, names.TRACK_FIGURE)]
+    parts += [figure(folder, names.STABILITY_FIGURE)]
     changes = [
         (row["stage"], row["sites"], row["changed_by_substitution"], row["bases_to_recover"])
         for row in summary["stability"]

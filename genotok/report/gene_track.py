@@ -148,9 +148,9 @@ def _in_rows(genes: Sequence[Gene], region: Region, letter: float) -> list[Gene]
     return placed
 
 
-def rows_of(genes: Sequence[Gene]) -> int:
-    """How many rows are drawn: at most 6."""
-    return min(max((gene.row + 1 for gene in genes), default=0), MOST_ROWS)
+def rows_of(genes: Sequence[Gene], most: int = MOST_ROWS) -> int:
+    """How many rows are drawn."""
+    return min(max((gene.row + 1 for gene in genes), default=0), most)
 
 
 def draw_genes(
@@ -159,10 +159,11 @@ def draw_genes(
     lines: Sequence[Span],
     line: int,
     letter: float,
+    most: int = MOST_ROWS,
 ) -> None:
     """Draw the genes that reach into a line: introns as strokes, exons as thin boxes, coding parts as thick ones.
 
-    Where codons are known, they are told apart by two greys, with their amino acids. Genes beyond the sixth row are
+    Where codons are known, they are told apart by two greys, with their amino acids. Genes beyond the last row are
     counted at the right.
 
     Args:
@@ -171,18 +172,19 @@ def draw_genes(
         lines: the spans of all lines of the picture.
         line: which of them this is.
         letter: see `genes_of_region`.
+        most: rows that are drawn.
     """
     first, last = lines[line]
-    axes.set_ylim(rows_of(genes), 0)
+    axes.set_ylim(rows_of(genes, most), 0)
     axes.spines[:].set_visible(False)
     axes.set_yticks([])
     here = [gene for gene in genes if gene.start < last and first < gene.end]
     for gene in here:
-        if gene.row < MOST_ROWS:
+        if gene.row < most:
             _draw_gene(axes, gene, first, last)
             if _is_labelled(gene, lines, line, letter):
                 _draw_label(axes, gene, first, last, letter)
-    beyond = sum(gene.row >= MOST_ROWS for gene in here)
+    beyond = sum(gene.row >= most for gene in here)
     if beyond:
         place = {"transform": axes.transAxes, "ha": "right", "va": "top", "size": 6.5, "color": GREY}
         axes.text(1, 0, f"and {beyond} more", **place)

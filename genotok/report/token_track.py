@@ -15,7 +15,7 @@ from genotok.report.gene_track import LABEL_LETTER, ROW_HEIGHT, draw_genes, gene
 from genotok.report.style import GREEN, GREY, PURPLE, SERIES, WIDTH, styled
 
 CONTIGS_DRAWN = 4
-MOST_GENES = 60  # of a contig; more are drawn as the share of coding bases
+MOST_GENES, MOST_ROWS = 60, 12  # of a contig; more genes are drawn as the share of coding bases
 PANEL, STRAND_PANEL = 1.5, 0.4  # inches
 _BINS_AT_ONCE = 1000
 _LINE_WIDTH = 5.8  # inches of a panel, about
@@ -104,7 +104,7 @@ def _genes_below(
     if len({(t.gene, t.start, t.end) for t in here}) > MOST_GENES:
         return STRAND_PANEL, None, region
     genes = genes_of_region(here, region, _letter(region), places=False)
-    return ROW_HEIGHT * rows_of(genes) + 0.1, genes, region
+    return ROW_HEIGHT * rows_of(genes, MOST_ROWS) + 0.1, genes, region
 
 
 def _letter(region: Region) -> float:
@@ -125,7 +125,7 @@ def _draw_compression(axes: Axes, mine: pd.DataFrame) -> None:
     if values:
         axes.set_ylabel("Bases a chunk")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper right", ncols=len(values))
+        axes.legend(loc="lower right", ncols=len(values))
     else:
         axes.set_yticks([])
 
@@ -133,7 +133,7 @@ def _draw_compression(axes: Axes, mine: pd.DataFrame) -> None:
 def _draw_genes_below(axes: Axes, mine: pd.DataFrame, genes: list | None, region: Region) -> None:
     """The genes; or, where they are too many, the share of coding bases, forward above, reverse below the axis."""
     if genes is not None:
-        draw_genes(axes, genes, [(region.start, region.end)], 0, _letter(region))
+        draw_genes(axes, genes, [(region.start, region.end)], 0, _letter(region), MOST_ROWS)
         return
     for name, sign, colour in (("coding_forward", 1, GREEN), ("coding_reverse", -1, PURPLE)):
         places = mine["start"] + BIN / 2 - region.start

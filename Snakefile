@@ -42,6 +42,16 @@ if saturated():
     include: "workflow/rules/saturation.smk"
 
 
+if COMPARISON:
+
+    include: "workflow/rules/compare.smk"
+
+
+if attributed():
+
+    include: "workflow/rules/attribution.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 
@@ -63,6 +73,13 @@ if LABELLED:
     rule downstream:
         input:
             f"{RESULTS}/figures/downstream/downstream.json",
+
+
+if COMPARISON:
+
+    rule compare_tokenizers:
+        input:
+            f"{RESULTS}/figures/comparison/comparison.json",
 
 
 rule scores:

@@ -12,7 +12,9 @@ import genotok.cli.training
 import genotok.cli.downstream
 import genotok.cli.variants
 import genotok.cli.models
-import genotok.cli.report  # noqa: F401
+import genotok.cli.attribution
+import genotok.cli.report
+import genotok.cli.comparison  # noqa: F401
 
 # isort: on
 from genotok.cli.app import app

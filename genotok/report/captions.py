@@ -16,11 +16,15 @@ TITLES = {
     "saturation": "Every variant of one base",
     "saturation_groups": "Variants of one base by what they do",
     "downstream": "Labels that are predicted",
+    "comparison": "Tokenizers on equal work",
     "token_enrichment": "Where chunks begin",
     "token_words": "The most frequent chunks",
     "token_stages": "Stages of chunks beside each other",
     "token_track": "Compression along the genome",
     "token_stability": "How chunks change with one letter",
+    "attribution": "What each base contributes",
+    "attribution_changes": "What each other letter would change",
+    "attention_maps": "What the attention layers look at",
 }
 
 CAPTIONS = {
@@ -108,6 +112,14 @@ CAPTIONS = {
         "lies to the right of random weights, and it is worth its cost where it lies to the right of "
         "the k-mers."
     ),
+    "comparison": (
+        "Tokenizers that read the same bases and cost the same operations of training a base. Each mark is an "
+        "arm: the mean over its seeds, with a 95 % interval of a bootstrap over blocks of the held-out contigs "
+        "and over seeds. Lower is better. Left, the time that training takes a megabase on this machine; right, "
+        "its peak memory: equal operations do not take equal time. The dashed line is the best of the models that "
+        "count words of the training sequence. Two arms whose bars overlap may still differ, since they were "
+        "measured on the same blocks; the conclusions in comparison.md compare them block by block."
+    ),
     "token_enrichment": (
         "Do chunks begin where something begins? Each dot is a kind of places: how many chunks begin there, over how "
         "many would if all boundaries were rotated along the contig, which keeps their number and their distances; "
@@ -139,5 +151,25 @@ CAPTIONS = {
         "Left: one letter is replaced; the curves say at which distance behind it a boundary comes or goes, as a "
         "share of the sites. Right: reading begins one base later; the curves say where the two readings differ. "
         "Chunks that follow the sequence soon agree again; fixed strides never do."
+    ),
+    "attribution": (
+        "How much each base contributes to the target, by each method: letters above the line raise it, letters "
+        "below lower it, and the height says by how much, in nats for likelihoods and in the unit of the output "
+        "for labels. Contributions are measured against no information about the base: the four letters in equal "
+        "parts, or the baseline that was asked for. Fine vertical lines are the edges of the chunks of stage 0. "
+        "Trust what several methods agree on."
+    ),
+    "attribution_changes": (
+        "What the target changes by when one base is another letter: blue cells raise it, orange cells lower it, "
+        "white ones change nothing; dots mark the letters that stand there. A column of strong orange is a base "
+        "that the model wants as it is. The model reads every changed sequence anew, so moved chunk edges count "
+        "as well."
+    ),
+    "attention_maps": (
+        "Which rows, across, each row of the region, downwards, takes its information from, a panel for each head "
+        "of each attention layer: darker is more. Rows are tokens in stage 0 and chunks further in; a chunk is as "
+        "wide as its bases. The number above a panel is the share of attention that goes to rows outside the "
+        "region. A line along the diagonal is a head that looks at the row itself or at a fixed distance; "
+        "vertical lines are rows that many others look at. Weights below 0.001 are left out of the data."
     ),
 }

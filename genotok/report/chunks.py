@@ -80,11 +80,20 @@ def report_chunks(
                 f"region {region!r}: has {wanted.end - wanted.start:,} bases, and a picture shows at most "
                 f"{LONGEST_REGION}; take {wanted.contig}:{wanted.start + 1}-{wanted.start + LONGEST_REGION}"
             )
-        genes = None if gff is None else read_genes(gff, reference, wanted, _LABEL_LETTER)
+        genes = None if gff is None else genes_below(gff, reference, wanted)
     settings = {"window": window, "context": context, "device": device, "precision": precision}
     found = chunks_of_region(model_folder, fasta, region, threads=threads, **settings)
     save_figure(*chunk_picture(found, genes), out_folder, CHUNKS_FIGURE)
     write_json(_summary(found, window), out_folder / CHUNKS_SUMMARY)
+
+
+def genes_below(gff: Path, reference: Reference, region: Region) -> list[Gene]:
+    """The genes that `chunk_picture` draws of a region, of a GFF3.
+
+    Raises:
+        InputError: the file cannot be read, or lies on none of the contigs.
+    """
+    return read_genes(gff, reference, region, _LABEL_LETTER)
 
 
 def _summary(found: RegionChunks, window: int) -> dict[str, Any]:

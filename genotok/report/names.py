@@ -26,6 +26,8 @@ SATURATION_SUMMARY = "saturation.json"
 SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
 DOWNSTREAM_FIGURE, DOWNSTREAM_SUMMARY = "downstream", "downstream.json"
 
+COMPARISON_FIGURE, COMPARISON_SUMMARY = "comparison", "comparison.json"
+
 # What predicts the labels of sequences, the model's ways first.
 DOWNSTREAM_METHODS = {
     "finetune": "this model, fine-tuned",
@@ -50,6 +52,15 @@ DOWNSTREAM_PARTS = {"all": "", "not_in_train": " that do not stand in train"}
 ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
 STAGES_FIGURE, TRACK_FIGURE, STABILITY_FIGURE = "token_stages", "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"
+
+ATTRIBUTION_FIGURE, CHANGES_FIGURE = "attribution", "attribution_changes"
+ATTENTION_MAPS_FIGURE = "attention_maps"
+ATTRIBUTION_PAGE, ATTRIBUTION_SUMMARY = "attribution.html", "attributions.json"
+ATTRIBUTION_METHODS = {
+    "integrated_gradients": "integrated gradients",
+    "input_x_gradient": "input x gradient",
+    "mutagenesis": "mutagenesis",
+}
 
 # Kinds of annotated places, in the order in which they are shown; see genotok.interpret.annotation_masks.
 PLACE_KINDS = {

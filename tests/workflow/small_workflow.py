@@ -47,6 +47,12 @@ class Workflow:
                     "regions": ["NC_045512.2:266-295"],
                     "gff": str(GENOMES / "sars_cov_2.gff3"),
                 },
+                "attribution": {
+                    "genome": "sars_cov_2",
+                    "regions": ["NC_045512.2:271-290"],
+                    "window": 40,
+                    "steps": 4,
+                },
             },
         }
         folder.mkdir()

@@ -47,6 +47,7 @@ for labelled in config["downstream"]:
             f"downstream: the name {labelled['name']!r} stands there twice"
         )
     LABELLED[labelled["name"]] = labelled
+COMPARISON = config.get("comparison", {})
 # The shards that the model reads.
 READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
 
@@ -600,7 +601,9 @@ def region_annotation():
     """The GFF3 of the genome in which the region lies, where the configuration names one."""
     settings = config["report"]
     genome = settings["region"].partition("/")[0]
-    sections = (settings.get(name) or {} for name in ("tokens", "saturation"))
+    sections = (
+        settings.get(name) or {} for name in ("tokens", "saturation", "attribution")
+    )
     return [
         find(section["gff"])
         for section in sections
@@ -680,6 +683,104 @@ def saturated_options(wildcards, input):
         if "gff" in input.keys()
         else []
     )
+
+
+def comparison_settings():
+    """The settings of `genotok compare plan` as JSON; what the plan decides for each arm is left out of `train`."""
+    decided = ("seed", "target_chunk_length")
+    settings = {key: value for key, value in COMPARISON.items() if key != "variants"}
+    settings |= {
+        "shards": f"{RESULTS}/shards",
+        "tokenizers": f"{RESULTS}/comparison",
+        "train": {k: v for k, v in config["train"].items() if k not in decided},
+        "evaluate_batch_size": config["evaluate"]["batch_size"],
+    }
+    files = compared_files(None)
+    if "variants" in COMPARISON:
+        kept = {k: v for k, v in COMPARISON["variants"].items() if k != "genome"}
+        settings["variants"] = kept | {
+            "vcf": files["vcf"],
+            "reference": files["reference"],
+        }
+    if "probe" in COMPARISON:
+        settings["probe"] = COMPARISON["probe"] | {"table": files["table"]}
+    return json.dumps(settings, sort_keys=True)
+
+
+def compared_vocabularies():
+    """The byte pairs that arms of the comparison need."""
+    found = [re.fullmatch("bpe_([0-9]+)", name) for name in COMPARISON["arms"]]
+    return [f"{RESULTS}/comparison/bpe_{size[1]}.json" for size in found if size]
+
+
+def compared_files(wildcards):
+    """What arms of the comparison are measured on besides the shards."""
+    files = {}
+    if "variants" in COMPARISON:
+        genome = COMPARISON["variants"]["genome"]
+        if genome not in GENOMES:
+            raise WorkflowError(
+                f"comparison.variants.genome: {genome!r} is not in {config['genomes']}"
+            )
+        files["vcf"] = find(COMPARISON["variants"]["vcf"])
+        files["reference"] = f"{RESULTS}/genomes/{genome}.fa.gz"
+    if "probe" in COMPARISON:
+        files["table"] = find(COMPARISON["probe"]["table"])
+    return files
+
+
+def attributed():
+    """The regions whose bases are attributed, by the name of their folder."""
+    settings = config["report"].get("attribution") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.attribution.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    names = {}
+    for part in settings.get("regions", []):
+        contig, _, span = part.replace(",", "").rpartition(":")
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", contig).lstrip(".") + f"_{span}"
+        if name in names:
+            raise WorkflowError(
+                f"report.attribution.regions: {part} would be written to the folder of {names[name]}"
+            )
+        names[name] = part
+    return names
+
+
+def attributes_by(method):
+    """Whether a method is among those that the configuration asks for."""
+    return method in config["report"]["attribution"]["methods"]
+
+
+def attributed_files(wildcards):
+    """The genome of these, and its annotation."""
+    settings = config["report"]["attribution"]
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    return files | ({"gff": find(settings["gff"])} if settings.get("gff") else {})
+
+
+def attribution_options(wildcards, input):
+    """What `genotok attribute` is told about a region."""
+    settings = config["report"]["attribution"]
+    words = ["--region", attributed()[wildcards.region]]
+    words += ["--method", ",".join(settings["methods"])]
+    if "gff" in input.keys():
+        words += ["--gff", input.gff]
+    if "variant" in settings:
+        words += ["--target", "allele", "--variant", settings["variant"]]
+    for key in (
+        "window",
+        "strands",
+        "boundaries",
+        "baseline",
+        "steps",
+        "batch_size",
+        "random_draws",
+    ):
+        if key in settings:
+            words += [f"--{key.replace('_', '-')}", settings[key]]
+    return words
 
 
 def labelled_tables(wildcards):

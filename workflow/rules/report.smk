@@ -250,6 +250,10 @@ rule results_page:
             else []
         ),
         tokens=[f"{RESULTS}/figures/tokens/tokens.json"] if studied() else [],
+        attributions=expand(
+            f"{RESULTS}/figures/attribution/{{region}}/attributions.json",
+            region=attributed(),
+        ),
         score_sets=(
             [f"{RESULTS}/figures/score_sets/score_sets.json"]
             if len(sets_with("truth") + sets_with("label")) > 1

@@ -32,6 +32,7 @@ SECTIONS = {
         "saturation/*": "saturation saturation_groups",
         "variants/*": "llr_distribution variant_effect llr_against_truth",
     },
+    "Contributions of bases": {"attribution/*/*": "attribution attribution_changes attention_maps"},
 }
 COMMANDS = {
     "training": "report training",
@@ -40,6 +41,7 @@ COMMANDS = {
     "tokens": "report tokens --gff",
     "saturation/*": "score --region, report saturation --gff",
     "variants/*": "report variants",
+    "attribution/*/*": "attribute --gff",
 }
 
 

@@ -37,6 +37,11 @@ if studied():
     include: "workflow/rules/tokens.smk"
 
 
+if saturated():
+
+    include: "workflow/rules/saturation.smk"
+
+
 if COMPARISON:
 
     include: "workflow/rules/compare.smk"

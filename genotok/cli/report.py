@@ -130,6 +130,24 @@ def report_variant_scores(
     report_variants(table, vcf, truth, consequence, output, known=known)
 
 
+@report_app.command("saturation")
+def report_every_variant(
+    vcf: Annotated[Path, typer.Argument(metavar="VCF", help="What `genotok score --region` wrote.")],
+    output: Folder,
+    gff: Annotated[Path | None, typer.Option(help="GFF3 for genes, codons and consequences.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option("-r", "--reference", help="FASTA; needed with --gff.")
+    ] = None,
+) -> None:
+    """A heat map of every variant of one base in a region, and its scores by codon position and consequence.
+
+    Example: `genotok report saturation all.vcf.gz --gff genes.gff3.gz -r genome.fa.gz -o figures/saturation`
+    """
+    from genotok.report.saturation import report_saturation
+
+    report_saturation(vcf, output, gff=gff, fasta=reference)
+
+
 @report_app.command("score-sets")
 def report_score_sets(
     folders: Annotated[list[Path], typer.Argument(help="Folders that `genotok report variants` wrote.")],

@@ -8,9 +8,10 @@ import numpy as np
 
 from genotok.genomes.fasta import Reference
 from genotok.interpret.annotation_masks import Annotation
-from genotok.interpret.chunk_rows import ChunkRows
+from genotok.interpret.chunk_rows import ChunkRow, ChunkRows
 from genotok.interpret.chunks import RegionChunks
 from genotok.interpret.enrichment import LONGEST_BLOCK, BoundaryEnrichment
+from genotok.interpret.stage_nesting import StageNesting
 from genotok.interpret.vocabulary import Vocabulary
 
 BIN = 1000  # bases
@@ -55,7 +56,13 @@ class TokenSurvey:
 
     enrichment: BoundaryEnrichment = field(default_factory=BoundaryEnrichment)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    nesting: StageNesting = field(default_factory=StageNesting)
     compression: Compression = field(default_factory=Compression)
+
+    def add(self, rows: list[ChunkRow]) -> None:
+        """Count whole chunks, in their order."""
+        self.vocabulary.add(rows)
+        self.nesting.add(rows)
 
 
 def survey_tokens(parts: Iterable[RegionChunks], reference: Reference, annotation: Annotation) -> TokenSurvey:
@@ -72,13 +79,14 @@ def survey_tokens(parts: Iterable[RegionChunks], reference: Reference, annotatio
         letters = reference.fetch(contig, start, end, keep_case=True).encode()
         begins = [np.concatenate(stage) for stage in zip(*(part.begins for part in block), strict=True)]
         found.enrichment.add(begins, annotation.masks(contig, letters, start))
-    found.vocabulary.add(rows.close())
+    found.add(rows.close())
+    found.nesting.close()
     return found
 
 
 def _seen(parts: Iterable[RegionChunks], found: TokenSurvey, rows: ChunkRows) -> Iterator[RegionChunks]:
     for part in parts:
-        found.vocabulary.add(rows.add(part))
+        found.add(rows.add(part))
         found.compression.add(part)
         yield part
 

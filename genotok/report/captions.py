@@ -13,10 +13,13 @@ TITLES = {
     "llr_against_truth": "Variant scores against measured effects",
     "label_areas": "Harmful variants told from harmless ones",
     "score_sets": "Sets of variants and models beside each other",
+    "saturation": "Every variant of one base",
+    "saturation_groups": "Variants of one base by what they do",
     "downstream": "Labels that are predicted",
     "comparison": "Tokenizers on equal work",
     "token_enrichment": "Where chunks begin",
     "token_words": "The most frequent chunks",
+    "token_stages": "Stages of chunks beside each other",
     "token_track": "Compression along the genome",
     "token_stability": "How chunks change with one letter",
     "attribution": "What each base contributes",
@@ -83,6 +86,22 @@ CAPTIONS = {
         "(blue, named at the right), each with its 95 % bootstrap interval. The dashed line is what a useless "
         "score gets. A model is of use for a set where its interval lies to the right of the other."
     ),
+    "saturation": (
+        "The score of every variant of one base along a region: a column a position, a row for each letter that "
+        "takes the reference's place (grey, with its letter) and one for its deletion; a run of equal letters shares "
+        "one deletion. Orange: the model finds the variant less likely than the reference; blue: more likely; the "
+        "strongest fiftieth has the outermost colour. Where an annotation is given, codons and amino acids stand "
+        "below, a ring marks a variant that leaves the protein as it is, a cross one that ends it early, and one in "
+        "a codon without a mark changes an amino acid. Columns that are orange as a whole are places where the model "
+        "expects the reference's letter; a model that knows the code is paler at rings."
+    ),
+    "saturation_groups": (
+        "The same scores by groups of variants: the orange mark is the median, the bar holds the middle half, the "
+        "line 5 to 95 % of them. A model that has learned reading frames scores substitutions at the third codon "
+        "position higher than at the other two, and synonymous ones higher than missense and nonsense. Transitions "
+        "are more frequent than transversions in evolution, so that a difference between these two says nothing "
+        "about proteins."
+    ),
     "downstream": (
         "Sequences with labels, predicted from the training rows of each set and tested on rows that "
         "these did not hold: Matthews' correlation for classes, Pearson's for numbers, with 95 % "
@@ -113,10 +132,20 @@ CAPTIONS = {
         "length if letters were drawn independently: a bar far beyond its mark is a word that the model prefers, "
         "or the genome does."
     ),
+    "token_stages": (
+        "A row for each stage of chunks. Left: how long its chunks are in the genome that was studied; the dashed "
+        "line is the mean, the black curve what boundaries at random would give with this mean. Bars far from the "
+        "curve mean that the stage keeps to lengths of its own; the longest are in the table alone. "
+        "Where there are several stages: in the middle, how many chunks of the stage before one chunk holds; at the "
+        "right, how many of that stage's boundaries are boundaries of this one too, by kind of places, the dashed "
+        "line standing for all. The inner stage favours kinds to the right of it."
+    ),
     "token_track": (
         "How many bases one chunk holds (coloured, left axis) and how many bits the model needs for a base (grey, "
         "right axis), in bins of 1,000 bases along the longest contigs. Dips and peaks that both lines share are "
-        "stretches that the model finds easy or hard."
+        "stretches that the model finds easy or hard. Where an annotation is given, genes stand below: boxes with "
+        "an arrowhead at the end, or, where a contig has more than 60, the share of bases that are coding on the "
+        "forward strand (upwards, green) and on the reverse strand (downwards, purple)."
     ),
     "token_stability": (
         "Left: one letter is replaced; the curves say at which distance behind it a boundary comes or goes, as a "

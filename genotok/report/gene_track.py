@@ -37,6 +37,7 @@ class Gene:
         codons: those that touch the region, in the direction of reading: their number (0 the first), the positions of
             their bases and the letter of their amino acid (`*` a stop, X one that is not certain).
         row: in which it is drawn, 0 the uppermost.
+        label: name and strand, and as a rule the place, 1-based and closed.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Gene:
     coding: tuple[Span, ...]
     codons: tuple[tuple[int, Codon, str], ...] = ()
     row: int = 0
+    label: str = ""
 
     @property
     def start(self) -> int:
@@ -55,12 +57,6 @@ class Gene:
     def end(self) -> int:
         """Behind the last base."""
         return self.exons[-1][1]
-
-    @property
-    def label(self) -> str:
-        """Name, strand and place; the place is 1-based and closed."""
-        place = f"{self.start + 1:,}-{self.end:,}"
-        return f"{self.name} ▶ {place}" if self.forward else f"◀ {self.name} {place}"
 
 
 def read_genes(gff: Path, reference: Reference, region: Region, letter: float) -> list[Gene]:
@@ -74,7 +70,11 @@ def read_genes(gff: Path, reference: Reference, region: Region, letter: float) -
 
 
 def genes_of_region(
-    transcripts: Iterable[Transcript], region: Region, letter: float, reference: Reference | None = None
+    transcripts: Iterable[Transcript],
+    region: Region,
+    letter: float,
+    reference: Reference | None = None,
+    places: bool = True,
 ) -> list[Gene]:
     """The genes that reach into a region, in rows without overlaps of boxes or labels.
 
@@ -85,6 +85,7 @@ def genes_of_region(
         region: what is drawn.
         letter: how many bases a letter of a label is wide.
         reference: the genome; with it the codons are translated, without it there are none.
+        places: whether labels say where genes lie.
 
     Returns:
         The genes by their start, longer ones first.
@@ -93,12 +94,18 @@ def genes_of_region(
     near = [t for t in transcripts if t.start < region.end and region.start < t.end]
     for transcript in sorted(near, key=lambda t: (t.start, -t.end, t.gene, t.name)):
         coding = tuple(sorted((part.start, part.end) for part in transcript.coding))
-        gene = Gene(transcript.gene, transcript.forward, tuple(transcript.exons), coding)
+        label = _label(transcript, places)
+        gene = Gene(transcript.gene, transcript.forward, tuple(transcript.exons), coding, label=label)
         if reference is not None:
             gene = replace(gene, codons=_translated(transcript, region, reference))
         looks = gene.name, gene.forward, _clipped(gene.exons, region), gene.codons or _clipped(coding, region)
         seen.setdefault(looks, gene)
     return _in_rows(list(seen.values()), region, letter)
+
+
+def _label(transcript: Transcript, places: bool) -> str:
+    words = [transcript.gene, "▶"] if transcript.forward else ["◀", transcript.gene]
+    return " ".join(words + [f"{transcript.start + 1:,}-{transcript.end:,}"] * places)
 
 
 def _clipped(spans: Sequence[Span], region: Region) -> tuple[Span, ...]:
@@ -141,15 +148,22 @@ def _in_rows(genes: Sequence[Gene], region: Region, letter: float) -> list[Gene]
     return placed
 
 
-def rows_of(genes: Sequence[Gene]) -> int:
-    """How many rows are drawn: at most 6."""
-    return min(max((gene.row + 1 for gene in genes), default=0), MOST_ROWS)
+def rows_of(genes: Sequence[Gene], most: int = MOST_ROWS) -> int:
+    """How many rows are drawn."""
+    return min(max((gene.row + 1 for gene in genes), default=0), most)
 
 
-def draw_genes(axes: Axes, genes: Sequence[Gene], lines: Sequence[Span], line: int, letter: float) -> None:
+def draw_genes(
+    axes: Axes,
+    genes: Sequence[Gene],
+    lines: Sequence[Span],
+    line: int,
+    letter: float,
+    most: int = MOST_ROWS,
+) -> None:
     """Draw the genes that reach into a line: introns as strokes, exons as thin boxes, coding parts as thick ones.
 
-    Where codons are known, they are told apart by two greys, with their amino acids. Genes beyond the sixth row are
+    Where codons are known, they are told apart by two greys, with their amino acids. Genes beyond the last row are
     counted at the right.
 
     Args:
@@ -158,18 +172,19 @@ def draw_genes(axes: Axes, genes: Sequence[Gene], lines: Sequence[Span], line: i
         lines: the spans of all lines of the picture.
         line: which of them this is.
         letter: see `genes_of_region`.
+        most: rows that are drawn.
     """
     first, last = lines[line]
-    axes.set_ylim(rows_of(genes), 0)
+    axes.set_ylim(rows_of(genes, most), 0)
     axes.spines[:].set_visible(False)
     axes.set_yticks([])
     here = [gene for gene in genes if gene.start < last and first < gene.end]
     for gene in here:
-        if gene.row < MOST_ROWS:
+        if gene.row < most:
             _draw_gene(axes, gene, first, last)
             if _is_labelled(gene, lines, line, letter):
                 _draw_label(axes, gene, first, last, letter)
-    beyond = sum(gene.row >= MOST_ROWS for gene in here)
+    beyond = sum(gene.row >= most for gene in here)
     if beyond:
         place = {"transform": axes.transAxes, "ha": "right", "va": "top", "size": 6.5, "color": GREY}
         axes.text(1, 0, f"and {beyond} more", **place)
@@ -177,10 +192,8 @@ def draw_genes(axes: Axes, genes: Sequence[Gene], lines: Sequence[Span], line: i
 
 def _is_labelled(gene: Gene, lines: Sequence[Span], line: int, letter: float) -> bool:
     """A gene is labelled on the lines where its label fits into it; if on none, where most of it is."""
-    pieces, width = (
-        [min(gene.end, end) - max(gene.start, start) for start, end in lines],
-        letter * len(gene.label),
-    )
+    width = letter * len(gene.label)
+    pieces = [min(gene.end, end) - max(gene.start, start) for start, end in lines]
     return pieces[line] >= width or (max(pieces) < width and pieces.index(max(pieces)) == line)
 
 

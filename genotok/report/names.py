@@ -21,6 +21,8 @@ DISTRIBUTION_FIGURE, AGREEMENT_FIGURE, TRUTH_FIGURE = (
 )
 LABELS_FIGURE = "label_areas"
 VARIANTS_SUMMARY = "variant_effect.json"
+SATURATION_FIGURE, SATURATION_GROUPS_FIGURE = "saturation", "saturation_groups"
+SATURATION_SUMMARY = "saturation.json"
 SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
 DOWNSTREAM_FIGURE, DOWNSTREAM_SUMMARY = "downstream", "downstream.json"
 
@@ -48,7 +50,7 @@ DOWNSTREAM_METRICS = {
 DOWNSTREAM_PARTS = {"all": "", "not_in_train": " that do not stand in train"}
 
 ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
-TRACK_FIGURE, STABILITY_FIGURE = "token_track", "token_stability"
+STAGES_FIGURE, TRACK_FIGURE, STABILITY_FIGURE = "token_stages", "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"
 
 ATTRIBUTION_FIGURE, CHANGES_FIGURE = "attribution", "attribution_changes"

@@ -16,6 +16,7 @@ from genotok.report.names import (
     predictor_label,
     signed,
 )
+from genotok.report.saturation_section import saturation_provenance, saturation_section
 
 MOST_CONTIGS = 50
 ADAPTIVE_NOTE = (
@@ -216,7 +217,8 @@ def _tokens_section(folder: Path, summary: Summary) -> list[str]:
     columns: Columns = {"Stage": "d", "Chunks": ",", "Bases per chunk": ".2f", "Different words": ","}
     parts = [table(columns, stages)] if stages else []
     parts += [figure(folder, names.ENRICHMENT_FIGURE), figure(folder, names.WORDS_FIGURE)]
-    parts += [figure(folder, names.TRACK_FIGURE), figure(folder, names.STABILITY_FIGURE)]
+    parts += [figure(folder, names.STAGES_FIGURE), figure(folder, names.TRACK_FIGURE)]
+    parts += [figure(folder, names.STABILITY_FIGURE)]
     changes = [
         (row["stage"], row["sites"], row["changed_by_substitution"], row["bases_to_recover"])
         for row in summary["stability"]
@@ -278,6 +280,12 @@ KINDS = (
         section=_variants_section,
         provenance=_variants_provenance,
         headline=_variants_headline,
+    ),
+    Kind(
+        summary=names.SATURATION_SUMMARY,
+        title="Every variant of one base: {folder}",
+        section=saturation_section,
+        provenance=saturation_provenance,
     ),
     Kind(
         summary=names.DOWNSTREAM_SUMMARY,

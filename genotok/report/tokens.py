@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from genotok.interpret.annotation_masks import Annotation
 from genotok.interpret.chunks import open_reading
 from genotok.interpret.stability import Stability, chunk_stability
-from genotok.interpret.token_survey import BIN, Compression, TokenSurvey, survey_tokens
+from genotok.interpret.token_survey import TokenSurvey, survey_tokens
 from genotok.interpret.vocabulary import Vocabulary
 from genotok.report.json_files import write_json
 from genotok.report.names import (
     ENRICHMENT_FIGURE,
     PLACE_KINDS,
     STABILITY_FIGURE,
+    STAGES_FIGURE,
     TOKENS_SUMMARY,
     TRACK_FIGURE,
     WORDS_FIGURE,
@@ -35,10 +35,11 @@ from genotok.report.style import (
     save_figure,
     styled,
 )
+from genotok.report.token_stages import stages_figure, stages_table
+from genotok.report.token_track import Transcripts, track_figure, track_table
 from genotok.training.columns import cuts_by_given
 
 WORDS_DRAWN, WORDS_LISTED = 20, 200
-CONTIGS_DRAWN = 4
 NO_STAGES = "This model has no chunking stage: its tokens are what its tokenizer makes."
 
 
@@ -59,8 +60,8 @@ def report_tokens(
 ) -> None:
     """Read a genome, or some regions of it, and draw what is found of the chunks.
 
-    Writes `token_enrichment`, `token_words`, `token_track` and `token_stability` as `.svg` with their data as `.tsv`,
-    and `tokens.json`.
+    Writes `token_enrichment`, `token_words`, `token_stages`, `token_track` and `token_stability` as `.svg` with their
+    data as `.tsv`, and `tokens.json`.
 
     Args:
         model_folder: holds config.json and model.safetensors.
@@ -87,19 +88,25 @@ def report_tokens(
             settings = {"sites": sites, "precision": precision}
             stability = chunk_stability(reading.model, reading.reference, reading.regions, **settings)
         shown = [f"{contig}:{start + 1}-{end}" for contig, start, end in reading.regions]
-    write_token_report(found, stability, out_folder, shown)
+    write_token_report(found, stability, out_folder, shown, annotation.transcripts)
 
 
 def write_token_report(
-    found: TokenSurvey, stability: Sequence[Stability], out_folder: Path, regions: Sequence[str]
+    found: TokenSurvey,
+    stability: Sequence[Stability],
+    out_folder: Path,
+    regions: Sequence[str],
+    transcripts: Transcripts | None = None,
 ) -> None:
-    """Draw a survey and write its tables."""
+    """Draw a survey and write its tables; the transcripts of each contig stand below the compression along it."""
     enrichment = pd.DataFrame([asdict(row) for row in found.enrichment.table()])
     words = words_table(found.vocabulary)
     save_figure(enrichment_figure(enrichment), enrichment, out_folder, ENRICHMENT_FIGURE)
     save_figure(words_figure(words), words, out_folder, WORDS_FIGURE)
-    track = track_table(found.compression)
-    save_figure(track_figure(track), track, out_folder, TRACK_FIGURE)
+    stages = stages_table(found, enrichment)
+    save_figure(stages_figure(stages), stages, out_folder, STAGES_FIGURE)
+    track = track_table(found.compression, transcripts)
+    save_figure(track_figure(track, transcripts), track, out_folder, TRACK_FIGURE)
     changes = stability_table(stability)
     save_figure(stability_figure(changes), changes, out_folder, STABILITY_FIGURE)
     write_json(_summary(found, enrichment, stability, regions), out_folder / TOKENS_SUMMARY)
@@ -205,57 +212,6 @@ def words_figure(data: pd.DataFrame) -> Figure:
         axes.set_xlabel("Chunks")
         axes.grid(axis="x")
     return figure
-
-
-def track_table(compression: Compression) -> pd.DataFrame:
-    """One row a bin of 1,000 bases: `contig`, `start` (1-based), `bases`, `bits_per_base` and for each stage
-    `bases_per_chunk_stage<s>`; empty where nothing is known or no chunk begins."""
-    stages = sorted({stage for _, _, stage in compression.chunks})
-    rows = []
-    for (contig, number), bases in compression.bases.items():
-        known = compression.known[contig, number]
-        counts = [compression.chunks[contig, number, stage] for stage in stages]
-        lengths = [bases / count if count else None for count in counts]
-        bits = compression.bits[contig, number] / known if known else None
-        rows.append((contig, number * BIN + 1, bases, bits, *lengths))
-    names = [f"bases_per_chunk_stage{stage}" for stage in stages]
-    data = pd.DataFrame(rows, columns=["contig", "start", "bases", "bits_per_base", *names])
-    return data.astype(dict.fromkeys(("bits_per_base", *names), float))
-
-
-@styled
-def track_figure(data: pd.DataFrame) -> Figure:
-    """Bases a chunk and bits a base along the longest contigs."""
-    sizes = data.groupby("contig", sort=False)["bases"].sum().sort_values(ascending=False, kind="stable")
-    contigs = list(sizes.index[:CONTIGS_DRAWN])
-    values = [name for name in data.columns if name.startswith("bases_per_chunk")]
-    figure = Figure(figsize=(WIDTH, 0.5 + 1.5 * len(contigs)), layout="constrained")
-    panels = figure.subplots(len(contigs), 1, squeeze=False)[:, 0]
-    for axes, contig in zip(panels, contigs, strict=True):
-        mine = data[data["contig"] == contig].sort_values("start")
-        middles = mine["start"] + mine["bases"] / 2
-        for stage, name in enumerate(values):
-            axes.plot(
-                middles, mine[name], color=SERIES[stage % len(SERIES)], label=f"stage {stage}", linewidth=1
-            )
-        _draw_bits(axes, middles, mine["bits_per_base"])
-        axes.set_title(contig)
-        if values:
-            axes.set_ylabel("Bases a chunk")
-            axes.set_ylim(bottom=0)
-            axes.legend(loc="upper right", ncols=len(values))
-        else:
-            axes.set_yticks([])
-    panels[-1].set_xlabel("Position on the contig")
-    return figure
-
-
-def _draw_bits(axes: Axes, middles: pd.Series, bits: pd.Series) -> None:
-    twin = axes.twinx()
-    twin.plot(middles, bits, color=GREY, linewidth=0.8)
-    twin.set_ylabel("Bits a base", color=GREY)
-    twin.spines["right"].set_visible(True)
-    twin.tick_params(colors=GREY)
 
 
 def stability_table(stability: Sequence[Stability]) -> pd.DataFrame:

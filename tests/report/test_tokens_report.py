@@ -7,11 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from genotok.cli import app
+from genotok.genomes.gff import CodingPart, Transcript
 from genotok.interpret.token_survey import Compression
 from genotok.report.page import write_page
-from genotok.report.tokens import stability_figure, stability_table, track_table
+from genotok.report.token_track import track_figure, track_table
+from genotok.report.tokens import stability_figure, stability_table
 
-FIGURES = ("token_enrichment", "token_words", "token_track", "token_stability")
+FIGURES = ("token_enrichment", "token_words", "token_stages", "token_track", "token_stability")
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,56 @@ def test_bins_without_chunks_or_certain_bases_are_empty():
 
 def test_a_model_without_changes_is_said():
     assert "could change" in stability_figure(stability_table([])).texts[0].get_text()
+
+
+def test_stages_beside_each_other(folder):
+    """Lengths, what chunks hold and which boundaries they keep, against the other tables of the survey."""
+    stages = pd.read_csv(folder / "token_stages.tsv", sep="\t", dtype={"group": str})
+    summary = {row["stage"]: row for row in json.loads((folder / "tokens.json").read_text())["stages"]}
+    enrichment = pd.read_csv(folder / "token_enrichment.tsv", sep="\t").set_index(["stage", "kind"])
+    for stage, about in summary.items():
+        lengths = stages[(stages["stage"] == stage) & (stages["measure"] == "length")]
+        values = lengths["group"].astype(int)
+        assert lengths["count"].sum() == about["chunks"]
+        assert (values * lengths["count"]).sum() == 700
+        assert lengths["share"].sum() == pytest.approx(1, abs=1e-4)
+        rate = about["chunks"] / 700
+        assert lengths["expected"].tolist() == pytest.approx(rate * (1 - rate) ** (values - 1), rel=1e-4)
+    inner = stages[stages["stage"] == 1].set_index(["measure", "group"])
+    held = inner.loc["held"]
+    assert held["count"].sum() == summary[1]["chunks"]
+    assert (held.index.astype(int) * held["count"]).sum() == summary[0]["chunks"]
+    assert inner.loc[("kept", "all"), "share"] == pytest.approx(
+        summary[1]["chunks"] / summary[0]["chunks"], rel=1e-5
+    )
+    kept = enrichment.loc[(1, "gc"), "boundaries"] / enrichment.loc[(0, "gc"), "boundaries"]
+    assert inner.loc[("kept", "gc"), "share"] == pytest.approx(kept, rel=1e-5)
+
+
+def test_genes_below_the_track(folder):
+    """Named where they are few; coding shares in the table in any case."""
+    track = pd.read_csv(folder / "token_track.tsv", sep="\t").set_index("contig")
+    assert track.loc["valid1", ["coding_forward", "coding_reverse"]].tolist() == [0.18, 0]
+    assert track.loc["test2", ["coding_forward", "coding_reverse"]].tolist() == [0, 0.12]
+    svg = (folder / "token_track.svg").read_text()
+    assert "<!-- a ▶ -->" in svg
+    assert "<!-- ◀ b -->" in svg
+
+
+def test_many_genes_are_a_share():
+    """More than sixty: no names, and a share for each strand in bins of any place, against counting."""
+    genes = [
+        Transcript(f"g{n}", "c", n % 2 == 0, [(n * 40, n * 40 + 30)], [CodingPart(n * 40, n * 40 + 30, 0)])
+        for n in range(5, 80)
+    ]
+    places = {("c", n): 1000 for n in range(4)}
+    found = Compression(places, {(*place, 0): 250 for place in places}, dict.fromkeys(places, 1.0), places)
+    data = track_table(found, {"c": genes})
+    for row in data.itertuples():
+        bases = range(row.start - 1, row.start + 999)
+        forward = sum(any(g.start <= base < g.end for g in genes if g.forward) for base in bases)
+        assert row.coding_forward == forward / 1000
+    figure = track_figure(data, {"c": genes})
+    shown = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert shown == ["\N{MINUS SIGN} genes", "+ genes"]
+    assert not [text for axes in figure.axes for text in axes.texts if "▶" in text.get_text()]

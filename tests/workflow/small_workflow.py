@@ -42,6 +42,11 @@ class Workflow:
                     "gff": str(GENOMES / "sars_cov_2.gff3"),
                     "sites": 4,
                 },
+                "saturation": {
+                    "genome": "sars_cov_2",
+                    "regions": ["NC_045512.2:266-295"],
+                    "gff": str(GENOMES / "sars_cov_2.gff3"),
+                },
                 "attribution": {
                     "genome": "sars_cov_2",
                     "regions": ["NC_045512.2:271-290"],

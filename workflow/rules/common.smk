@@ -168,6 +168,7 @@ wildcard_constraints:
     name="[A-Za-z0-9_.-]+",
     model="[A-Za-z0-9_.-]+",
     labelled="[A-Za-z0-9_.-]+",
+    place="[A-Za-z0-9_.-]+",
 
 
 scattergather:
@@ -507,11 +508,18 @@ def score_options():
     """The section `score` of the configuration as options of `genotok score`."""
     settings = config["score"]
     words = ["--fields", ",".join(settings["fields"])] if settings["fields"] else []
-    if "share_prefixes" in settings:
-        words.append(f"--{'' if settings['share_prefixes'] else 'no-'}share-prefixes")
     if "haplotypes" in settings:
         words += ["--unphased", settings["unphased"]]
-    for key in ("batch_size", "haplotypes", "horizon", "masked"):
+        words += ["--haplotypes", settings["haplotypes"]]
+    return words + region_score_options()
+
+
+def region_score_options():
+    """Those of them that hold without a VCF as well."""
+    settings, words = config["score"], []
+    if "share_prefixes" in settings:
+        words.append(f"--{'' if settings['share_prefixes'] else 'no-'}share-prefixes")
+    for key in ("batch_size", "horizon", "masked"):
         if key in settings:
             words += [f"--{key.replace('_', '-')}", str(settings[key])]
     return words
@@ -593,7 +601,9 @@ def region_annotation():
     """The GFF3 of the genome in which the region lies, where the configuration names one."""
     settings = config["report"]
     genome = settings["region"].partition("/")[0]
-    sections = (settings.get(name) or {} for name in ("tokens", "saturation"))
+    sections = (
+        settings.get(name) or {} for name in ("tokens", "saturation", "attribution")
+    )
     return [
         find(section["gff"])
         for section in sections
@@ -636,6 +646,43 @@ def study_options(wildcards, input):
     for path in input.get("places", []):
         options += ["--places", path]
     return [*options, "--sites", studied().get("sites", 256)]
+
+
+def saturated():
+    """The settings of the pictures of every variant, or an empty mapping where there are none."""
+    settings = config["report"].get("saturation") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.saturation.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    return settings
+
+
+def saturated_regions():
+    """What files of each region are called -> the region."""
+    regions = saturated().get("regions", [])
+    found = {re.sub(r"[^A-Za-z0-9_.-]+", "_", region): region for region in regions}
+    if len(found) < len(regions):
+        raise WorkflowError(
+            "report.saturation.regions: two of them would have files of the same name"
+        )
+    return found
+
+
+def saturated_files(wildcards):
+    """The genome of a picture of every variant, and its annotation."""
+    settings = saturated()
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    return files | ({"gff": find(settings["gff"])} if settings.get("gff") else {})
+
+
+def saturated_options(wildcards, input):
+    """What `genotok report saturation` is told of the annotation."""
+    return (
+        ["--gff", input.gff, "--reference", input.fasta]
+        if "gff" in input.keys()
+        else []
+    )
 
 
 def comparison_settings():

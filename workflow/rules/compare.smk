@@ -106,13 +106,13 @@ rule report_comparison:
         figure=report(
             f"{RESULTS}/figures/comparison/comparison.svg",
             caption="../report/comparison.rst",
-            category="6 Tokenizers compared",
+            category="7 Tokenizers compared",
             labels={"figure": "quality against cost"},
         ),
         table=report(
             f"{RESULTS}/figures/comparison/comparison.tsv",
             caption="../report/comparison_table.rst",
-            category="6 Tokenizers compared",
+            category="7 Tokenizers compared",
             labels={"figure": "all measures"},
         ),
         page=f"{RESULTS}/figures/comparison/comparison.md",

@@ -71,7 +71,7 @@ rule report_downstream:
         figure=report(
             f"{RESULTS}/figures/downstream/downstream.svg",
             caption="../report/downstream.rst",
-            category="5 Labelled sequences",
+            category="6 Labelled sequences",
             labels={"figure": "labels that are predicted"},
         ),
         table=f"{RESULTS}/figures/downstream/downstream.tsv",

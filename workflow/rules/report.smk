@@ -114,6 +114,7 @@ rule report_variants:
             subcategory="{set}",
             labels={"figure": "distribution"},
         ),
+        tables=f"{RESULTS}/figures/variants/{{set}}/llr_distribution.tsv",
         summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
     log:
         f"{RESULTS}/logs/report_variants/{{set}}.log",
@@ -155,6 +156,12 @@ use rule report_variants as report_variants_with_truth with:
             subcategory="{set}",
             labels={"figure": "scores against measured effects"},
         ),
+        tables=multiext(
+            f"{RESULTS}/figures/variants/{{set}}/",
+            "llr_distribution.tsv",
+            "variant_effect.tsv",
+            "llr_against_truth.tsv",
+        ),
         summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
     wildcard_constraints:
         set=any_of(sets_with("truth")),
@@ -175,6 +182,11 @@ use rule report_variants as report_variants_with_labels with:
             category="4 Variant scores",
             subcategory="{set}",
             labels={"figure": "harmful told from harmless"},
+        ),
+        tables=multiext(
+            f"{RESULTS}/figures/variants/{{set}}/",
+            "llr_distribution.tsv",
+            "label_areas.tsv",
         ),
         summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
     wildcard_constraints:
@@ -249,6 +261,10 @@ rule results_page:
         ),
         variants=expand(
             f"{RESULTS}/figures/variants/{{set}}/variant_effect.json", set=VARIANTS
+        ),
+        saturation=expand(
+            f"{RESULTS}/figures/saturation/{{place}}/saturation.json",
+            place=saturated_regions(),
         ),
         downstream=(
             [f"{RESULTS}/figures/downstream/downstream.json"] if LABELLED else []

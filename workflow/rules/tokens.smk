@@ -23,6 +23,12 @@ rule report_tokens:
             category="3 Learned chunks",
             labels={"figure": "most frequent chunks"},
         ),
+        stages=report(
+            f"{RESULTS}/figures/tokens/token_stages.svg",
+            caption="../report/token_stages.rst",
+            category="3 Learned chunks",
+            labels={"figure": "stages beside each other"},
+        ),
         track=report(
             f"{RESULTS}/figures/tokens/token_track.svg",
             caption="../report/token_track.rst",
@@ -34,6 +40,14 @@ rule report_tokens:
             caption="../report/token_stability.rst",
             category="3 Learned chunks",
             labels={"figure": "stability under one letter"},
+        ),
+        tables=multiext(
+            f"{RESULTS}/figures/tokens/",
+            "token_enrichment.tsv",
+            "token_words.tsv",
+            "token_stages.tsv",
+            "token_track.tsv",
+            "token_stability.tsv",
         ),
         summary=f"{RESULTS}/figures/tokens/tokens.json",
     log:

@@ -42,6 +42,7 @@ VERBS = [
     ["report", "variants"],
     ["report", "downstream"],
     ["report", "page"],
+    ["motifs"],
     ["generate"],
     ["info"],
 ]

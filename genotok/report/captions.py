@@ -18,6 +18,7 @@ TITLES = {
     "token_words": "The most frequent chunks",
     "token_track": "Compression along the genome",
     "token_stability": "How chunks change with one letter",
+    "motif_logos": "Motifs in what bases contribute",
 }
 
 CAPTIONS = {
@@ -108,5 +109,12 @@ CAPTIONS = {
         "Left: one letter is replaced; the curves say at which distance behind it a boundary comes or goes, as a "
         "share of the sites. Right: reading begins one base later; the curves say where the two readings differ. "
         "Chunks that follow the sequence soon agree again; fixed strides never do."
+    ),
+    "motif_logos": (
+        "Motifs of stretches whose bases contribute much to the output, those with most sites on top. Left: how much "
+        "a column tells, in bits (2 where the letter is always the same); a letter is as high as its share of the "
+        "column. Right: the mean contribution of each letter over the sites; letters below the line lower the "
+        "output. A column that is high on the left and low on the right is there in the sequence, but the model "
+        "does not use it. A motif may stand on either strand."
     ),
 }

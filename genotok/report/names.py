@@ -48,6 +48,7 @@ DOWNSTREAM_PARTS = {"all": "", "not_in_train": " that do not stand in train"}
 ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
 TRACK_FIGURE, STABILITY_FIGURE = "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"
+MOTIFS_FIGURE, MOTIFS_SUMMARY = "motif_logos", "motifs.json"
 
 # Kinds of annotated places, in the order in which they are shown; see genotok.interpret.annotation_masks.
 PLACE_KINDS = {

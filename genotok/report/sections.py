@@ -9,6 +9,7 @@ from typing import Any
 from genotok.report import names
 from genotok.report.labelled_section import downstream_headline, downstream_provenance, downstream_section
 from genotok.report.markup import Columns, figure, heading, paragraph, table
+from genotok.report.motif_section import motifs_headline, motifs_provenance, motifs_section
 from genotok.report.names import (
     VARIANT_PREDICTORS,
     agreement_groups,
@@ -258,6 +259,13 @@ KINDS = (
         title="What the chunks follow",
         section=_tokens_section,
         provenance=_tokens_provenance,
+    ),
+    Kind(
+        summary=names.MOTIFS_SUMMARY,
+        title="Motifs",
+        section=motifs_section,
+        provenance=motifs_provenance,
+        headline=motifs_headline,
     ),
     Kind(
         summary=names.SETS_SUMMARY,

@@ -23,6 +23,10 @@ _PSEUDOCOUNT = 0.5  # spread over the four letters by the background
 _PAIRS = {"AG": "R", "CT": "Y", "CG": "S", "AT": "W", "GT": "K", "AC": "M"}
 
 
+# index in the pile, where the profile begins in the stretch, whether on the reverse strand
+Member = tuple[int, int, bool]
+
+
 @dataclass(frozen=True)
 class MotifSettings:
     """How seqlets become motifs.
@@ -31,12 +35,15 @@ class MotifSettings:
         min_seqlets: a motif of fewer is dropped.
         likeness: least cosine between a seqlet and the profile of its motif.
         same: profiles this much alike are one motif.
+        min_information: least bits of a motif, less what so few sites have by chance (Schneider et al. 1986,
+            doi:10.1016/0022-2836(86)90165-8).
         trim: columns at both ends whose mean contribution is below this share of the highest are cut off.
     """
 
     min_seqlets: int = 10
     likeness: float = 0.6
     same: float = 0.75
+    min_information: float = 4.0
     trim: float = 0.2
 
 
@@ -111,9 +118,9 @@ def cluster_seqlets(
         if len(mine) >= max(settings.min_seqlets, 2):
             pile = _Pile(regions, seqlets, mine)
             found += [
-                _finished(pile, sign, sites, background, settings) for sites in _grouped(pile, settings)
+                _finished(pile, sign, group, background, settings) for group in _grouped(pile, settings)
             ]
-    found = [motif for motif in found if len(motif.counts)]
+    found = [motif for motif in found if _bits_over_chance(motif) >= settings.min_information]
     found.sort(key=lambda motif: (-len(motif.sites), -motif.sign, motif.consensus, motif.sites[0].seqlet))
     return [replace(motif, name=f"motif_{number}") for number, motif in enumerate(found, 1)]
 
@@ -125,25 +132,33 @@ class _Pile:
         self, regions: Sequence[Contributions], seqlets: Sequence[Seqlet], indices: list[int]
     ) -> None:
         chosen = [seqlets[index] for index in indices]
-        self.indices, self.width = indices, max(s.end - s.start for s in chosen) + 2 * _MARGIN
+        self.regions, self.indices = regions, indices
+        self.observed = {
+            number: sign * regions[number].observed for number, sign in {(s.region, s.sign) for s in chosen}
+        }
+        self.width = max(s.end - s.start for s in chosen) + 2 * _MARGIN
         self.region = [seqlet.region for seqlet in chosen]
         self.start = [(seqlet.start + seqlet.end - self.width) // 2 for seqlet in chosen]
-        self.observed = [seqlet.sign * regions[seqlet.region].observed for seqlet in chosen]
-        self.letters = [regions[seqlet.region].one_hot for seqlet in chosen]
-        windows = [_cut(o, s, self.width) for o, s in zip(self.observed, self.start, strict=True)]
-        for window, seqlet, start in zip(windows, chosen, self.start, strict=True):
+        windows = []
+        for seqlet, start in zip(chosen, self.start, strict=True):
+            window = _cut(self.observed[seqlet.region], start, self.width)
             window[: max(seqlet.start - _MARGIN - start, 0)] = 0
             window[seqlet.end + _MARGIN - start :] = 0
+            windows.append(window)
         self.windows = _of_length_one(np.stack(windows).astype(np.float32))
 
-    def cut(self, arrays: list[np.ndarray], member: int, place: int, reverse: bool) -> np.ndarray:
-        """(width, 4) of a member from a place in its stretch, as the motif's strand has it."""
-        window = _cut(arrays[member], place, self.width)
-        return window[::-1, ::-1] if reverse else window
+    def profile(self, group: list[Member]) -> np.ndarray:
+        """(width, 4) mean contribution of some members."""
+        return np.mean([self._turned(self.observed[self.region[m]], p, r) for m, p, r in group], axis=0)
 
-    def profile(self, places: list[tuple[int, int, bool]]) -> np.ndarray:
-        """(width, 4) mean contribution of members (member, place, reverse)."""
-        return np.mean([self.cut(self.observed, *place) for place in places], axis=0)
+    def counts(self, group: list[Member]) -> np.ndarray:
+        """(width, 4) letters of some members."""
+        letters = [self._turned(self.regions[self.region[m]].one_hot, p, r) for m, p, r in group]
+        return np.sum(letters, axis=0).round().astype(np.int64)
+
+    def _turned(self, array: np.ndarray, place: int, reverse: bool) -> np.ndarray:
+        window = _cut(array, place, self.width)
+        return window[::-1, ::-1] if reverse else window
 
 
 def _cut(array: np.ndarray, start: int, width: int) -> np.ndarray:
@@ -185,8 +200,8 @@ def _likeness(windows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.n
     return best, offset, turned
 
 
-def _grouped(pile: _Pile, settings: MotifSettings) -> list[list[tuple[int, int, bool]]]:
-    """Members with their places, (member, place of the profile in its stretch, reverse), motif by motif."""
+def _grouped(pile: _Pile, settings: MotifSettings) -> list[list[Member]]:
+    """Members, motif by motif."""
     cosine, _, _ = _likeness(pile.windows, pile.windows)
     distance = np.clip(1 - (cosine + cosine.T) / 2, 0, None).astype(np.float64)
     np.fill_diagonal(distance, 0)
@@ -199,7 +214,7 @@ def _grouped(pile: _Pile, settings: MotifSettings) -> list[list[tuple[int, int, 
         if len(members) >= least:
             middle = members[np.argmax(cosine[np.ix_(members, members)].sum(0))]
             profiles.append(_centred(pile.windows[middle].astype(np.float64)))
-    groups: list[list[tuple[int, int, bool]]] = []
+    groups: list[list[Member]] = []
     for _ in range(_ROUNDS):
         groups = [group for group in _assigned(pile, profiles, settings) if len(group) >= least]
         profiles = _apart([_centred(pile.profile(group)) for group in groups], groups, settings)
@@ -207,14 +222,12 @@ def _grouped(pile: _Pile, settings: MotifSettings) -> list[list[tuple[int, int, 
     return [group for group in groups if len(group) >= settings.min_seqlets]
 
 
-def _assigned(
-    pile: _Pile, profiles: list[np.ndarray], settings: MotifSettings
-) -> list[list[tuple[int, int, bool]]]:
+def _assigned(pile: _Pile, profiles: list[np.ndarray], settings: MotifSettings) -> list[list[Member]]:
     """Each member at the profile that it fits best, if it fits any; of two at one place the first."""
     if not profiles:
         return []
     cosine, offset, turned = _likeness(pile.windows, _of_length_one(np.stack(profiles)).astype(np.float32))
-    groups: list[list[tuple[int, int, bool]]] = [[] for _ in profiles]
+    groups: list[list[Member]] = [[] for _ in profiles]
     seen: set[tuple[int, int, int]] = set()
     for member, best in enumerate(cosine.argmax(1).tolist()):
         if cosine[member, best] < settings.likeness:
@@ -236,7 +249,7 @@ def _centred(profile: np.ndarray) -> np.ndarray:
 
 
 def _apart(
-    profiles: list[np.ndarray], groups: list[list[tuple[int, int, bool]]], settings: MotifSettings
+    profiles: list[np.ndarray], groups: list[list[Member]], settings: MotifSettings
 ) -> list[np.ndarray]:
     """Profiles without those that are like one of more members."""
     kept: list[np.ndarray] = []
@@ -250,7 +263,7 @@ def _apart(
 def _finished(
     pile: _Pile,
     sign: int,
-    group: list[tuple[int, int, bool]],
+    group: list[Member],
     background: np.ndarray,
     settings: MotifSettings,
 ) -> Motif:
@@ -259,8 +272,7 @@ def _finished(
         group = [(member, place, not reverse) for member, place, reverse in group]
     profile = pile.profile(group)
     first, last = _columns(profile.sum(1), settings)
-    letters = np.sum([pile.cut(pile.letters, *place) for place in group], axis=0)
-    counts = letters[first:last].round().astype(np.int64)
+    counts = pile.counts(group)[first:last]
     sites = sorted(
         (pile.region[member], place + (pile.width - last if reverse else first), member, reverse)
         for member, place, reverse in group
@@ -278,6 +290,10 @@ def _finished(
             Site(pile.indices[member], start, "-" if reverse else "+") for _, start, member, reverse in sites
         ),
     )
+
+
+def _bits_over_chance(motif: Motif) -> float:
+    return float(motif.information.sum() - len(motif.counts) * 3 / (2 * np.log(2) * len(motif.sites)))
 
 
 def _columns(weight: np.ndarray, settings: MotifSettings) -> tuple[int, int]:

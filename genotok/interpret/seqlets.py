@@ -7,13 +7,14 @@ decoys as mass spectrometry does).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.signal import find_peaks
 
 from genotok.interpret.contributions import Contributions
 
+_CAPPED_SHARES = (1.0, 0.99, 0.95)  # of the bases that are below the cap
 _NEVER = -1e30  # stands for a window that holds an unknown letter, or ends behind the stretch
 
 
@@ -25,7 +26,8 @@ class Seqlet:
         region: index of the stretch that it lies on.
         start, end: 0-based and half-open, within the stretch.
         sign: +1 where its bases raise the output, -1 where they lower it.
-        strength: sum of the contributions over the median, times the sign, over the square root of the length.
+        strength: sum of the contributions over the median, up to a cap, times the sign, over the square root of the
+            length.
         contribution: sum of the contributions of its bases.
         q_value: the share of false ones among all seqlets of this strength and more, as estimated.
     """
@@ -78,50 +80,98 @@ def find_seqlets(
         The seqlets, none overlapping another of its sign, by stretch and start.
     """
     settings = settings or SeqletSettings()
-    values = [region.per_base for region in regions]
-    known = np.concatenate([value[~np.isnan(value)] for value in values]) if values else np.zeros(0)
+    row = _Row.of(regions, settings.max_length)
+    known = row.values[row.known]
     if not known.size or np.ptp(known) == 0:
         return []
-    middle = float(np.median(known))
-    controls = [region.per_base for region in control]
-    found = [seqlet for sign in (1, -1) for seqlet in _of_sign(values, controls, sign, middle, settings)]
+    middle = np.median(known)
+    raised, control_row = row.minus(middle), _Row.of(control, settings.max_length).minus(middle)
+    found = [seqlet for sign in (1, -1) for seqlet in _of_sign(raised, control_row, sign, settings)]
     found.sort(key=lambda seqlet: (-seqlet.strength, seqlet.region, seqlet.start, seqlet.sign))
-    kept = _without_overlap(found, regions)[: settings.most]
-    return sorted(kept, key=lambda seqlet: (seqlet.region, seqlet.start, -seqlet.sign))
+    kept = sorted(
+        _without_overlap(found, regions)[: settings.most],
+        key=lambda seqlet: (seqlet.region, seqlet.start, -seqlet.sign),
+    )
+    return [replace(s, contribution=row.sum_of(s)) for s in kept]
 
 
-def _of_sign(
-    values: list[np.ndarray],
-    controls: list[np.ndarray],
-    sign: int,
-    middle: float,
-    settings: SeqletSettings,
-) -> Iterator[Seqlet]:
-    """All peaks of one sign whose estimated share of false ones is low enough; they may overlap."""
-    peaks = [_peaks(sign * (value - middle), settings) for value in values]
-    strength = np.concatenate([found[2] for found in peaks])
-    if controls:
-        copies = sum(map(len, controls)) / sum(map(len, values))
-        null = np.concatenate([_peaks(sign * (value - middle), settings)[2] for value in controls])
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """The stretches one behind the other, with gaps of NaN so wide that no window reaches from one to the next.
+
+    Attributes:
+        values: (T,) contributions; NaN in gaps and where the letter is unknown.
+        known: indices of those that are not NaN.
+        stretch: of each known one, the index of its stretch.
+        starts: index of each stretch's first base.
+    """
+
+    values: np.ndarray
+    known: np.ndarray
+    stretch: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, regions: Sequence[Contributions], gap: int) -> "_Row":
+        lengths = np.array([len(region.one_hot) for region in regions], dtype=np.int64)
+        starts = np.cumsum(lengths + gap) - lengths
+        values = np.full(int((lengths + gap).sum()) + gap, np.nan)
+        for region, start in zip(regions, starts, strict=True):
+            values[start : start + len(region.one_hot)] = region.per_base
+        known = np.flatnonzero(~np.isnan(values))
+        return cls(values, known, np.searchsorted(starts, known, side="right") - 1, starts)
+
+    def minus(self, middle: float) -> "_Row":
+        return replace(self, values=self.values - middle)
+
+    def sum_of(self, seqlet: Seqlet) -> float:
+        start = self.starts[seqlet.region]
+        return float(self.values[start + seqlet.start : start + seqlet.end].sum())
+
+
+def _of_sign(row: _Row, control: _Row, sign: int, settings: SeqletSettings) -> list[Seqlet]:
+    """All peaks of one sign whose estimated share of false ones is low enough; they may overlap.
+
+    A few bases may contribute so much that a window with one of them beats a motif. So contributions count up to a
+    cap only, and of some caps the one counts that gives most peaks.
+
+    Args:
+        row: contributions over the median.
+        control: likewise.
+    """
+    sizes = np.abs(row.values[row.known])
+    caps = {float(np.quantile(sizes, share)) for share in _CAPPED_SHARES}
+    tries = [_of_cap(row, control, sign, cap, settings) for cap in sorted(caps, reverse=True) if cap > 0]
+    return max(tries, key=len)
+
+
+def _of_cap(row: _Row, control: _Row, sign: int, cap: float, settings: SeqletSettings) -> list[Seqlet]:
+    """As `_of_sign`, with contributions up to a cap."""
+    capped = replace(row, values=np.clip(sign * row.values, -cap, cap))
+    places, lengths, strengths = _peaks(capped.values, settings)
+    if len(control.known):
+        copies, others = len(control.known) / len(row.known), [np.clip(sign * control.values, -cap, cap)]
     else:
-        copies = float(settings.shuffles)
-        null = np.concatenate([_peaks(sign * (v - middle), settings)[2] for v in _shuffled(values, settings)])
-    q_values = np.split(_false_shares(strength, null, copies), np.cumsum([len(p[0]) for p in peaks])[:-1])
-    for region, ((starts, lengths, strengths), shares) in enumerate(zip(peaks, q_values, strict=True)):
-        for place in np.flatnonzero(shares <= settings.false_share):
-            start, end = int(starts[place]), int(starts[place] + lengths[place])
-            total = float(values[region][start:end].sum())
-            yield Seqlet(region, start, end, sign, float(strengths[place]), total, float(shares[place]))
+        copies, others = float(settings.shuffles), _shuffled(capped, settings)
+    null = np.concatenate([_peaks(values, settings)[2] for values in others])
+    shares = _false_shares(strengths, null, copies)
+    stretches = np.searchsorted(row.starts, places, side="right") - 1
+    found = []
+    for peak in np.flatnonzero(shares <= settings.false_share):
+        region = int(stretches[peak])
+        start = int(places[peak] - row.starts[region])
+        end = start + int(lengths[peak])
+        found.append(Seqlet(region, start, end, sign, float(strengths[peak]), 0.0, float(shares[peak])))
+    return found
 
 
-def _shuffled(values: list[np.ndarray], settings: SeqletSettings) -> Iterator[np.ndarray]:
-    """Each stretch so many times with its known bases in drawn order."""
+def _shuffled(row: _Row, settings: SeqletSettings) -> Iterator[np.ndarray]:
+    """The row so many times with the known bases of each stretch in drawn order."""
     draw = np.random.default_rng(settings.seed)
     for _ in range(settings.shuffles):
-        for value in values:
-            copy, known = value.copy(), ~np.isnan(value)
-            copy[known] = draw.permutation(value[known])
-            yield copy
+        values = row.values.copy()
+        values[row.known] = row.values[row.known][np.argsort(row.stretch + draw.random(len(row.known)))]
+        yield values
 
 
 def _peaks(values: np.ndarray, settings: SeqletSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

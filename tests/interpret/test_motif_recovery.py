@@ -76,7 +76,7 @@ def contributions(model, codes):
     with torch.no_grad():
         embedded = model.embedding(torch.tensor(codes))
         mean = model.embedding.weight[:4].mean(0).expand_as(embedded[:1])
-    found = IntegratedGradients(output).attribute(embedded, mean, n_steps=12, internal_batch_size=240)
+    found = IntegratedGradients(output).attribute(embedded, mean, n_steps=8, internal_batch_size=240)
     per_base = found.sum(-1).detach().numpy()
     return [
         Contributions(f"s{number}", 0, one_hot(row), one_hot(row) * values[:, None])
@@ -86,7 +86,7 @@ def contributions(model, codes):
 
 def test_the_site_that_a_model_has_learned_is_its_motif(models, pytestconfig):
     model, random = models
-    codes, holds, starts = sequences(np.random.default_rng(9), 160)
+    codes, holds, starts = sequences(np.random.default_rng(9), 120)
     with torch.no_grad():
         right = (logits_of(model, codes).argmax(1).numpy() == holds).mean()
     assert right > 0.85

@@ -37,6 +37,11 @@ if studied():
     include: "workflow/rules/tokens.smk"
 
 
+if attributed():
+
+    include: "workflow/rules/attribution.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 

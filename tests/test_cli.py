@@ -33,6 +33,7 @@ VERBS = [
     ["import"],
     ["score"],
     ["tokens"],
+    ["attribute"],
     ["vcf", "split"],
     ["vcf", "gather"],
     ["vcf", "gather-tables"],

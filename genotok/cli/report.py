@@ -44,16 +44,18 @@ def report_chunk_picture(
     model: Model,
     region: Annotated[str, typer.Option(help="CONTIG:START-END, 1-based, both ends included.")],
     output: Folder,
+    gff: Annotated[Path | None, typer.Option(help="GFF3 of the genome, for genes below the chunks.")] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters read at once; as in training.")] = 8192,
     threads: Threads = 2,
 ) -> None:
     """A picture of the learned chunks along a region.
 
-    Example: `genotok report chunks genome.fa.gz -m run --region chr1:10,001-10,180 -o figures/chunks`
+    Example: `genotok report chunks genome.fa.gz -m run --region chr1:10,001-10,180 --gff genes.gff3.gz
+    -o figures/chunks`
     """
     from genotok.report.chunks import report_chunks
 
-    report_chunks(model, fasta, region, output, window=window, threads=threads)
+    report_chunks(model, fasta, region, output, gff=gff, window=window, threads=threads)
 
 
 @report_app.command("tokens")

@@ -1,7 +1,7 @@
 """What variants do to the transcripts of an annotation: one consequence class each, the severest."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from genotok.errors import InputError
 from genotok.genomes.alphabets import BASE_COMPLEMENT
+from genotok.genomes.codons import codons
 from genotok.genomes.contigs import match_contig
 from genotok.genomes.fasta import Reference
-from genotok.genomes.gff import CodingPart, Transcript, read_transcripts
+from genotok.genomes.gff import Transcript, read_transcripts
 
 SEVEREST_FIRST = (
     "splice_site",
@@ -195,11 +196,7 @@ class Annotation:
 
 
 class _Coding:
-    """The codons of a transcript, each by its bases' 0-based positions in the direction of reading.
-
-    A codon may span an intron. Where the phase of a part does not go on from the one before, as behind a shift of
-    the frame, reading begins anew.
-    """
+    """The codons of a transcript beside the letters of its coding parts."""
 
     def __init__(self, transcript: Transcript, reference: Reference):
         self.forward = transcript.forward
@@ -208,26 +205,11 @@ class _Coding:
         for part in transcript.coding:
             letters = reference.fetch(transcript.contig, part.start, part.end)
             self.letters.update(zip(range(part.start, part.end), letters, strict=False))
-        self.codons = self._codons(transcript.coding)
+        self.codons = codons(transcript.coding, transcript.forward)
         self.codons_at: dict[int, list[int]] = defaultdict(list)
         for number, codon in enumerate(self.codons):
             for base in codon:
                 self.codons_at[base].append(number)
-
-    def _codons(self, parts: Sequence[CodingPart]) -> list[tuple[int, ...]]:
-        codons: list[tuple[int, ...]] = []
-        waiting: list[int] = []
-        for first, part in enumerate(parts):
-            bases = range(part.start, part.end)[:: 1 if self.forward else -1]
-            expected = -len(waiting) % 3
-            phase = expected if part.phase is None else part.phase
-            if phase != expected or not first:
-                waiting, bases = [], bases[phase:]
-            waiting += bases
-            whole = len(waiting) // 3 * 3
-            codons += [tuple(waiting[i : i + 3]) for i in range(0, whole, 3)]
-            waiting = waiting[whole:]
-        return codons
 
     def spell(self, number: int, altered: dict[int, str]) -> str:
         """The letters of a codon, in the direction of reading, some bases of the forward strand being others."""

@@ -17,7 +17,8 @@ from genotok.evaluation.labelled_rows import LabelledRows, read_labelled_rows
 from genotok.evaluation.linear_probe import Features, fit_and_predict, majority
 from genotok.evaluation.resampling import compare_methods
 from genotok.evaluation.splits import folds, hold_out
-from genotok.models import GenomicLM, ModelConfig
+from genotok.models import GenomicLM
+from genotok.models.random_weights import random_model
 from genotok.progress import progress
 from genotok.training.precision import choose_device
 
@@ -142,13 +143,6 @@ def probe(
         },
         "results": fitted.results(),
     }
-
-
-def random_model(config: ModelConfig, seed: int) -> GenomicLM:
-    """A model of some shape whose weights nobody has trained."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return GenomicLM(config)
 
 
 def _words(rows: LabelledRows, settings: ProbeSettings) -> dict[str, Features]:

@@ -11,6 +11,8 @@ from genotok.genomes.intervals import GFF_COLUMNS, data_lines
 
 SHORTEST_INTRON = 10
 EXONIC = frozenset(["exon", "CDS", "five_prime_UTR", "three_prime_UTR", "UTR"])
+_OF_GENES = ("gene", "gene_name")  # attributes that hold the gene's name, whatever the feature
+_OF_FEATURES = (*_OF_GENES, "Name", "locus_tag")
 
 
 class CodingPart(NamedTuple):
@@ -37,6 +39,8 @@ class Transcript:
             and untranslated regions count as exons where the file has no others.
         coding: in the direction of reading; none for a transcript that makes no protein.
         genetic_code: number of the NCBI translation table.
+        gene: what people call its gene: the attribute `gene` or `gene_name` of its parts, else a name of what the
+            parent hangs on, outermost first, else the parent's ID.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Transcript:
     exons: list[tuple[int, int]] = field(default_factory=list)
     coding: list[CodingPart] = field(default_factory=list)
     genetic_code: int = 1
+    gene: str = ""
 
     @property
     def start(self) -> int:
@@ -73,6 +78,7 @@ def read_transcripts(gff: Path) -> list[Transcript]:
         InputError: the file cannot be read, a line is not GFF3, or a transcript lies on two contigs or strands.
     """
     found: dict[str, Transcript] = {}
+    above: dict[str, tuple[str, str]] = {}
     for number, line in data_lines(gff, "GFF3"):
         columns = line.split("\t")
         if len(columns) != GFF_COLUMNS:
@@ -81,15 +87,38 @@ def read_transcripts(gff: Path) -> list[Transcript]:
             )
         if columns[2] in EXONIC:
             _add(found, columns, f"{gff}: line {number}")
-    for transcript in found.values():
+        elif "ID=" in columns[8]:
+            attributes = _attributes(columns[8])
+            above[attributes.get("ID", "")] = _first(attributes, _OF_FEATURES), attributes.get("Parent", "")
+    for owner, transcript in found.items():
+        transcript.gene = transcript.gene or _name_above(owner, above) or transcript.name
         transcript.exons = _joined(transcript.exons)
         transcript.coding.sort(key=lambda part: part.start if transcript.forward else -part.end)
     return list(found.values())
 
 
+def _attributes(column: str) -> dict[str, str]:
+    return dict(word.strip().split("=", 1) for word in column.split(";") if "=" in word)
+
+
+def _first(attributes: dict[str, str], keys: tuple[str, ...]) -> str:
+    """The first of some attributes that is there, or nothing."""
+    return unquote(next((attributes[key] for key in keys if attributes.get(key)), ""))
+
+
+def _name_above(owner: str, above: dict[str, tuple[str, str]]) -> str:
+    """The outermost name of the features that a parent is or hangs on, or nothing."""
+    name, seen = "", set()
+    while owner in above and owner not in seen:
+        seen.add(owner)
+        own, owner = above[owner]
+        name = own or name
+    return name
+
+
 def _add(found: dict[str, Transcript], columns: list[str], place: str) -> None:
     """Add a feature to the transcripts that it belongs to."""
-    attributes = dict(word.strip().split("=", 1) for word in columns[8].split(";") if "=" in word)
+    attributes = _attributes(columns[8])
     if columns[6] not in "+-" or not (columns[3].isdigit() and columns[4].isdigit()):
         raise InputError(f"{place}: a {columns[2]} has a start, an end, and the strand + or -")
     start, end = int(columns[3]) - 1, int(columns[4])
@@ -104,6 +133,8 @@ def _add(found: dict[str, Transcript], columns: list[str], place: str) -> None:
         if (transcript.contig, transcript.forward) != (contig, forward):
             raise InputError(f"{place}: {owner} lies on two contigs or strands")
         transcript.exons.append((start, end))
+        keys = _OF_GENES if attributes.get("Parent") else _OF_FEATURES
+        transcript.gene = transcript.gene or _first(attributes, keys)
         if columns[2] == "CDS":
             phase = int(columns[7]) if columns[7] in ("0", "1", "2") else None
             transcript.coding.append(CodingPart(start, end, phase))

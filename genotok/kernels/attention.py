@@ -43,6 +43,24 @@ def ragged_attention(
     return ragged.to_packed(out.transpose(1, 2))
 
 
+def attention_weights(
+    q: Tensor, k: Tensor, ragged: Ragged, *, causal: bool = True, window: int = -1
+) -> Tensor:
+    """What each query of `ragged_attention` takes of each row: the weights themselves, for looking at.
+
+    Args:
+        q: (T, H, E).
+        k: (T, K, E), and the rest as there.
+
+    Returns:
+        (B, H, L, L) float32, queries by keys; each row sums to 1. Queries behind a shorter sequence's end have no
+        meaning.
+    """
+    q, k = (ragged.to_padded(part.float()).transpose(1, 2) for part in (q, _repeated(k, q.shape[1])))
+    scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+    return scores.masked_fill(~_visible(ragged, causal, window), -torch.inf).softmax(-1)
+
+
 def _flash_takes(q: Tensor, k: Tensor, v: Tensor) -> bool:
     width = q.shape[-1]
     fits = q.dtype in FLASH_TYPES and k.dtype == v.dtype == q.dtype

@@ -18,6 +18,9 @@ TITLES = {
     "token_words": "The most frequent chunks",
     "token_track": "Compression along the genome",
     "token_stability": "How chunks change with one letter",
+    "attribution": "What each base contributes",
+    "attribution_changes": "What each other letter would change",
+    "attention_maps": "What the attention layers look at",
     "motif_logos": "Motifs in what bases contribute",
 }
 
@@ -44,7 +47,9 @@ CAPTIONS = {
         "The sequence on the colours of its chunks: the colour changes where a chunk begins; bars above the "
         "letters are the chunks of the stages within. Blue bars: how probably a chunk begins at the base, dark "
         "where one does, above one half. Orange bars: the surprisal -log2 p of the base given those before it; 2 "
-        "bits (dashed) are those of a guess among four. The first chunk and the last are cut off at the edges."
+        "bits (dashed) are those of a guess among four. The first chunk and the last are cut off at the edges. Where "
+        "an annotation is given, grey boxes below the letters are codons with their amino acids, * being a stop; "
+        "above them stand the gene and its place, and an arrowhead marks its end."
     ),
     "llr_distribution": (
         "Log-likelihood ratio ln p(ALT) - ln p(REF) of the scored alleles, in nats: negative where the model finds "
@@ -109,6 +114,26 @@ CAPTIONS = {
         "Left: one letter is replaced; the curves say at which distance behind it a boundary comes or goes, as a "
         "share of the sites. Right: reading begins one base later; the curves say where the two readings differ. "
         "Chunks that follow the sequence soon agree again; fixed strides never do."
+    ),
+    "attribution": (
+        "How much each base contributes to the target, by each method: letters above the line raise it, letters "
+        "below lower it, and the height says by how much, in nats for likelihoods and in the unit of the output "
+        "for labels. Contributions are measured against no information about the base: the four letters in equal "
+        "parts, or the baseline that was asked for. Fine vertical lines are the edges of the chunks of stage 0. "
+        "Trust what several methods agree on."
+    ),
+    "attribution_changes": (
+        "What the target changes by when one base is another letter: blue cells raise it, orange cells lower it, "
+        "white ones change nothing; dots mark the letters that stand there. A column of strong orange is a base "
+        "that the model wants as it is. The model reads every changed sequence anew, so moved chunk edges count "
+        "as well."
+    ),
+    "attention_maps": (
+        "Which rows, across, each row of the region, downwards, takes its information from, a panel for each head "
+        "of each attention layer: darker is more. Rows are tokens in stage 0 and chunks further in; a chunk is as "
+        "wide as its bases. The number above a panel is the share of attention that goes to rows outside the "
+        "region. A line along the diagonal is a head that looks at the row itself or at a fixed distance; "
+        "vertical lines are rows that many others look at. Weights below 0.001 are left out of the data."
     ),
     "motif_logos": (
         "Motifs of stretches whose bases contribute much to the output, those with most sites on top. Left: how much "

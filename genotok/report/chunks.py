@@ -1,5 +1,6 @@
 """`genotok report chunks`: a stretch of sequence with the chunks that the model cuts it into."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,37 @@ from matplotlib.figure import Figure
 
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
-from genotok.genomes.regions import parse_region
+from genotok.genomes.regions import Region, parse_region
 from genotok.interpret.chunks import RegionChunks, chunks_of_region
+from genotok.report.gene_track import (
+    LABEL_LETTER,
+    ROW_HEIGHT,
+    Gene,
+    base_annotation,
+    draw_genes,
+    read_genes,
+    rows_of,
+)
 from genotok.report.json_files import write_json
 from genotok.report.names import CHUNKS_FIGURE, CHUNKS_SUMMARY
-from genotok.report.style import BLUE, GREY, SKY, VERMILLION, WIDTH, save_figure, styled
+from genotok.report.style import (
+    BLUE,
+    CHUNK_TINTS,
+    GREY,
+    SKY,
+    STAGE_GREYS,
+    VERMILLION,
+    WIDTH,
+    save_figure,
+    styled,
+)
 
 LONGEST_REGION = 600
 BASES_PER_LINE = 50
-# The chunks of stage 0 lie on two tints in turn, those of the stages within are bars of two greys in turn.
-_TINTS = ("#FBDDAE", "#B9E0F6")
-_GREYS = ("#5F5F5F", "#ABABAB")
 # Heights and margins in inches.
 _LETTERS, _INNER_STAGE, _TRACK, _GAP, _BETWEEN_LINES = 0.19, 0.12, 0.42, 0.09, 0.4
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.88, 0.1, 0.12, 0.42
+_LABEL_LETTER = LABEL_LETTER * BASES_PER_LINE / (WIDTH - _LEFT - _RIGHT)  # bases
 
 
 def report_chunks(
@@ -32,13 +50,14 @@ def report_chunks(
     region: str,
     out_folder: Path,
     *,
+    gff: Path | None = None,
     window: int = 8192,
     context: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int = 2,
 ) -> None:
-    """Draw the chunks of a region.
+    """Draw the chunks of a region, with the genes below them where an annotation is given.
 
     Writes `chunks.svg`, `chunks.tsv` (one row a base) and `chunks.json` (the region and its means) into
     `out_folder`.
@@ -48,22 +67,33 @@ def report_chunks(
         fasta: plain or BGZF.
         region: `CONTIG:START-END`, 1-based and closed, of at most 600 bases.
         out_folder: made where it is missing.
+        gff: GFF3 of the genome.
         window: and the rest as for `genotok.interpret.chunks.find_chunks`.
 
     Raises:
         InputError: a file or the region cannot be read, or the region is too long for a picture.
     """
     with Reference(fasta) as reference:
-        contig, start, end = parse_region(region, reference.contigs)
-    if end - start > LONGEST_REGION:
-        raise InputError(
-            f"region {region!r}: has {end - start:,} bases, and a picture shows at most {LONGEST_REGION}; "
-            f"take {contig}:{start + 1}-{start + LONGEST_REGION}"
-        )
+        wanted = parse_region(region, reference.contigs)
+        if wanted.end - wanted.start > LONGEST_REGION:
+            raise InputError(
+                f"region {region!r}: has {wanted.end - wanted.start:,} bases, and a picture shows at most "
+                f"{LONGEST_REGION}; take {wanted.contig}:{wanted.start + 1}-{wanted.start + LONGEST_REGION}"
+            )
+        genes = None if gff is None else genes_below(gff, reference, wanted)
     settings = {"window": window, "context": context, "device": device, "precision": precision}
     found = chunks_of_region(model_folder, fasta, region, threads=threads, **settings)
-    save_figure(*chunk_picture(found), out_folder, CHUNKS_FIGURE)
+    save_figure(*chunk_picture(found, genes), out_folder, CHUNKS_FIGURE)
     write_json(_summary(found, window), out_folder / CHUNKS_SUMMARY)
+
+
+def genes_below(gff: Path, reference: Reference, region: Region) -> list[Gene]:
+    """The genes that `chunk_picture` draws of a region, of a GFF3.
+
+    Raises:
+        InputError: the file cannot be read, or lies on none of the contigs.
+    """
+    return read_genes(gff, reference, region, _LABEL_LETTER)
 
 
 def _summary(found: RegionChunks, window: int) -> dict[str, Any]:
@@ -96,27 +126,41 @@ def chunk_table(found: RegionChunks) -> pd.DataFrame:
 
 
 @styled
-def chunk_picture(found: RegionChunks) -> tuple[Figure, pd.DataFrame]:
-    """The letters on the colours of their chunks, in lines of 50 bases; under each line the probability of a
-    boundary in stage 0 and the surprisal, above it the chunks of the stages within."""
-    length, stages = len(found.letters), len(found.begins)
+def chunk_picture(found: RegionChunks, genes: Sequence[Gene] | None = None) -> tuple[Figure, pd.DataFrame]:
+    """The letters on the colours of their chunks, in lines of 50 bases; under each line the genes, the probability of
+    a boundary in stage 0 and the surprisal, above it the chunks of the stages within.
+
+    Args:
+        found: the chunks of a region.
+        genes: those of the region; None where no annotation is known.
+
+    Returns:
+        The figure, and `chunk_table`, with the columns of `genotok.report.gene_track.base_annotation` where genes are
+        known.
+    """
+    length, stages, rows = len(found.letters), len(found.begins), rows_of(genes or ())
     letters = _LETTERS + _INNER_STAGE * max(stages - 1, 0)
-    tracks = [letters, _TRACK, _TRACK] if stages else [letters, _TRACK]
+    tracks = [letters, *[rows * ROW_HEIGHT] * (rows > 0), *[_TRACK] * (stages > 0), _TRACK]
     line_height = sum(tracks) + _GAP * (len(tracks) - 1)
-    lines = -(-length // BASES_PER_LINE)
-    height = _TOP + lines * line_height + (lines - 1) * _BETWEEN_LINES + _BOTTOM
+    lines = [(first, min(first + BASES_PER_LINE, length)) for first in range(0, length, BASES_PER_LINE)]
+    height = _TOP + len(lines) * line_height + (len(lines) - 1) * _BETWEEN_LINES + _BOTTOM
     figure = Figure(figsize=(WIDTH, height))
     most_bits = max(4.0, np.nanmax(found.surprisal, initial=0))
-    for line in range(lines):
+    for line, (first, last) in enumerate(lines):
         top = height - _TOP - line * (line_height + _BETWEEN_LINES)
-        first, last = line * BASES_PER_LINE, min((line + 1) * BASES_PER_LINE, length)
         panels = [_add_track(figure, top, tracks, track, last - first) for track in range(len(tracks))]
         _draw_letters(panels[0], found, first, last)
+        if rows:
+            spans = [(found.start + start, found.start + end) for start, end in lines]
+            draw_genes(panels[1], genes, spans, line, _LABEL_LETTER)
         if stages:
-            _draw_probability(panels[1], found, first, last)
+            _draw_probability(panels[-2], found, first, last)
         _draw_surprisal(panels[-1], found, first, last, most_bits)
-        panels[-1].set_xlabel(f"Position on {found.contig}" if line == lines - 1 else "", labelpad=2)
-    return figure, chunk_table(found)
+        panels[-1].set_xlabel(f"Position on {found.contig}" if line == len(lines) - 1 else "", labelpad=2)
+    table = chunk_table(found)
+    if genes is not None:
+        table = table.join(base_annotation(genes, Region(found.contig, found.start, found.end)))
+    return figure, table
 
 
 def _add_track(figure: Figure, top: float, tracks: list[float], track: int, bases: int) -> Axes:
@@ -138,7 +182,7 @@ def _draw_letters(axes: Axes, found: RegionChunks, first: int, last: int) -> Non
     for stage in range(stages):
         low = 0 if stage == 0 else 1 + (stage - 1) * _INNER_STAGE / _LETTERS
         height = 1 if stage == 0 else 0.7 * _INNER_STAGE / _LETTERS
-        colours = _TINTS if stage == 0 else _GREYS
+        colours = CHUNK_TINTS if stage == 0 else STAGE_GREYS
         for number, (start, end) in enumerate((found.chunks(stage) - found.start).tolist()):
             left, right = max(start, first) - first, min(end, last) - first
             if left < right:

@@ -12,13 +12,12 @@ from matplotlib.ticker import MaxNLocator
 
 from genotok.errors import InputError
 from genotok.genomes.regions import Region
-from genotok.report.style import BLUE, GREEN, GREY, ORANGE, VERMILLION, WIDTH, save_figure, styled
+from genotok.report.style import GREY, LETTERS, WIDTH, save_figure, styled
 from genotok.variants.tracks import scored_bases
 from genotok.variants.vcf_input import open_vcf
 
 LONGEST_LOGO = 600  # bases
 BASES_PER_LINE = 50
-COLOURS = {"A": GREEN, "C": BLUE, "G": ORANGE, "T": VERMILLION}
 _LINE, _TOP, _BOTTOM, _LEFT, _RIGHT = 1.15, 0.25, 0.1, 0.6, 0.1  # inches
 
 
@@ -108,7 +107,7 @@ def _draw_line(axes: Axes, data: pd.DataFrame, line: Region, longest: int, top: 
     here = data[data.contig == contig].set_index("position").reindex(places)
     heights = here[[f"bits_{letter}" for letter in "ACGT"]].set_axis(list("ACGT"), axis=1).fillna(0.0)
     if heights.to_numpy().any():
-        logomaker.Logo(heights, ax=axes, color_scheme=COLOURS, show_spines=False)
+        logomaker.Logo(heights, ax=axes, color_scheme=LETTERS, show_spines=False)
     letters = here.ref.astype(object).where(here.ref.notna(), "N")
     axes.set(xlim=(start + 0.5, start + 0.5 + longest), ylim=(0, top))
     axes.yaxis.set_major_locator(MaxNLocator(2, min_n_ticks=2))
@@ -116,6 +115,6 @@ def _draw_line(axes: Axes, data: pd.DataFrame, line: Region, longest: int, top: 
     axes.set_title(f"{contig}:{start + 1:,}-{end:,}", fontsize=8, fontweight="normal", color=GREY)
     axes.set_xticks(list(places), letters, fontsize=7, fontfamily="DejaVu Sans Mono")
     for tick in axes.get_xticklabels():
-        tick.set_color(COLOURS.get(tick.get_text(), GREY))
+        tick.set_color(LETTERS.get(tick.get_text(), GREY))
     axes.tick_params(axis="x", length=0)
     axes.spines[["left"]].set_visible(True)

@@ -50,6 +50,15 @@ TRACK_FIGURE, STABILITY_FIGURE = "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"
 MOTIFS_FIGURE, MOTIFS_SUMMARY = "motif_logos", "motifs.json"
 
+ATTRIBUTION_FIGURE, CHANGES_FIGURE = "attribution", "attribution_changes"
+ATTENTION_MAPS_FIGURE = "attention_maps"
+ATTRIBUTION_PAGE, ATTRIBUTION_SUMMARY = "attribution.html", "attributions.json"
+ATTRIBUTION_METHODS = {
+    "integrated_gradients": "integrated gradients",
+    "input_x_gradient": "input x gradient",
+    "mutagenesis": "mutagenesis",
+}
+
 # Kinds of annotated places, in the order in which they are shown; see genotok.interpret.annotation_masks.
 PLACE_KINDS = {
     "codon_position_1": "codon position 1",

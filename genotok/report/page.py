@@ -40,16 +40,30 @@ def write_page(folders: Sequence[Path], output: Path, title: str = "genotok resu
     sections += [heading("Provenance", 2, "provenance")]
     sections += [f'<div class="wrapped">{table({"What": None, "Which": None}, provenance)}</div>']
     contents.append(("provenance", "Provenance"))
+    page = fill_page(title, [headline for headline in headlines if headline], contents, sections)
+    with atomic_path(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def fill_page(
+    title: str, headlines: Sequence[str], contents: Sequence[tuple[str, str]], sections: Sequence[str]
+) -> str:
+    """A page of HTML that needs no other file.
+
+    Args:
+        title: of the page.
+        headlines: sentences below it.
+        contents: anchors of headings, and their texts.
+        sections: HTML.
+    """
     template = Template((files("genotok.report") / "page.html").read_text(encoding="utf-8"))
-    page = template.substitute(
+    return template.substitute(
         version=escape(genotok.__version__),
         title=escape(title),
-        headlines="\n".join(paragraph(headline) for headline in headlines if headline),
+        headlines="\n".join(map(paragraph, headlines)),
         contents="\n".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text in contents),
         sections="\n".join(sections),
     )
-    with atomic_path(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
 
 
 def _read_summaries(folders: list[Path]) -> list[tuple[Kind, Path, Summary]]:

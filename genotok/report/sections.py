@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genotok.report import names
+from genotok.report.attribution_section import attribution_provenance, attribution_section
 from genotok.report.labelled_section import downstream_headline, downstream_provenance, downstream_section
 from genotok.report.markup import Columns, figure, heading, paragraph, table
 from genotok.report.motif_section import motifs_headline, motifs_provenance, motifs_section
@@ -259,6 +260,12 @@ KINDS = (
         title="What the chunks follow",
         section=_tokens_section,
         provenance=_tokens_provenance,
+    ),
+    Kind(
+        summary=names.ATTRIBUTION_SUMMARY,
+        title="Contributions of bases: {folder}",
+        section=attribution_section,
+        provenance=attribution_provenance,
     ),
     Kind(
         summary=names.MOTIFS_SUMMARY,

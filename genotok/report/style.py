@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar
 
 import matplotlib.style
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from genotok.atomic import atomic_path
@@ -17,6 +18,12 @@ BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY, PALE = "#767676", "#E3E3E3"
 SERIES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 MODEL, BASELINE = VERMILLION, BLUE
+LETTERS = {"A": GREEN, "C": BLUE, "G": ORANGE, "T": VERMILLION}
+# Neighbours on a line take turns: chunks, those of the stages within, and codons.
+CHUNK_TINTS, STAGE_GREYS, CODON_GREYS = ("#FBDDAE", "#B9E0F6"), ("#5F5F5F", "#ABABAB"), ("#D6D6D6", "#F0F0F0")
+# From few to many, and from negative over nothing to positive.
+SEQUENTIAL = "Blues"
+DIVERGING = LinearSegmentedColormap.from_list("genotok", [VERMILLION, "#FFFFFF", BLUE])
 
 WIDTH = 7.2  # inches, the width of a page's text
 _STYLE = {

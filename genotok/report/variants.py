@@ -29,6 +29,7 @@ from genotok.report.style import (
     BLUE,
     GREY,
     MODEL,
+    SEQUENTIAL,
     SKY,
     VERMILLION,
     WIDTH,
@@ -272,7 +273,7 @@ def llr_against_truth(alleles: pd.DataFrame, truth_name: str) -> tuple[Figure, p
     figure = Figure(figsize=(WIDTH * 0.75, 3.8), layout="constrained")
     axes = figure.add_subplot()
     norm = LogNorm(vmin=0.3)  # so that a single allele is not all but white
-    hexagons = axes.hexbin(known["llr"], known["truth"], gridsize=45, mincnt=1, norm=norm, cmap="Blues")
+    hexagons = axes.hexbin(known["llr"], known["truth"], gridsize=45, mincnt=1, norm=norm, cmap=SEQUENTIAL)
     bar = figure.colorbar(hexagons, ax=axes, label="Alleles in a hexagon", format="{x:,.0f}", shrink=0.8)
     bar.ax.set_ylim(bottom=1)
     medians = _medians(known)

@@ -28,10 +28,11 @@ class Saturation:
 
     Args:
         regions: merged, in the order of the FASTA's contigs, as `find_regions` gives them.
+        deletions: whether bases are deleted as well.
     """
 
-    def __init__(self, regions: Sequence[Region]):
-        self.regions = regions
+    def __init__(self, regions: Sequence[Region], deletions: bool = True):
+        self.regions, self.deletions = regions, deletions
 
     def open(self, reference: Reference) -> VcfInput:
         """The variants as records; no more than a block of the reference is in memory."""
@@ -43,7 +44,7 @@ class Saturation:
         return sum(
             int(substituted.sum() + deleted.sum())
             for region in self.regions
-            for _, _, substituted, deleted in _blocks(letters.contig(region.contig), region)
+            for _, _, substituted, deleted in _blocks(letters.contig(region.contig), region, self.deletions)
         )
 
     def _lines(self, letters: ReferenceLetters) -> Iterator[bytes]:
@@ -52,7 +53,7 @@ class Saturation:
             yield f"##contig=<ID={name},length={letters.contig(name).length}>".encode()
         yield b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
         for region in self.regions:
-            yield from _records(letters.contig(region.contig), region)
+            yield from _records(letters.contig(region.contig), region, self.deletions)
 
 
 def find_regions(
@@ -76,7 +77,9 @@ def find_regions(
     return merge_regions(regions, reference.contigs)
 
 
-def _blocks(contig: ForwardStrand, region: Region) -> Iterator[tuple[int, bytes, np.ndarray, np.ndarray]]:
+def _blocks(
+    contig: ForwardStrand, region: Region, deletions: bool
+) -> Iterator[tuple[int, bytes, np.ndarray, np.ndarray]]:
     """Of each block of a region: where its letters begin, the letters, and which of its bases are varied how.
 
     The letters begin one base in front of the block, or with the letter `.` there at the start of a contig, and end
@@ -95,13 +98,13 @@ def _blocks(contig: ForwardStrand, region: Region) -> Iterator[tuple[int, bytes,
             deleted[0] = certain[1]  # a run that began in front of the region begins for it here
         if start == 0:
             anchored[0] = contig.length > 1 and certain[2]
-        yield start - 1, letters, certain[here], deleted & anchored
+        yield start - 1, letters, certain[here], deleted & anchored & deletions
 
 
-def _records(contig: ForwardStrand, region: Region) -> Iterator[bytes]:
+def _records(contig: ForwardStrand, region: Region, deletions: bool) -> Iterator[bytes]:
     """The records of a region, by ascending position."""
     rest, name = ".\t.\t.", contig.name
-    for before, letters, substituted, deleted in _blocks(contig, region):
+    for before, letters, substituted, deleted in _blocks(contig, region, deletions):
         text = letters.decode("ascii")
         for i in np.flatnonzero(substituted | deleted).tolist():
             position = before + i + 1  # of the letter in front, 1-based

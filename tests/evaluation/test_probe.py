@@ -10,9 +10,10 @@ from genotok.cli import app
 from genotok.errors import InputError
 from genotok.evaluation.labelled_rows import LabelledRows
 from genotok.evaluation.linear_probe import fit_and_predict, majority
-from genotok.evaluation.probe import ProbeSettings, probe, random_model
+from genotok.evaluation.probe import ProbeSettings, probe
 from genotok.models import GenomicLM
 from genotok.models.prediction_heads import HeadConfig
+from genotok.models.random_weights import random_model
 
 QUICK = {"kmers": (1, 3), "draws": 200}
 PAIRS = str.maketrans("ACGT", "TGCA")

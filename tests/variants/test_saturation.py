@@ -49,6 +49,13 @@ def test_the_records_of_a_region(tmp_path):
     ]
 
 
+def test_substitutions_alone(tmp_path):
+    with Reference(write_fasta(tmp_path / "genome.fa", {"c": "GATTACA"})) as reference:
+        variants = Saturation([Region("c", 0, 3)], deletions=False)
+        assert [record.position for record in variants.open(reference)] == [1, 2, 3]
+        assert variants.count(reference) == 3
+
+
 def test_the_first_base_of_a_contig_is_deleted_with_the_base_behind_it(tmp_path):
     assert records_of(tmp_path, {"c": "GAT"}, [("c", 0, 1)]) == [
         ("c", 1, "G", ["A", "C", "T"]),

@@ -42,6 +42,12 @@ class Workflow:
                     "gff": str(GENOMES / "sars_cov_2.gff3"),
                     "sites": 4,
                 },
+                "attribution": {
+                    "genome": "sars_cov_2",
+                    "regions": ["NC_045512.2:271-290"],
+                    "window": 40,
+                    "steps": 4,
+                },
             },
         }
         folder.mkdir()

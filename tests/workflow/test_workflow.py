@@ -40,7 +40,12 @@ def test_all_results_are_there(finished):
     tokens = json.loads((results / "figures" / "tokens" / "tokens.json").read_text())
     assert tokens["bases"] == 800
     assert {row["kind"] for row in tokens["enrichment"]} >= {"codon_position_1", "start_codon", "gc"}
+    regions = results / "figures" / "attribution" / "NC_045512.2_271-290"
+    attributed = json.loads((regions / "attributions.json").read_text())["regions"]["NC_045512.2_271-290"]
+    assert abs(attributed["completeness"]["gap"]) < 0.01
+    assert (regions / "NC_045512.2_271-290" / "attribution.html").is_file()
     page = (results / "index.html").read_text()
+    assert "NC_045512.2:271-290" in page
     assert page.count("data:image/svg+xml") >= 5
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
 
@@ -85,6 +90,7 @@ def test_the_report_is_made_offline(finished):
     report = (finished.folder / "report.html").read_text()
     assert "variant_effect.svg" in report
     assert "bits_per_base.svg" in report
+    assert "NC_045512.2_271-290/attribution.html" in report
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?:', report)
 
 
@@ -154,6 +160,11 @@ def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_serve
         ("train", {"main_network": {"freeze": True}}, "ntv2"),
         ("score", {"strands": "three"}, "strands"),
         ("tokenize", {"window": 0}, "window"),
+        (
+            "report",
+            {"attribution": {"genome": "sars_cov_2", "regions": ["a:1-9"] * 2}},
+            "the folder of a:1-9",
+        ),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path, section, values, complaint):

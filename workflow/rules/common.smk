@@ -588,6 +588,18 @@ def region():
     return config["report"]["region"].partition("/")[2]
 
 
+def region_annotation():
+    """The GFF3 of the genome in which the region lies, where the configuration names one."""
+    settings = config["report"]
+    genome = settings["region"].partition("/")[0]
+    sections = (settings.get(name) or {} for name in ("tokens", "saturation"))
+    return [
+        find(section["gff"])
+        for section in sections
+        if section.get("gff") and section["genome"] == genome
+    ][:1]
+
+
 def studied():
     """The settings of the report on chunks, or an empty mapping where there is none."""
     settings = config["report"].get("tokens") or {}
@@ -623,6 +635,52 @@ def study_options(wildcards, input):
     for path in input.get("places", []):
         options += ["--places", path]
     return [*options, "--sites", studied().get("sites", 256)]
+
+
+def attributed():
+    """The regions whose bases are attributed, by the name of their folder."""
+    settings = config["report"].get("attribution") or {}
+    if settings and settings["genome"] not in GENOMES:
+        raise WorkflowError(
+            f"report.attribution.genome: {settings['genome']!r} is not in {config['genomes']}"
+        )
+    names = {}
+    for part in settings.get("regions", []):
+        contig, _, span = part.replace(",", "").rpartition(":")
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", contig).lstrip(".") + f"_{span}"
+        if name in names:
+            raise WorkflowError(
+                f"report.attribution.regions: {part} would be written to the folder of {names[name]}"
+            )
+        names[name] = part
+    return names
+
+
+def attributes_by(method):
+    """Whether a method is among those that the configuration asks for."""
+    return method in config["report"]["attribution"]["methods"]
+
+
+def attributed_files(wildcards):
+    """The genome of these, and its annotation."""
+    settings = config["report"]["attribution"]
+    files = {"fasta": f"{RESULTS}/genomes/{settings['genome']}.fa.gz"}
+    return files | ({"gff": find(settings["gff"])} if settings.get("gff") else {})
+
+
+def attribution_options(wildcards, input):
+    """What `genotok attribute` is told about a region."""
+    settings = config["report"]["attribution"]
+    words = ["--region", attributed()[wildcards.region]]
+    words += ["--method", ",".join(settings["methods"])]
+    if "gff" in input.keys():
+        words += ["--gff", input.gff]
+    if "variant" in settings:
+        words += ["--target", "allele", "--variant", settings["variant"]]
+    for key in ("window", "strands", "boundaries", "baseline", "steps", "batch_size"):
+        if key in settings:
+            words += [f"--{key.replace('_', '-')}", settings[key]]
+    return words
 
 
 def labelled_tables(wildcards):

@@ -68,6 +68,7 @@ rule report_evaluation:
 rule report_chunks:
     input:
         fasta=region_genome(),
+        gff=region_annotation(),
         config=f"{RESULTS}/model/config.json",
         weights=f"{RESULTS}/model/model.safetensors",
     output:
@@ -91,10 +92,11 @@ rule report_chunks:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
         region=region(),
+        genes=lambda wildcards, input: [f"--gff={path}" for path in input.gff],
         window=config["tokenize"]["window"],
     shell:
         "(genotok report chunks {input.fasta:q} -m {params.model:q} --region {params.region:q} "
-        "--window {params.window} -o {params.folder:q} && "
+        "{params.genes:q} --window {params.window} -o {params.folder:q} && "
         "genotok tokens {input.fasta:q} -m {params.model:q} --region {params.region:q} "
         "--window {params.window} -o {output.bed:q}) > {log:q} 2>&1"
 
@@ -236,6 +238,10 @@ rule results_page:
             else []
         ),
         tokens=[f"{RESULTS}/figures/tokens/tokens.json"] if studied() else [],
+        attributions=expand(
+            f"{RESULTS}/figures/attribution/{{region}}/attributions.json",
+            region=attributed(),
+        ),
         score_sets=(
             [f"{RESULTS}/figures/score_sets/score_sets.json"]
             if len(sets_with("truth") + sets_with("label")) > 1

@@ -5,7 +5,13 @@ Several query heads may share one head of keys and values (grouped-query attenti
 
 from torch import Tensor, nn
 
-from genotok.kernels.attention import extending_attention, ragged_attention, rotate, step_attention
+from genotok.kernels.attention import (
+    attention_weights,
+    extending_attention,
+    ragged_attention,
+    rotate,
+    step_attention,
+)
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import AttentionCache, KeyValueStore
 
@@ -42,6 +48,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         """(T, D) to (T, D); a row sees those in front of it, and those behind it as well when not `causal`."""
         return self._attend(*self._rotated(x, ragged.positions), ragged, causal)
+
+    def weights(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
+        """(B, H, L, L) float32, what each row takes of each other in `forward`; for looking at."""
+        q, k, _ = self._rotated(x, ragged.positions)
+        return attention_weights(q, k, ragged, causal=causal, window=self.window)
 
     def prefill(self, x: Tensor, ragged: Ragged) -> tuple[Tensor, AttentionCache]:
         """`forward`, and the cache behind each sequence's last row."""

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from captum.attr import IntegratedGradients
-from planted_motifs import motif_of, one_hot
+from planted_motifs import motif_of
 from torch.nn.functional import cross_entropy
 
-from genotok.interpret.contributions import Contributions
+from genotok.genomes.fasta import Reference, write_fasta
+from genotok.genomes.regions import Region
+from genotok.interpret.attribution import AttributionSettings, Attributor
+from genotok.interpret.attribution_files import write_arrays
+from genotok.interpret.contributions import read_contributions
 from genotok.interpret.meme_format import read_meme
 from genotok.interpret.motif_search import search_motifs
 from genotok.models import GenomicLM, ModelConfig
@@ -22,7 +25,7 @@ MODEL = {
     "mamba2": {"d_state": 16, "head_dim": 16, "chunk_size": 32},
     "tokenizer": "nucleotide",
     "tasks": ["prediction"],
-    "heads": {"site": {"kind": "classification", "outputs": 2, "pool": "attention"}},
+    "heads": {"site": {"kind": "classification", "classes": ["no", "yes"], "pool": "attention"}},
 }
 
 
@@ -62,29 +65,21 @@ def models():
     return model.eval(), random.eval()
 
 
-def contributions(model, codes):
-    """Integrated gradients of the site's logit, from the mean of the four letters' embeddings."""
-
-    def output(embedded):
-        hook = model.embedding.register_forward_hook(lambda module, ids, rows: embedded.reshape(rows.shape))
-        try:
-            logits = logits_of(model, np.zeros(embedded.shape[:2], dtype=int))
-        finally:
-            hook.remove()
-        return logits[:, 1] - logits[:, 0]
-
-    with torch.no_grad():
-        embedded = model.embedding(torch.tensor(codes))
-        mean = model.embedding.weight[:4].mean(0).expand_as(embedded[:1])
-    found = IntegratedGradients(output).attribute(embedded, mean, n_steps=8, internal_batch_size=240)
-    per_base = found.sum(-1).detach().numpy()
-    return [
-        Contributions(f"s{number}", 0, one_hot(row), one_hot(row) * values[:, None])
-        for number, (row, values) in enumerate(zip(codes, per_base, strict=True))
-    ]
+def contributions(model, codes, folder):
+    """Integrated gradients of the site's logit, as files of each sequence and back."""
+    model.save_pretrained(folder / "model")
+    records = [(f"s{number}", [bytes(b"ACGT"[code] for code in row)]) for number, row in enumerate(codes)]
+    write_fasta(records, folder / "sequences.fa")
+    how = {"methods": ["integrated_gradients"], "target": "label", "label": "yes", "steps": 8}
+    settings = AttributionSettings(**how, strands="forward", randomise=False)
+    with Reference(folder / "sequences.fa") as reference:
+        attributor = Attributor(folder / "model", reference, settings)
+        for name, _ in records:
+            write_arrays(attributor.attribute(Region(name, 0, LENGTH)), folder / f"{name}.npz")
+    return read_contributions(sorted(folder.glob("*.npz")))
 
 
-def test_the_site_that_a_model_has_learned_is_its_motif(models, pytestconfig):
+def test_the_site_that_a_model_has_learned_is_its_motif(models, pytestconfig, tmp_path):
     model, random = models
     codes, holds, starts = sequences(np.random.default_rng(9), 120)
     with torch.no_grad():
@@ -92,19 +87,20 @@ def test_the_site_that_a_model_has_learned_is_its_motif(models, pytestconfig):
     assert right > 0.85
     known = {"site": motif_of(SITE, 0.97)} | read_meme(pytestconfig.rootpath / "resources/motifs/known.meme")
 
-    found = search_motifs(contributions(model, codes), known=known)
+    found = search_motifs(contributions(model, codes, tmp_path / "trained"), known=known)
     best = min(found.matches, key=lambda match: match.p_value)
     assert best.known == "site"
     assert best.p_value < 1e-4
+    rows = [int(region.contig[1:]) for region in found.regions]
     motif = next(motif for motif in found.motifs if motif.name == best.motif)
     assert motif.sign == 1
     within = [
-        holds[seqlet.region] and starts[seqlet.region] - 3 <= site.start < starts[seqlet.region] + 8
+        holds[row] and starts[row] - 3 <= site.start < starts[row] + 8
         for site in motif.sites
-        for seqlet in [found.seqlets[site.seqlet]]
+        for row in [rows[found.seqlets[site.seqlet].region]]
     ]
     assert np.mean(within) > 0.8
     assert {site.strand for site in motif.sites} == {"+", "-"}
 
-    noise = search_motifs(contributions(random, codes), known=known)
+    noise = search_motifs(contributions(random, codes, tmp_path / "random"), known=known)
     assert all(match.p_value > 1e-4 for match in noise.matches if match.known == "site")

@@ -42,6 +42,11 @@ if attributed():
     include: "workflow/rules/attribution.smk"
 
 
+if motifs_are_sought():
+
+    include: "workflow/rules/motifs.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 

@@ -12,10 +12,9 @@ from matplotlib.ticker import MaxNLocator
 from genotok.interpret.motif_files import MotifFindings, summary_of, write_motif_files
 from genotok.interpret.motifs import Motif
 from genotok.report.json_files import write_json
-from genotok.report.logo import COLOURS
 from genotok.report.names import MOTIFS_FIGURE, MOTIFS_SUMMARY
 from genotok.report.page import write_page
-from genotok.report.style import GREY, WIDTH, figure_that_says, save_figure, styled
+from genotok.report.style import GREY, LETTERS, WIDTH, figure_that_says, save_figure, styled
 
 MOST_DRAWN = 12
 _ROW, _BELOW, _TOP, _LEFT, _RIGHT, _BETWEEN = 0.62, 0.52, 0.32, 0.62, 0.1, 0.7  # inches
@@ -92,7 +91,7 @@ def _draw_logo(axes: Axes, heights: np.ndarray, label: str, longest: int) -> Non
     table = pd.DataFrame(
         np.asarray(heights, dtype=float), columns=list("ACGT"), index=range(1, len(heights) + 1)
     )
-    logomaker.Logo(table, ax=axes, color_scheme=COLOURS, show_spines=False)
+    logomaker.Logo(table, ax=axes, color_scheme=LETTERS, show_spines=False)
     low = min(0.0, float(table.clip(upper=0).sum(axis=1).min()))
     high = 2.0 if label == "bits" else max(0.0, float(table.clip(lower=0).sum(axis=1).max()))
     axes.set(xlim=(0.5, 0.5 + longest), ylim=(low * 1.05, high * 1.05 or 1e-3))

@@ -173,7 +173,11 @@ def _summary(attributor: Attributor, regions: dict[str, dict[str, Any]]) -> dict
 
 def _region_summary(found: Attribution, figures: Sequence[str]) -> dict[str, Any]:
     contig, start, end = found.region
-    summary: dict[str, Any] = {"region": f"{contig}:{start + 1}-{end}", "figures": list(figures)}
+    summary: dict[str, Any] = {
+        "region": f"{contig}:{start + 1}-{end}",
+        "bases": int(found.one_hot.any(1).sum()),
+        "figures": list(figures),
+    }
     if found.completeness:
         complete = found.completeness
         summary["completeness"] = {

@@ -120,6 +120,7 @@ def test_the_page_needs_nothing_else_and_says_how_to_read_it(written):
         "dots mark the letters that stand there",
         "share of attention",
         "Random weights (Adebayo et al. 2018,",
+        "Between 60 independent numbers chance gives less than 0.26 in 95 of 100 cases",
         "sha256:",
     ):
         assert words in page
@@ -132,7 +133,7 @@ def test_the_summary(written):
     summary = json.loads((written / "attributions.json").read_text())
     assert summary["window"] == 80
     about = summary["regions"][f"{CONTIG}_21563-21622"]
-    assert about["region"] == f"{CONTIG}:21563-21622"
+    assert (about["region"], about["bases"]) == (f"{CONTIG}:21563-21622", 60)
     assert set(about["correlation_with_random_weights"]) == set(METHODS[:2])
     assert abs(about["correlation_with_random_weights"]["mutagenesis"]["pearson"]) < 0.9
 

@@ -37,6 +37,11 @@ if studied():
     include: "workflow/rules/tokens.smk"
 
 
+if COMPARISON:
+
+    include: "workflow/rules/compare.smk"
+
+
 if attributed():
 
     include: "workflow/rules/attribution.smk"
@@ -68,6 +73,13 @@ if LABELLED:
     rule downstream:
         input:
             f"{RESULTS}/figures/downstream/downstream.json",
+
+
+if COMPARISON:
+
+    rule compare_tokenizers:
+        input:
+            f"{RESULTS}/figures/comparison/comparison.json",
 
 
 rule scores:

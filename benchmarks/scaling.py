@@ -92,13 +92,13 @@ def train_timed(job: Path, result: Path) -> None:
     leave()
 
 
-def tiny_shards(folder: Path) -> Path:
-    """Shards of random letters."""
+def random_shards(folder: Path, letters: int, window: int) -> Path:
+    """Shards of so many random letters."""
     from genotok.shards.writer import tokenize_genomes
 
-    letters = np.random.default_rng(1).choice(np.frombuffer(b"ACGT", np.uint8), 1 << 15)
-    (folder / "random.fa").write_bytes(b">c\n" + letters.tobytes() + b"\n")
-    tokenize_genomes([folder / "random.fa"], folder / "shards", window=128)
+    drawn = np.random.default_rng(1).choice(np.frombuffer(b"ACGT", np.uint8), letters)
+    (folder / "random.fa").write_bytes(b">c\n" + drawn.tobytes() + b"\n")
+    tokenize_genomes([folder / "random.fa"], folder / "shards", window=window)
     return folder / "shards"
 
 
@@ -125,7 +125,7 @@ def main() -> None:
         parser.error("SHARDS is needed, or else --tiny")
     found = {}
     with tempfile.TemporaryDirectory() as scratch:
-        shards = tiny_shards(Path(scratch)) if arguments.tiny else arguments.shards
+        shards = random_shards(Path(scratch), 1 << 15, 128) if arguments.tiny else arguments.shards
         for ranks in arguments.ranks:
             found[ranks] = measure(settings_of(arguments, shards, ranks), arguments.warmup, ranks)
             ratio = found[ranks]["bases_per_second"] / found[arguments.ranks[0]]["bases_per_second"]

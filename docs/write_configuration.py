@@ -12,12 +12,14 @@ import yaml
 REPOSITORY = Path(__file__).parents[1]
 SCHEMAS = REPOSITORY / "workflow" / "schemas"
 PAGE = REPOSITORY / "docs" / "configuration.md"
+SECTIONS_OF_THEIR_OWN = ("entropy_model", "comparison")
 HEAD = """# Configuration
 This page is written by `python docs/write_configuration.py` from `workflow/schemas/`; do not edit it.
 
 The workflow reads one YAML file: `config.yaml`, the embedded demo, or the one that `--configfile` names. Keys that
 are left out take their defaults, and unknown keys are refused. Paths are relative to the working directory, or else
-to the workflow. Examples: `config/human.yaml`, `config/yeast.yaml`, `config/bacteria.yaml`, `config/virus.yaml`.
+to the workflow. Examples: `config/human.yaml`, `config/yeast.yaml`, `config/bacteria.yaml`, `config/virus.yaml`,
+`config/compare.yaml`.
 """
 
 
@@ -46,7 +48,7 @@ def _rows(properties: dict[str, Any], required: set[str]) -> Iterator[tuple[str,
         default = "required" if name in required else _default(about.get("default"))
         yield f"`{name}`", _values(about), default, about.get("description", "see below")
         inner = about.get("properties", {}) if "default" not in about and "$ref" not in about else {}
-        if name != "entropy_model":
+        if name not in SECTIONS_OF_THEIR_OWN:
             for row in _rows(inner, set(about.get("required", []))):
                 yield f"`{name}.{row[0].strip('`')}`", *row[1:]
 

@@ -1,8 +1,12 @@
 """The arithmetic of benchmarks that train, on numbers that are known; the runs themselves are the training loop's."""
 
-import pytest
+import json
+import time
 
-from benchmarks import precision, ratio_weight
+import pytest
+import torch
+
+from benchmarks import ema_drift, long_context, loss_curves, precision, ratio_weight, step_trace, tokenizers
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -76,3 +80,136 @@ def test_precisions_beside_bf16_of_the_same_seed():
 def test_defaults_follow_the_device():
     options = precision.parse(["--device", "cpu"])
     assert (options.precisions, options.model, options.steps) == (["fp32", "bf16"], None, 40)
+
+
+def test_memory_that_grows_in_line_with_length():
+    lengths = [1 << exponent for exponent in range(10, 21)]
+    straight = long_context.memory_growth(lengths, [0.25 + length * 2.0**-16 for length in lengths], 0.25)
+    assert straight["linear"]
+    assert straight["bytes_a_base"] == pytest.approx(2**14)
+    assert straight["base_gib"] == pytest.approx(0.25)
+    assert straight["exponent"] == pytest.approx(1.0)
+    assert straight["worst_relative_error"] < 1e-9
+    bent = long_context.memory_growth(
+        lengths, [0.25 + (length * 2.0**-16) ** 1.2 for length in lengths], 0.25
+    )
+    assert not bent["linear"]
+    assert bent["exponent"] == pytest.approx(1.2)
+    assert long_context.memory_growth([1024], [1.0], 0.5) is None
+
+
+def test_a_sweep_of_lengths_and_its_lines(monkeypatch):
+    monkeypatch.setattr(long_context, "SECONDS", 0.0)
+    model = long_context.make_model("hnet_1stage_dna", 256, 4, quick=True)
+    rows = long_context.sweep(model.eval(), "tiny", "forward", [64, 256], "fp32")
+    assert [row["length"] for row in rows] == [64, 256]
+    assert rows[0]["chunk_fraction"] == [0.25]
+    assert model.embedding.weight.grad is None
+    (trained,) = long_context.sweep(model.train(), "tiny", "train", [64], "fp32")
+    assert trained["bases_per_second"] == pytest.approx(64e3 / trained["ms"])
+    cells = long_context.as_line({**rows[1], "peak_gib": 0.5}).split("\t")
+    assert len(cells) == len(long_context.COLUMNS)
+    assert cells[:3] + cells[5:] == ["tiny", "forward", "256", "0.5", "[0.25]", ""]
+
+
+def test_differences_of_loss_curves():
+    curves = {"fast": [1.4, 1.3, 1.2], "reference": [1.4, 1.31, 1.22], "reference_rounded": [1.4, 1.31, 1.21]}
+    found = loss_curves.compared(curves, "fp32")
+    assert found["fast_and_reference"]["largest"] == pytest.approx(0.02)
+    assert found["fast_and_reference"]["mean"] == pytest.approx(0.01)
+    assert found["reference_and_rounded_reference"]["largest"] == pytest.approx(0.01)
+    assert not found["agrees"]
+    assert loss_curves.compared(curves | {"fast": [1.4, 1.31, 1.221]}, "fp32")["agrees"]
+
+
+@pytest.mark.parametrize("kind", ema_drift.KINDS)
+def test_the_moving_average_does_not_drift(kind):
+    assert not ema_drift.measure(kind, 1 << 13, 2, torch.device("cpu"))["drifts"]
+
+
+def test_a_drift_is_seen():
+    """A state that is rounded to bfloat16 at every step stays behind where it remembers much."""
+    chunks, probability, gradient = ema_drift.inputs("slow", 1 << 13, 2)
+    wanted, state, rounded = ema_drift.exact(chunks, probability, gradient)["average"], torch.zeros(2), []
+    for x, p in zip(chunks, probability, strict=True):
+        state = (state + p * (x - state)).bfloat16().float()
+        rounded.append(state)
+    found = ema_drift.errors(torch.stack(rounded).double().numpy(), wanted, 1 << 10)
+    assert found["last"] > 100 * ema_drift.TOLERANCE
+
+
+def test_what_a_trace_of_two_steps_says():
+    def event(cat, name, begin, took):
+        return {"ph": "X", "cat": cat, "name": name, "ts": begin, "dur": took}
+
+    kernels = [("a", 0, 300), ("b", 100, 100), ("b", 500, 500), ("a", 1500, 500)]
+    events = [
+        *(event("kernel", *kernel) for kernel in kernels),
+        event("gpu_memcpy", "Memcpy DtoH (Device -> Pinned)", 1000, 100),
+        *(event("cuda_runtime", "cudaLaunchKernel", place, 5) for place in range(3)),
+        event("cuda_driver", "cuLaunchKernelEx", 9, 5),
+        event("cuda_runtime", "cudaEventSynchronize", 10, 40),
+        event("cpu_op", "aten::_local_scalar_dense", 10, 40),
+        {"ph": "M", "name": "process_name"},
+    ]
+    found = step_trace.summary(events, 2)
+    assert found["launches"] == 2
+    assert found["cudaEventSynchronize"] == found["aten::_local_scalar_dense"] == 0.5
+    assert found["copies_to_host"] == 0.5
+    assert found["device_busy"] == pytest.approx(1400 / 2000)
+    assert found["device_milliseconds"] == pytest.approx(0.7)
+    names = [(line["name"], line["milliseconds"], line["calls"]) for line in found["longest"]]
+    assert names == [("a", 0.4, 1.0), ("b", 0.3, 1.0)]
+
+
+def test_a_traced_training(tmp_path, capsys):
+    options = step_trace.parse(["--tiny", "--steps", "1", "--warmup", "1"])
+    found = step_trace.measure(options, tmp_path)
+    assert found["milliseconds_a_step"] >= found["host_works_milliseconds"] > 0
+    assert 0 < found["chunk_fraction"][0] <= 1
+    assert found["profile"]["aten::_local_scalar_dense"] > 0
+    step_trace.print_table(found)
+    assert "bases_per_second: " in capsys.readouterr().out
+
+
+PLAN = {"settings": {"seeds": [1, 2]}, "arms": {"transformer": {}, "kmer_6": {}}}
+
+
+def test_runs_of_a_comparison_are_claimed_once_and_seed_by_seed(tmp_path, monkeypatch):
+    done = []
+
+    def run(plan, name, seed, folder):
+        done.append((name, seed))
+        folder.mkdir()
+        (folder / "measures.json").write_text(json.dumps({"arm": name, "seed": seed}))
+
+    monkeypatch.setattr(tokenizers, "run_arm", run)
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "kmer_6-1").touch()  # another worker has it
+    (tmp_path / "transformer-2").mkdir()
+    (tmp_path / "transformer-2" / "measures.json").touch()  # an earlier call has made it
+    tokenizers.work(tmp_path, time.time() - 1)
+    assert done == []
+    tokenizers.work(tmp_path, time.time() + 60)
+    assert done == [("transformer", 1), ("kmer_6", 2)]
+
+
+def test_runs_of_an_earlier_comparison_are_kept(tmp_path):
+    earlier = {"baselines": {"probe": None}, "runs": [{"arm": "kmer_6", "seed": 2, "bits": 1.9}]}
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    words = ["--runs", str(tmp_path / "runs"), "-o", "x.json", "--go-on", str(tmp_path / "earlier.json")]
+    options = tokenizers.parse([*words, "--expect", "hnet_2stage=3.5,1.9"])
+    assert options.expect == [("hnet_2stage", [3.5, 1.9])]
+    tokenizers.restore(options)
+    kept = json.loads((tmp_path / "runs" / "kmer_6-2" / "measures.json").read_text())
+    assert kept == earlier["runs"][0]
+    assert json.loads((tmp_path / "runs" / "baselines.json").read_text()) == earlier["baselines"]
+
+
+def test_genomes_of_a_comparison(tmp_path):
+    found = tokenizers.find_genomes(None)
+    assert [path.is_file() for path in found] == [True] * 4
+    for name in ("b.fna.gz", "a.fa", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in tokenizers.find_genomes(tmp_path)] == ["a.fa", "b.fna.gz"]

@@ -23,6 +23,7 @@ ROOMS = [
     "variants",
     "interpret",
     "report",
+    "comparison",
     "hf",
     "cli",
 ]

@@ -14,7 +14,8 @@ import genotok.cli.variants
 import genotok.cli.models
 import genotok.cli.attribution
 import genotok.cli.motifs
-import genotok.cli.report  # noqa: F401
+import genotok.cli.report
+import genotok.cli.comparison  # noqa: F401
 
 # isort: on
 from genotok.cli.app import app

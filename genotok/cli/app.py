@@ -22,10 +22,12 @@ report_app = typer.Typer(no_args_is_help=True, help="Figures, their data, and th
 entropy_app = typer.Typer(
     no_args_is_help=True, help="Small models whose entropies other models cut chunks by."
 )
+compare_app = typer.Typer(no_args_is_help=True, help="Tokenizers, compared on equal work.")
 app.add_typer(shards_app, name="shards")
 app.add_typer(entropy_app, name="entropy")
 app.add_typer(vcf_app, name="vcf")
 app.add_typer(report_app, name="report")
+app.add_typer(compare_app, name="compare")
 
 Device = Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`.")]
 Precision = Annotated[str, typer.Option(help="`auto` (bf16 on a GPU), `fp32` or `bf16`.")]

@@ -52,9 +52,9 @@ def attribute(
     shuffles: Annotated[int, typer.Option(min=1, help="Shuffled sequences to average over.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Of integrated gradients.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows at once; bounds the memory.")] = 16,
-    randomise: Annotated[
-        bool, typer.Option(help="Compare with a model of the same shape with random weights.")
-    ] = True,
+    random_draws: Annotated[
+        int, typer.Option(min=0, help="Models of the same shape with random weights to compare with.")
+    ] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of shuffles and random weights.")] = 0,
     gff: Annotated[Path | None, typer.Option(help="GFF3 whose genes are drawn below the chunks.")] = None,
     device: Device = "auto",
@@ -83,7 +83,7 @@ def attribute(
         shuffles=shuffles,
         steps=steps,
         batch_size=batch_size,
-        randomise=randomise,
+        random_draws=random_draws,
         seed=seed,
     )
     where = {"regions": region or [], "bed": bed, "gff": gff}

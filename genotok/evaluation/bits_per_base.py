@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,14 +152,41 @@ def _model_bits(
     model: GenomicLM, dataset: ShardDataset, batch_size: int, precision: str, column: str | None
 ) -> tuple[dict[tuple[str, str], Tally], Chunks]:
     tallies: dict[tuple[str, str], Tally] = {}
-    chunks, before = Chunks(), None
-    unpredicted = int(model.tokenizer.start_id is None)
+    chunks = Chunks()
+    for window, bits, begin in window_bits(model, dataset, batch_size, precision, column, chunks):
+        _count(tallies.setdefault((window.genome, window.contig), Tally()), window, bits, begin)
+    return tallies, chunks
+
+
+def window_bits(
+    model: GenomicLM,
+    dataset: ShardDataset,
+    batch_size: int,
+    precision: str = "auto",
+    column: str | None = None,
+    chunks: Chunks | None = None,
+) -> Iterator[tuple[Window, np.ndarray, int]]:
+    """Read all windows of a split, in order.
+
+    Args:
+        model: in evaluation mode.
+        dataset: the split.
+        batch_size: windows at once.
+        precision: `auto`, `fp32` or `bf16`.
+        column: see `genotok.training.columns.column_for`.
+        chunks: where the model's chunks are counted; None for nowhere.
+
+    Yields:
+        The window; (L,) float64 bits of its letters, 0 at those that are ambiguous; and the letter from which on
+        they count, since those before stand in the window before as well, or have nothing to be predicted from.
+    """
+    before, unpredicted = None, int(model.tokenizer.start_id is None)
     with progress("evaluate", len(dataset), "windows") as bar:
         for windows, batch in batches_in_order(dataset, batch_size, model.tokenizer, column):
             batch = batch.to(model.device)
             with autocast(model.device, precision):
                 nats, output = nucleotide_log_likelihood(model, batch)
-            if output is not None:
+            if output is not None and chunks is not None:
                 chunks.add(output, batch.letters)
             bits = nats.double().cpu().numpy() / -math.log(2)
             for window, row in zip(windows, bits, strict=True):
@@ -169,16 +196,14 @@ def _model_bits(
                 if before and contig == (before.genome, before.contig) and window.start > before.start:
                     known = max(before.start + len(before.ids) - window.start, 0)
                 before = window
-                _count(tallies.setdefault(contig, Tally()), window, row, known, unpredicted)
+                yield window, row[: len(window.ids)], max(known, unpredicted)
             bar.advance(len(windows))
-    return tallies, chunks
 
 
-def _count(tally: Tally, window: Window, bits: np.ndarray, known: int, unpredicted: int) -> None:
-    """Add the letters of a window from `known` on; the first `unpredicted` have nothing to be predicted from."""
-    begin = max(known, unpredicted)
+def _count(tally: Tally, window: Window, bits: np.ndarray, begin: int) -> None:
+    """Add the letters of a window from `begin` on."""
     ambiguous = window.ambiguous[begin:]
-    tally.bits += float(bits[begin : len(window.ids)].sum())
+    tally.bits += float(bits[begin:].sum())
     tally.nucleotides += int((~ambiguous).sum())
     tally.ambiguous += int(ambiguous.sum())
 

@@ -1,7 +1,6 @@
 """What each base of a region contributes to a likelihood, a variant's score or a label."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,8 +67,9 @@ class AttributionSettings:
         shuffles: how many shuffled sequences are averaged over.
         steps: points on each line of integrated gradients.
         batch_size: windows at once, in every method; it bounds the memory and does not change results.
-        randomise: whether a model of the same shape with random weights is attributed as well (Adebayo et al. 2018,
-            arXiv 1810.03292): a method that gives the same then shows the sequence and not the model.
+        random_draws: how many models of the same shape with random weights are attributed as well, by the methods
+            with gradients, or by mutagenesis where there are none (Adebayo et al. 2018, arXiv 1810.03292): a method
+            that gives the same then shows the sequence and not the model.
         seed: of the shuffles and of the random weights.
     """
 
@@ -85,7 +85,7 @@ class AttributionSettings:
     shuffles: int = 8
     steps: int = 32
     batch_size: int = 16
-    randomise: bool = True
+    random_draws: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,6 +105,8 @@ class AttributionSettings:
         for name in ("shuffles", "steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')}: should be at least 1")
+        if self.random_draws < 0:
+            raise InputError("--random-draws: should be at least 0")
 
     @property
     def contributing(self) -> list[str]:
@@ -124,8 +126,8 @@ class Attribution:
         contributions: by method (L, 4) float32: hypothetical contributions in the unit of the target.
         changes: of `mutagenesis` (L, 4) float32, what the target changes by; 0 at the letter that stands there.
         completeness: of `integrated_gradients`.
-        randomised: by method Pearson's and Spearman's correlation of the bases' contributions with those of a model
-            with random weights; NaN where one of both is constant.
+        randomised: by method Pearson's and Spearman's correlation of the bases' contributions with those of each
+            model with random weights; NaN where one of both is constant.
         attention: the maps; none where they are not asked for or the model has no attention.
     """
 
@@ -136,7 +138,7 @@ class Attribution:
     contributions: dict[str, np.ndarray] = field(default_factory=dict)
     changes: np.ndarray | None = None
     completeness: Completeness | None = None
-    randomised: dict[str, tuple[float, float]] = field(default_factory=dict)
+    randomised: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     attention: list[AttentionMap] = field(default_factory=list)
 
     def per_base(self, method: str) -> np.ndarray:
@@ -183,13 +185,17 @@ class Attributor:
         settings, letters = self.settings, self.reference.fetch(region.contig, region.start, region.end)
         codes = torch.tensor([LETTERS.find(letter) for letter in letters.replace("U", "T")])
         found = Attribution(region, letters, self.target.text, one_hot(codes).byte().numpy())
-        self._contribute(found, self.model, self.folder)
+        self._contribute(found, self.model, self.folder, settings.contributing)
         if "attention" in settings.methods:
             strand = strands_of(self.reference, region.contig, "forward")[0]
             window = None if self.target.kind == "label" else self.target.window
             found.attention = attention_maps(self.model, strand.letters, region, window)
-        if settings.randomise and settings.contributing:
-            found.randomised = self._randomised(found)
+        gradients = [method for method in settings.contributing if method in GRADIENTS]
+        for draw in range(settings.random_draws):
+            noise = self._noise(found, gradients or settings.contributing, draw)
+            for method in noise.contributions:
+                likeness = _correlations(found.per_base(method), noise.per_base(method))
+                found.randomised.setdefault(method, []).append(likeness)
         return found
 
     def _target(self) -> Target:
@@ -208,9 +214,9 @@ class Attributor:
         text = f"score of {settings.variant}, log p(ALT) - log p(REF)"
         return Target(kind, window, LogLikelihood(), text, contig, edit)
 
-    def _contribute(self, found: Attribution, model: GenomicLM, folder: Path) -> None:
-        """Fill in contributions, changes and completeness."""
-        region, methods = found.region, list(self.settings.contributing)
+    def _contribute(self, found: Attribution, model: GenomicLM, folder: Path, wanted: Sequence[str]) -> None:
+        """Fill in contributions by some methods, changes and completeness."""
+        region, methods = found.region, list(wanted)
         if self.target.contig not in ("", region.contig):
             raise InputError(f"--variant: lies on {self.target.contig}, and the region on {region.contig}")
         window_around(region, self.reference.contigs[region.contig], self._reach(region))
@@ -226,7 +232,7 @@ class Attributor:
         found.changes = means.get("mutagenesis", found.changes)
         if found.changes is not None:
             means["mutagenesis"] = hypothetical_of_changes(found.changes)
-        found.contributions = {method: means[method] for method in self.settings.contributing}
+        found.contributions = {method: means[method] for method in wanted}
         found.completeness = Completeness.mean([complete for _, complete in parts if complete])
 
     def _of_strand(
@@ -269,19 +275,16 @@ class Attributor:
                     changes[base.start - region.start] = np.nan_to_num(base.scores)
         return changes
 
-    def _randomised(self, found: Attribution) -> dict[str, tuple[float, float]]:
-        """The correlations of a region's contributions with those of a model with random weights."""
-        other = random_model(self.model.config, self.settings.seed + 1).to(self.device)
+    def _noise(self, found: Attribution, methods: Sequence[str], draw: int) -> Attribution:
+        """The same region, attributed by a model with random weights."""
+        other = random_model(self.model.config, self.settings.seed + draw).to(self.device)
         other = other.eval().requires_grad_(False)
         noise = Attribution(found.region, found.letters, found.target, found.one_hot)
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(TemporaryDirectory()))
-            other.save_pretrained(folder)
-            self._contribute(noise, other, folder)
-        return {
-            method: _correlations(found.per_base(method), noise.per_base(method))
-            for method in found.contributions
-        }
+        with TemporaryDirectory() as folder:
+            if "mutagenesis" in methods:
+                other.save_pretrained(folder)  # the scorer reads files
+            self._contribute(noise, other, Path(folder), methods)
+        return noise
 
 
 def _correlations(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -2,7 +2,9 @@
 
 Tokens are discrete, so the letters of the region enter as rows of numbers x (L, 5), how much of A, C, G, T and N
 there is at each place; their embedding is the mixture of the embeddings of these letters. At a one-hot x the model
-gives exactly what it gives for the letters, since the ids of all else stay as they are.
+gives exactly what it gives for the letters, since the ids of all else stay as they are. In a likelihood a letter is
+read and predicted: at a place that is part A and part C the log-likelihoods of A and C count in these parts, and N
+counts nothing, so that f is at every one-hot x the log-likelihood of these very letters.
 
 Where chunks begin is a choice, and a choice has no derivative. H-Net's way round it is the straight-through
 estimator: the gradient of training passes through the boundaries' probabilities although the forward pass does not
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from genotok.errors import InputError
-from genotok.models import GenomicLM
+from genotok.models import GenomicLM, ModelOutput
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.stage import Stage
 from genotok.tokenizers import LetterTokenizer, Tokenizer
@@ -75,10 +77,28 @@ class LogLikelihood:
                 "--method mutagenesis or attention, or --target label where it has prediction heads"
             )
 
-    def __call__(self, output, reading: Reading, ids: Tensor) -> Tensor:
-        """(B,) float32."""
+    def __call__(
+        self, output: ModelOutput, reading: Reading, ids: Tensor, letters: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """The sum over the counted tokens.
+
+        Args:
+            output: of the model.
+            reading: the sequence.
+            ids: (B, T) what was read, and is predicted.
+            letters: x (B, L, 5) and the ids of its columns, where the tokens of the region are such mixtures.
+
+        Returns:
+            (B,) float32.
+        """
         log_p = output.logits[:, :-1].float().log_softmax(-1)
         found = log_p.gather(-1, ids[:, 1:, None])[..., 0]
+        if letters is not None:
+            x, letter_ids = letters
+            predicted = reading.places > 0  # without a start token nothing predicts the first
+            places, of_region = reading.places[predicted] - 1, reading.letters[predicted]
+            each = log_p[:, places][..., letter_ids[:4]]
+            found = found.index_copy(1, places, (x[:, of_region, :4] * each).sum(-1))
         return (found * reading.counted[1:]).sum(1)
 
 
@@ -134,8 +154,10 @@ class HeadOutput:
     def check(self, model: GenomicLM) -> None:
         """Nothing: `named` has looked."""
 
-    def __call__(self, output, reading: Reading, ids: Tensor) -> Tensor:
-        """(B,) float32."""
+    def __call__(
+        self, output: ModelOutput, reading: Reading, ids: Tensor, letters: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """(B,) float32; only `output` and `reading` matter."""
         found = output.predictions[self.head][..., self.column].float()
         return found if found.ndim == 1 else (found * reading.counted).sum(1)
 
@@ -183,7 +205,7 @@ class LetterFunction:
             embedded = embedded.index_copy(1, reading.places, mixed.to(embedded.dtype))
             with held_boundaries(self.model, reading.boundaries), embedded_as(self.model, embedded):
                 output = self.model(ids, task=self.output.task)
-            total = total + reading.sign * self.output(output, reading, ids)
+            total = total + reading.sign * self.output(output, reading, ids, (x, self.letter_ids))
         return total
 
     @torch.no_grad()
@@ -199,7 +221,7 @@ class LetterFunction:
         return total
 
     @torch.no_grad()
-    def _run(self, reading: Reading, ids: Tensor):
+    def _run(self, reading: Reading, ids: Tensor) -> ModelOutput:
         return self.model(ids, task=self.output.task)
 
 

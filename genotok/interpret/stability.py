@@ -4,7 +4,7 @@ A tokenizer whose chunks all change behind one variant reads two alleles in two 
 it is, with another letter, and from one base later on; boundaries are compared base by base, by their distance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from genotok.models import GenomicLM
 from genotok.models.likelihood import nucleotide_log_likelihood
 from genotok.progress import progress
 from genotok.shards.sampler import collate
+from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.training.columns import cuts_by_given
 from genotok.training.precision import autocast
 
@@ -85,6 +86,39 @@ def chunk_stability(
         raise InputError("the model takes its boundaries from a file, and so they change with no letter")
     random = np.random.default_rng([seed, 7])
     windows = _draw_windows(reference, regions, sites, random)
+    return _read_in_three_ways(
+        windows, lambda texts: _boundaries(model, texts, precision), random, batch_size
+    )
+
+
+def stability_in_windows(
+    model: GenomicLM, windows: Sequence[str], *, seed: int = 1, batch_size: int = 32, precision: str = "auto"
+) -> list[Stability]:
+    """The same in given windows of 512 letters A, C, G and T each.
+
+    A model whose tokens hold several letters has boundaries without a chunker, too: those of its tokens, which come
+    first, as the stage -1.
+    """
+    tokenizer, random = model.tokenizer, np.random.default_rng([seed, 7])
+    of_tokens = not isinstance(tokenizer, LetterTokenizer)
+
+    def boundaries(texts: list[str]) -> list[np.ndarray]:
+        found = _boundaries(model, texts, precision) if model.config.chunkers else []
+        return [_token_starts(tokenizer, texts), *found] if of_tokens else found
+
+    return _read_in_three_ways(
+        list(windows), boundaries, random, batch_size, first_stage=-1 if of_tokens else 0
+    )
+
+
+def _read_in_three_ways(
+    windows: list[str],
+    boundaries: Callable[[list[str]], list[np.ndarray]],
+    random: np.random.Generator,
+    batch_size: int,
+    first_stage: int = 0,
+) -> list[Stability]:
+    """Windows as they are, with another letter in the middle, and from the second letter on."""
     middle, readings = WINDOW // 2, []
     with progress("stability", len(windows), "sites") as bar:
         for first in range(0, len(windows), batch_size):
@@ -93,14 +127,19 @@ def chunk_stability(
             for window in some:
                 others = _BASES.replace(window[middle], "")
                 changed.append(window[:middle] + others[random.integers(3)] + window[middle + 1 :])
-            readings.append(
-                [
-                    _boundaries(model, texts, precision)
-                    for texts in (some, changed, [text[1:] for text in some])
-                ]
-            )
+            readings.append([boundaries(texts) for texts in (some, changed, [text[1:] for text in some])])
             bar.advance(len(some))
-    return [_compare(stage, readings) for stage in range(len(readings[0][0]))]
+    stages = len(readings[0][0])
+    return [_compare(place, first_stage + place, readings) for place in range(stages)]
+
+
+def _token_starts(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
+    """(B, L) bool: at which letters a token begins."""
+    found = np.zeros((len(texts), len(texts[0])), bool)
+    for row, text in enumerate(texts):
+        added = tokenizer.letters_added(tokenizer.encode_letters(text.encode()))
+        found[row, np.cumsum(added) - added] = True
+    return found
 
 
 def _draw_windows(
@@ -135,8 +174,8 @@ def _boundaries(model: GenomicLM, texts: list[str], precision: str) -> list[np.n
     return [begins.cpu().numpy() for begins, _ in stages_on_letters(output, batch.letters)]
 
 
-def _compare(stage: int, readings: list[list[list[np.ndarray]]]) -> Stability:
-    plain, changed, shifted = (np.concatenate([part[way][stage] for part in readings]) for way in range(3))
+def _compare(place: int, stage: int, readings: list[list[list[np.ndarray]]]) -> Stability:
+    plain, changed, shifted = (np.concatenate([part[way][place] for part in readings]) for way in range(3))
     differs = plain != changed
     # The first letter of a reading begins a chunk whatever it is.
     moved = plain[:, 2:] != shifted[:, 1:]

@@ -9,6 +9,7 @@ from genotok.kernels.ragged import Ragged
 
 # What torch's flash attention takes; other heads and precisions go through padded sequences and a mask.
 FLASH_TYPES, WIDEST_FLASH_HEAD = (torch.float16, torch.bfloat16), 256
+MASKED_AT_ONCE = 1 << 28  # queries by keys of a mask, in bytes
 
 
 def ragged_attention(
@@ -37,9 +38,10 @@ def ragged_attention(
     # Behind the end of a shorter sequence lie rows that no causal query in front of them can see.
     if causal and not limited:
         out = scaled_dot_product_attention(q, k, v, is_causal=True)
+    elif ragged.is_uniform and not limited:
+        out = scaled_dot_product_attention(q, k, v)
     else:
-        mask = None if ragged.is_uniform and not limited else _visible(ragged, causal, window)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = _masked_attention(q, k, v, ragged, causal, window if limited else -1)
     return ragged.to_packed(out.transpose(1, 2))
 
 
@@ -108,8 +110,8 @@ def extending_attention(
     ragged: Ragged,
     held_keys: Tensor,
     held_values: Tensor,
-    held_positions: Tensor,
     held_lengths: Tensor,
+    of_held: Tensor,
     window: int = -1,
 ) -> Tensor:
     """Causal attention of rows that follow on others, whose keys and values are held already.
@@ -118,22 +120,75 @@ def extending_attention(
         q: (T, H, E).
         k, v: (T, K, E); K divides H.
         ragged: the layout of the T rows in B sequences.
-        held_keys, held_values: (B, C, K, E).
-        held_positions: (B, C) int64, in the sequence; negative where nothing is held.
-        held_lengths: (B,) int64, rows in front of the first of each sequence.
+        held_keys, held_values: (S, C, K, E), of S sequences the latest rows: row p lies in slot p modulo C. Under a
+            window C is at most `window` + 1.
+        held_lengths: (S,) int64, the rows so far.
+        of_held: (B,) int64, which of the S sequences each of the B goes on from.
         window: as in `ragged_attention`.
 
     Returns:
         (T, H, E).
     """
-    shared = q.shape[1] // k.shape[1]
+    held = held_keys, held_values, held_lengths[of_held], of_held
+    if _flash_takes(q, k, v):
+        return _extending_flash(q, k, v, ragged, *held, window)
+    return _extending_padded(q, k, v, ragged, *held, window)
+
+
+def _extending_flash(q, k, v, ragged, held_keys, held_values, lengths, of_held, window) -> Tensor:
+    """In one call: the keys of each sequence, held and own, lie in one row, the queries at its end."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    index, ends, longest = keys_in_line(ragged, held_keys.shape[1], lengths, of_held, len(held_keys), window)
+    k, v = (
+        _repeated(torch.cat([held.flatten(0, 1).to(new.dtype), new]).index_select(0, index), q.shape[1])
+        for held, new in ((held_keys, k), (held_values, v))
+    )
+    sides = (window if window < longest - 1 else -1, 0)
+    return varlen_attn(q, k, v, ragged.cu_seqlens, ends, ragged.max_seqlen, longest, window_size=sides)
+
+
+def keys_in_line(
+    ragged: Ragged, capacity: int, lengths: Tensor, of_held: Tensor, sequences: int, window: int
+) -> tuple[Tensor, Tensor, int]:
+    """Where the keys that rows see lie, sequence by sequence, held ones in front of their own.
+
+    Costs no host synchronisation: behind the last key there may be rows that nothing reads.
+
+    Args:
+        ragged: the layout of the T rows in B sequences.
+        capacity: C, slots of each held sequence.
+        lengths: (B,) int64, rows held in front of each sequence, of which the last C or fewer are there.
+        of_held: (B,) int64, the held sequence of each.
+        sequences: S, how many are held.
+        window: as in `ragged_attention`.
+
+    Returns:
+        (N,) int64 into the (S * C + T) slots and rows, (B + 1,) int32 cumulative lengths, and a length that none of
+        them exceeds.
+    """
+    most = capacity if window < 0 else min(capacity, window)
+    kept = lengths.clamp(max=most)
+    ends = torch.nn.functional.pad((kept + ragged.lengths).cumsum(0), (1, 0))
+    line = torch.arange(ragged.batch * most + ragged.total, device=lengths.device)
+    sequence = torch.searchsorted(ends[1:], line, right=True).clamp(max=ragged.batch - 1)
+    place = line - (ends[:-1] + kept)[sequence]  # counted from the sequence's first own row
+    own = sequences * capacity + (ragged.first_rows[sequence] + place).clamp(0, ragged.total - 1)
+    slot = of_held[sequence] * capacity + (lengths[sequence] + place) % capacity
+    return torch.where(place < 0, slot, own), ends.int(), most + ragged.max_seqlen
+
+
+def _extending_padded(q, k, v, ragged, held_keys, held_values, lengths, of_held, window) -> Tensor:
+    """By a mask over padded sequences."""
+    shared, capacity = q.shape[1] // k.shape[1], held_keys.shape[1]
     q, k, v = (ragged.to_padded(part) for part in (q, k, v))
     k, v = (
-        torch.cat([held.to(new.dtype), new], 1).repeat_interleave(shared, 2).transpose(1, 2)
+        torch.cat([held[of_held].to(new.dtype), new], 1).repeat_interleave(shared, 2).transpose(1, 2)
         for held, new in ((held_keys, k), (held_values, v))
     )
     rows = torch.arange(ragged.max_seqlen, device=q.device)
-    own = held_lengths[:, None] + rows
+    last, own = lengths[:, None] - 1, lengths[:, None] + rows
+    held_positions = last - (last - torch.arange(capacity, device=q.device)) % capacity
     keys = torch.cat([held_positions, own], 1)
     distance = own[:, :, None] - keys[:, None]
     visible = (distance >= 0) & (keys >= 0)[:, None]
@@ -143,16 +198,37 @@ def extending_attention(
     return ragged.to_packed(out.transpose(1, 2))
 
 
-def _visible(ragged: Ragged, causal: bool, window: int) -> Tensor:
-    """(B or 1, 1, L, L) bool: which key each query may see."""
-    rows = torch.arange(ragged.max_seqlen, device=ragged.cu_seqlens.device)
-    distance = rows[:, None] - rows[None, :]
+def _masked_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool, window: int) -> Tensor:
+    """(B, H, L, E) all, by masks; where one of all queries by all keys is too large, some queries at a time."""
+    length, masks = ragged.max_seqlen, 1 if causal or ragged.is_uniform else ragged.batch
+    if masks * length * length <= MASKED_AT_ONCE:
+        mask = _visible(ragged, causal, window, slice(0, length), slice(0, length))
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    around = length if window < 0 else min(length, window if causal else 2 * window)
+    at_once = max(around, 256)
+    at_once = max(1, min(at_once, MASKED_AT_ONCE // (masks * min(length, around + at_once))))
+    done = []
+    for first in range(0, length, at_once):
+        rows = slice(first, min(first + at_once, length))
+        end = rows.stop if causal else length
+        keys = slice(0, end) if window < 0 else slice(max(first - window, 0), min(rows.stop + window, end))
+        mask = _visible(ragged, causal, window, rows, keys)
+        done.append(scaled_dot_product_attention(q[:, :, rows], k[:, :, keys], v[:, :, keys], attn_mask=mask))
+    return torch.cat(done, 2)
+
+
+def _visible(ragged: Ragged, causal: bool, window: int, queries: slice, keys: slice) -> Tensor:
+    """(B or 1, 1, Q, K) bool: which of some keys each of some queries may see."""
+    rows, keys = (
+        torch.arange(part.start, part.stop, device=ragged.cu_seqlens.device) for part in (queries, keys)
+    )
+    distance = rows[:, None] - keys[None, :]
     visible = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
     if window >= 0:
         visible = visible & (distance.abs() <= window)
     if causal or ragged.is_uniform:
         return visible[None, None]
-    real = (rows[None, :] < ragged.lengths[:, None])[:, None, None, :]
+    real = (keys[None, :] < ragged.lengths[:, None])[:, None, None, :]
     # A row behind the end sees itself, so that its softmax is defined; it is dropped afterwards.
     return (visible & real) | (distance == 0)
 

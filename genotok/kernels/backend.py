@@ -26,7 +26,10 @@ def reference_kernels() -> Iterator[None]:
 
 
 def uses_triton(*tensors: Tensor) -> bool:
-    """Whether an operation on these tensors is Triton's: all on CUDA, none in float64, no reference asked for."""
-    if _forced.get() or torch.version.hip is not None:
+    """Whether an operation on these tensors is Triton's: all on CUDA, none in float64, no reference asked for.
+
+    `torch.compile` sees the reference, of which it makes kernels together with what stands around it.
+    """
+    if torch.compiler.is_compiling() or _forced.get() or torch.version.hip is not None:
         return False
     return all(tensor.is_cuda and tensor.dtype != torch.float64 for tensor in tensors)

@@ -41,18 +41,45 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) ->
     return silu(causal_conv(x, weight, bias, ragged))
 
 
+def causal_conv_silu_behind(
+    x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, before: Tensor | None
+) -> Tensor:
+    """`causal_conv_silu` of rows that follow on others; no gradients.
+
+    Only the first rows of each sequence are another number than without those: they are worked out anew.
+
+    Args:
+        x, weight, bias, ragged: as in `causal_conv`.
+        before: (B, K - 1, C), what is in front of each sequence, oldest first; None for nothing.
+    """
+    out, gap = causal_conv_silu(x, weight, bias, ragged), weight.shape[1] - 1
+    if before is None or gap == 0:
+        return out
+    rows, places = ragged.first_places(gap)
+    joined = torch.cat([before.to(x.dtype), x[rows]], 1)
+    layout = Ragged.uniform(len(before), 2 * gap, x.device)
+    early = causal_conv_silu(joined.flatten(0, 1), weight, bias, layout)
+    early = early.index_select(0, (layout.first_rows[:, None] + gap + places).flatten())
+    return out.index_copy_(0, rows.flatten(), early)
+
+
 def _triton(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, with_silu: bool) -> Tensor:
     from genotok.kernels.triton_causal_conv import CausalConv  # Triton exists on Linux only
 
     return CausalConv.apply(x, weight, bias, ragged, with_silu)
 
 
-def last_inputs(x: Tensor, taps: int, ragged: Ragged) -> Tensor:
-    """The last `taps` - 1 rows of each sequence, (B, taps - 1, C), oldest first; 0 in front of its first row."""
-    back = torch.arange(1 - taps, 0, device=x.device) + 1
-    rows = ragged.last_rows[:, None] + back
-    inside = rows >= ragged.first_rows[:, None]
-    return x[rows.clamp(min=0)] * inside[..., None]
+def last_inputs(x: Tensor, taps: int, ragged: Ragged, before: Tensor | None = None) -> Tensor:
+    """The last `taps` - 1 rows of each sequence, (B, taps - 1, C), oldest first.
+
+    In front of its first row they are those of `before` (B, taps - 1, C), None for zeros.
+    """
+    rows, places = ragged.last_places(taps - 1)
+    last, inside = x[rows.clamp(min=0)], (places >= 0)[..., None]
+    if before is None:
+        return last * inside
+    which = torch.arange(len(before), device=x.device)[:, None]
+    return torch.where(inside, last, before[which, places.clamp(max=-1) % (taps - 1)].to(x.dtype))
 
 
 def causal_conv_step(x: Tensor, weight: Tensor, bias: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:

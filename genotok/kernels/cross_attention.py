@@ -12,10 +12,10 @@ def attend_to_own_rows(q: Tensor, k: Tensor, v: Tensor, chunk_of_row: Tensor) ->
     Args:
         q: (M, H, E), one query a chunk.
         k, v: (T, H, E), one key and value a row.
-        chunk_of_row: (T,) int64, the chunk of each row; every chunk has a row.
+        chunk_of_row: (T,) int64, the chunk of each row.
 
     Returns:
-        (M, H, E) float32.
+        (M, H, E) float32; 0 for a chunk without a row.
     """
     scores = own_row_scores(q[chunk_of_row], k)
     index = chunk_of_row[:, None].expand_as(scores)
@@ -23,7 +23,7 @@ def attend_to_own_rows(q: Tensor, k: Tensor, v: Tensor, chunk_of_row: Tensor) ->
     weights = (scores - highest[chunk_of_row]).exp()
     total = torch.zeros_like(highest).index_add(0, chunk_of_row, weights)
     summed = weights.new_zeros(q.shape).index_add(0, chunk_of_row, weights[..., None] * v.float())
-    return summed / total[..., None]
+    return summed / total.clamp(min=1)[..., None]  # the highest score alone adds 1
 
 
 def own_row_scores(q: Tensor, k: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def ema_upsample(
         prob: (M,), the boundary probabilities of the chunks.
         confidence: (T,), of the rows; its values do not matter, only that its gradient is the row's product with
             the gradient of the result.
-        chunk_of_row: (T,) int64, from 0 to M - 1 without a gap; a row belongs to its predecessor's chunk or begins
-            the next one.
+        chunk_of_row: (T,) int64, from 0 on without a gap; a row belongs to its predecessor's chunk or begins the next
+            one. Of chunks that no row belongs to, the last ones, gradients may hold anything.
         ragged: the layout of the M chunks.
         initial: (B, D), the smoothed state in front of each sequence; None for 0.
         dtype: of the result; the average is float32 whatever it is.

@@ -117,13 +117,16 @@ def _parts(ragged: Ragged, taps: int, channels: int) -> Iterator[_Part]:
 
 
 def _alike(ragged: Ragged) -> list[tuple[Tensor | None, Ragged]]:
-    """Sequences of similar length together: their packed rows (None for all) and their layout.
+    """Their packed rows (None for all) and their layout, for each of `alike`."""
+    groups = alike(ragged)
+    return [(None, ragged)] if groups is None else [ragged.of_sequences(chosen) for chosen in groups]
 
-    Where padding all of them to the longest at most doubles them, they stay together.
-    """
+
+def alike(ragged: Ragged) -> list[list[int]] | None:
+    """Sequences of similar length together; None where padding all of them to the longest at most doubles them."""
     if ragged.batch * ragged.max_seqlen <= 2 * ragged.total:
-        return [(None, ragged)]
+        return None
     kinds: dict[int, list[int]] = {}
     for sequence, length in enumerate(ragged.host_lengths):
         kinds.setdefault(length.bit_length(), []).append(sequence)
-    return [ragged.of_sequences(chosen) for _, chosen in sorted(kinds.items())]
+    return [chosen for _, chosen in sorted(kinds.items())]

@@ -6,6 +6,11 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from genotok.kernels.transfers import to_device
+
+FILLERS = 16  # sequences that fill a layout up; several, since attention is quadratic in the length of each
 
 
 @dataclass(frozen=True)
@@ -16,20 +21,51 @@ class Ragged:
         cu_seqlens: (B + 1,) int32, cumulative lengths: sequence b is the rows cu_seqlens[b] to
             cu_seqlens[b + 1] (0-based, half-open). Every sequence has at least one row.
         total: T, the number of rows, on the host.
-        max_seqlen: the longest length, on the host.
+        max_seqlen: the longest length, on the host; of a layout that is filled up a length that none exceeds.
+        real: () int64, how many rows of a layout that is filled up are real; those behind them stand in sequences of
+            their own, and nothing reads them. None where all rows are real.
     """
 
     cu_seqlens: Tensor
     total: int
     max_seqlen: int
+    real: Tensor | None = None
 
     @classmethod
-    def from_lengths(cls, lengths: Tensor) -> "Ragged":
-        """Make the layout of sequences whose `lengths` (B,) are given; costs one host synchronisation."""
-        cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=lengths.device)
-        cu_seqlens[1:] = lengths.cumsum(0)
-        total, longest = torch.stack([cu_seqlens[-1], lengths.max().int()]).tolist()
-        return cls(cu_seqlens, total, longest)
+    def from_lengths(cls, lengths: Tensor, device: torch.device | str | None = None) -> "Ragged":
+        """Make the layout of sequences whose lengths are given.
+
+        Args:
+            lengths: (B,). Where they lie on the host there is no synchronisation, else there is one.
+            device: of the layout; None for that of the lengths.
+        """
+        if lengths.device.type == "cpu":
+            on_host = lengths.tolist()
+            ends = torch.tensor([0, *accumulate(on_host)], dtype=torch.int32)
+            layout = cls(to_device(ends, device or "cpu"), sum(on_host), max(on_host))
+            layout.__dict__["host_lengths"] = on_host  # where `cached_property` looks
+            return layout
+        ends = pad(lengths.cumsum(0), (1, 0)).int()
+        total, longest = torch.stack([ends[-1], lengths.max().int()]).tolist()
+        return cls(ends if device is None else to_device(ends, device), total, longest)
+
+    @classmethod
+    def filled_up(cls, lengths: Tensor, capacity: int, longest: int, real: Tensor) -> "Ragged":
+        """Make a layout of `capacity` + `FILLERS` rows without a synchronisation.
+
+        Behind the sequences that are given come `FILLERS` others of about the same length, one row or more.
+
+        Args:
+            lengths: (B,) int64, on the device; their sum is at most `capacity`.
+            capacity: rows that there is room for.
+            longest: no given length exceeds it.
+            real: () int64, on the device; how many of the rows of the given sequences are real.
+        """
+        total = capacity + FILLERS
+        spare = total - lengths.sum()
+        fillers = (spare + torch.arange(FILLERS, device=lengths.device)) // FILLERS
+        ends = pad(torch.cat([lengths, fillers]).cumsum(0), (1, 0)).int()
+        return cls(ends, total, max(longest, -(-total // FILLERS)), real)
 
     @classmethod
     def uniform(cls, batch: int, length: int, device: torch.device | str = "cpu") -> "Ragged":
@@ -46,6 +82,12 @@ class Ragged:
     def is_uniform(self) -> bool:
         """Whether all sequences have one length, so that packed and padded tensors are the same memory."""
         return self.total == self.batch * self.max_seqlen
+
+    @cached_property
+    def is_real(self) -> Tensor:
+        """(T,) bool, the rows that are real."""
+        rows = torch.arange(self.total, device=self.cu_seqlens.device)
+        return torch.ones_like(rows, dtype=torch.bool) if self.real is None else rows < self.real
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -101,17 +143,72 @@ class Ragged:
             self._pieces[rows] = cut.int()
         return self._pieces[rows]
 
+    def pieces_by_place(self, rows: int, from_end: bool) -> tuple[Tensor, Tensor]:
+        """The lines of `pieces(rows)`, those of the first pieces of the sequences first, and their places.
+
+        Args:
+            rows: of a piece.
+            from_end: whether a place is how many pieces stand behind, not how many stand in front.
+
+        Returns:
+            lines (T // rows + B,) int32, and their places, -1 where a line holds no piece.
+        """
+        if (rows, from_end) not in self._places:
+            first, end, sequence = self.pieces(rows).long().unbind(1)
+            place = (first - self.first_rows[sequence]) // rows
+            if from_end:
+                place = (self.lengths[sequence] - 1) // rows - place
+            place = torch.where(first < end, place, -1)
+            order = place.argsort(stable=True)
+            self._places[rows, from_end] = order.int(), place[order].int()
+        return self._places[rows, from_end]
+
     @cached_property
     def _pieces(self) -> dict[int, Tensor]:
+        return {}
+
+    def last_places(self, count: int) -> tuple[Tensor, Tensor]:
+        """Where the last rows of each sequence lie, oldest first.
+
+        Returns:
+            (B, count) int64 both: rows of the packed tensor, and places in the sequence. In a shorter sequence the
+            first are in front of it, where places are negative.
+        """
+        if count not in self._last_places:
+            places = self.lengths[:, None] + torch.arange(-count, 0, device=self.cu_seqlens.device)
+            self._last_places[count] = self.first_rows[:, None] + places, places
+        return self._last_places[count]
+
+    def first_places(self, count: int) -> tuple[Tensor, Tensor]:
+        """Where the first rows of each sequence lie; of a shorter one its last row as often as there are too few.
+
+        Returns:
+            (B, count) int64 both: rows of the packed tensor, and places in the sequence.
+        """
+        if count not in self._first_places:
+            places = torch.arange(count, device=self.cu_seqlens.device).minimum(self.lengths[:, None] - 1)
+            self._first_places[count] = self.first_rows[:, None] + places, places
+        return self._first_places[count]
+
+    @cached_property
+    def _first_places(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
+    @cached_property
+    def _last_places(self) -> dict[int, tuple[Tensor, Tensor]]:
+        return {}
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, bool], tuple[Tensor, Tensor]]:
         return {}
 
     def of_sequences(self, chosen: list[int]) -> tuple[Tensor, "Ragged"]:
         """The rows (T',) int64 of some sequences in the packed tensor, and the layout of these sequences alone."""
         lengths = [self.host_lengths[b] for b in chosen]
         device = self.cu_seqlens.device
-        ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        ends = to_device(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
         part = Ragged(ends, sum(lengths), max(lengths))
-        first = self.first_rows[torch.tensor(chosen, device=device)]
+        first = self.first_rows[to_device(torch.tensor(chosen), device)]
         return first[part.sequence_ids] + part.positions, part
 
     def to_padded(self, values: Tensor, fill: float = 0.0) -> Tensor:

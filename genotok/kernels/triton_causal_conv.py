@@ -9,8 +9,9 @@ from torch import Tensor
 from genotok.kernels.ragged import Ragged
 
 CHANNELS = 128  # of a program's tile
-ROWS, ROWS_BACKWARD = 32, 8  # of a program's tile
-TILES = 16  # that a program of the backward pass sums its part of the weights' gradient over
+ROWS = 32  # of a program's tile
+# Backward: rows that a program walks down, rows that are fetched at once, and warps, by measurement on an H200.
+WALK, UNROLL, BACKWARD_WARPS = 128, 4, 1
 
 
 @triton.jit
@@ -18,8 +19,10 @@ def _conv_kernel(
     x, weight, bias, positions, out, total, channels, x_row, out_row,
     TAPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    # A grid of one axis, since the others end at 65,535 programs.
+    columns = tl.cdiv(channels, BLOCK_C)
+    rows = tl.program_id(0) // columns * ROWS + tl.arange(0, ROWS)
+    column = tl.program_id(0) % columns * BLOCK_C + tl.arange(0, BLOCK_C)
     position = tl.load(positions + rows, mask=rows < total, other=-1)
     inside = column < channels
     summed = tl.zeros([ROWS, BLOCK_C], tl.float32) + tl.load(bias + column, mask=inside, other=0.0).to(
@@ -37,79 +40,85 @@ def _conv_kernel(
 
 
 @triton.jit
-def _conv_outputs_backward_kernel(
-    x, weight, bias, positions, gradient, before, partial, total, channels, x_row, gradient_row,
-    TAPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, TILES: tl.constexpr, SILU: tl.constexpr,
+def _conv_backward_kernel(
+    x, weight, bias, gradient, dx, pieces, ends, partial, channels, x_row, gradient_row, dx_row,
+    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, UNROLL: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of the convolution's output, (T, C) in `before` if SILU, and of its weight and bias.
+    """Walk down the rows of a piece, with what the neighbouring rows need of each in registers.
 
-    `partial` (programs, TAPS + 1, C) takes the program's part of the latter two. `before` may be `gradient`.
+    A row's input reaches its own output and those of the TAPS - 1 rows behind it in its sequence, so that the walk
+    goes so far beyond the piece. `partial` (pieces, TAPS + 1, C) takes the piece's part of the gradients of weight
+    and bias.
     """
+    line = tl.program_id(1)
+    first, end, sequence = _piece(pieces, line)
+    sequence_first, sequence_end = tl.load(ends + sequence), tl.load(ends + sequence + 1)
     column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < channels
     offset = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
-    to_bias = tl.zeros([ROWS, BLOCK_C], tl.float32)
-    taps, to_weight = (), ()
+    nothing = tl.zeros([BLOCK_C], tl.float32)
+    taps, to_weight, inputs, outputs = (), (), (), ()
     for back in tl.static_range(TAPS):
         tap = tl.load(weight + column * TAPS + TAPS - 1 - back, mask=inside, other=0.0).to(tl.float32)
-        taps, to_weight = taps + (tap,), to_weight + (to_bias,)
-    for tile in range(TILES):
-        rows = (tl.program_id(1) * TILES + tile) * ROWS + tl.arange(0, ROWS)
-        position = tl.load(positions + rows, mask=rows < total, other=-1)
-        mask = (rows < total)[:, None] & inside[None, :]
-        place = rows.to(tl.int64)[:, None]
-        given = tl.load(gradient + place * gradient_row + column[None, :], mask=mask, other=0.0).to(
-            tl.float32
-        )
-        values, summed = (), tl.zeros([ROWS, BLOCK_C], tl.float32) + offset[None, :]
-        for back in tl.static_range(TAPS):
-            at = x + (place - back) * x_row + column[None, :]
-            value = tl.load(at, mask=(position >= back)[:, None] & inside[None, :], other=0.0).to(tl.float32)
-            values = values + (value,)
+        taps, to_weight = taps + (tap,), to_weight + (nothing,)
+        row = first.to(tl.int64) - 1 - back
+        known = inside & (row >= sequence_first)
+        before = tl.load(x + row * x_row + column, mask=known, other=0.0).to(tl.float32)
+        inputs, outputs = inputs + (before,), outputs + (nothing,)
+    to_bias = nothing
+    for begins in range(first, tl.where(first < end, end + TAPS - 1, first), UNROLL):
+        values, given = (), ()
+        for k in tl.static_range(UNROLL):
+            row = tl.full([], begins, tl.int64) + k
+            known = inside & (row < sequence_end)
+            values = values + (tl.load(x + row * x_row + column, mask=known, other=0.0),)
+            given = given + (tl.load(gradient + row * gradient_row + column, mask=known, other=0.0),)
+        for k in tl.static_range(UNROLL):
+            row = tl.full([], begins, tl.int64) + k
+            inputs = _shifted(values[k].to(tl.float32), inputs, TAPS)
+            to_output = given[k].to(tl.float32)
             if SILU:
-                summed += taps[back][None, :] * value
-        if SILU:
-            gate = 1.0 / (1.0 + tl.exp(-summed))
-            given *= gate * (1.0 + summed * (1.0 - gate))
-            tl.store(
-                before + place * channels + column[None, :], given.to(before.dtype.element_ty), mask=mask
-            )
-        to_bias += given
-        grown = ()
-        for back in tl.static_range(TAPS):
-            grown = grown + (to_weight[back] + given * values[back],)
-        to_weight = grown
-    at = partial + tl.program_id(1).to(tl.int64) * (TAPS + 1) * channels + column
+                summed = offset
+                for back in tl.static_range(TAPS):
+                    summed += taps[back] * inputs[back]
+                gate = 1.0 / (1.0 + tl.exp(-summed))
+                to_output *= gate * (1.0 + summed * (1.0 - gate))
+            outputs = _shifted(to_output, outputs, TAPS)
+            own = tl.where(row < end, to_output, 0.0)  # the rows behind are those of another piece
+            to_bias += own
+            grown, to_input = (), nothing
+            for back in tl.static_range(TAPS):
+                grown = grown + (to_weight[back] + own * inputs[back],)
+                to_input += taps[back] * outputs[TAPS - 1 - back]
+            to_weight = grown
+            reached = row - (TAPS - 1)
+            at = dx + reached * dx_row + column
+            tl.store(at, to_input.to(dx.dtype.element_ty), mask=inside & (reached >= first) & (reached < end))
+    at = partial + line.to(tl.int64) * (TAPS + 1) * channels + column
     for back in tl.static_range(TAPS):
-        tl.store(at + (TAPS - 1 - back) * channels, tl.sum(to_weight[back], 0), mask=inside)
-    tl.store(at + TAPS * channels, tl.sum(to_bias, 0), mask=inside)
+        tl.store(at + (TAPS - 1 - back) * channels, to_weight[back], mask=inside)
+    tl.store(at + TAPS * channels, to_bias, mask=inside)
 
 
 @triton.jit
-def _conv_inputs_backward_kernel(
-    gradient, weight, positions, dx, total, channels, gradient_row, dx_row,
-    TAPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    """Each row's input reaches the outputs of itself and of the rows behind it in its sequence."""
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = column < channels
-    summed = tl.zeros([ROWS, BLOCK_C], tl.float32)
-    for ahead in tl.static_range(TAPS):
-        position = tl.load(positions + rows + ahead, mask=rows + ahead < total, other=-1)
-        tap = tl.load(weight + column * TAPS + TAPS - 1 - ahead, mask=inside, other=0.0).to(tl.float32)
-        at = gradient + (rows + ahead).to(tl.int64)[:, None] * gradient_row + column[None, :]
-        given = tl.load(at, mask=(position >= ahead)[:, None] & inside[None, :], other=0.0)
-        summed += tap[None, :] * given.to(tl.float32)
-    at = dx + rows.to(tl.int64)[:, None] * dx_row + column[None, :]
-    tl.store(at, summed.to(dx.dtype.element_ty), mask=(rows < total)[:, None] & inside[None, :])
+def _piece(pieces, line):
+    return tl.load(pieces + 3 * line), tl.load(pieces + 3 * line + 1), tl.load(pieces + 3 * line + 2)
+
+
+@triton.jit
+def _shifted(newest, others, COUNT: tl.constexpr):
+    """`newest` in front of all but the last of `others`."""
+    shifted = (newest,)
+    for k in tl.static_range(COUNT - 1):
+        shifted = shifted + (others[k],)
+    return shifted
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, silu: bool) -> Tensor:
     """`causal_conv`, or `causal_conv_silu`, of x (T, C), whose rows may lie apart."""
     total, channels = x.shape
     out = torch.empty(total, channels, device=x.device, dtype=x.dtype)
-    _conv_kernel[(triton.cdiv(channels, CHANNELS), triton.cdiv(total, ROWS))](
+    _conv_kernel[(triton.cdiv(channels, CHANNELS) * triton.cdiv(total, ROWS),)](
         x, weight, bias, ragged.positions, out, total, channels, x.stride(0), channels,
         TAPS=weight.shape[1], ROWS=ROWS, BLOCK_C=CHANNELS, SILU=silu, num_warps=4,
     )  # fmt: skip
@@ -117,40 +126,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, silu: bool
 
 
 def convolve_backward(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ragged: Ragged,
-    silu: bool,
-    gradient: Tensor,
-    dx: Tensor,
-    spare: Tensor,
+    x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, silu: bool, gradient: Tensor, dx: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Fill `dx` (T, C), whose rows may lie apart, and return the gradients of weight and bias, float32.
-
-    With `silu`, `spare` is overwritten: contiguous, of the shape and dtype of x; it may be `gradient` itself.
-    """
-    total, channels = x.shape
-    taps, programs = weight.shape[1], triton.cdiv(total, ROWS_BACKWARD * TILES)
-    partial = torch.empty(programs, taps + 1, channels, device=x.device, dtype=torch.float32)
-    before = spare if silu else gradient
-    tile = {"TAPS": taps, "BLOCK_C": CHANNELS, "num_warps": 4}
-    _conv_outputs_backward_kernel[(triton.cdiv(channels, CHANNELS), programs)](
-        x, weight, bias, ragged.positions, gradient, before, partial, total, channels,
-        x.stride(0), gradient.stride(0), ROWS=ROWS_BACKWARD, TILES=TILES, SILU=silu, **tile,
+    """Fill `dx` (T, C), whose rows may lie apart, and return the gradients of weight and bias, float32."""
+    channels, taps, pieces = x.shape[1], weight.shape[1], ragged.pieces(WALK)
+    partial = torch.empty(len(pieces), taps + 1, channels, device=x.device, dtype=torch.float32)
+    _conv_backward_kernel[(triton.cdiv(channels, CHANNELS), len(pieces))](
+        x, weight, bias, gradient, dx, pieces, ragged.cu_seqlens, partial, channels,
+        x.stride(0), gradient.stride(0), dx.stride(0),
+        TAPS=taps, BLOCK_C=CHANNELS, UNROLL=UNROLL, SILU=silu, num_warps=BACKWARD_WARPS,
     )  # fmt: skip
-    _conv_inputs_backward_kernel[(triton.cdiv(channels, CHANNELS), triton.cdiv(total, ROWS))](
-        before,
-        weight,
-        ragged.positions,
-        dx,
-        total,
-        channels,
-        before.stride(0),
-        dx.stride(0),
-        ROWS=ROWS,
-        **tile,
-    )
     summed = partial.sum(0)
     return summed[:taps].t(), summed[taps]
 
@@ -173,7 +158,7 @@ class CausalConv(torch.autograd.Function):
         """Gradients of x, weight and bias."""
         x, weight, bias = ctx.saved_tensors
         gradient = gradient.contiguous()
-        dx, spare = (torch.empty(x.shape, device=x.device, dtype=x.dtype) for _ in range(2))
+        dx = torch.empty(x.shape, device=x.device, dtype=x.dtype)
         with torch.cuda.device_of(x):
-            to_weight, to_bias = convolve_backward(x, weight, bias, ctx.ragged, ctx.silu, gradient, dx, spare)
+            to_weight, to_bias = convolve_backward(x, weight, bias, ctx.ragged, ctx.silu, gradient, dx)
         return dx, to_weight.to(weight.dtype), to_bias.to(bias.dtype), None, None

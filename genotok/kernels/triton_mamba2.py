@@ -69,7 +69,7 @@ class Mamba2Inner(torch.autograd.Function):
                 softplus=True,
             )
             to_conv_weight, to_conv_bias = convolve_backward(
-                mixed, conv_weight, conv_bias, sizes.ragged, True, to_convolved, to_mixed, to_convolved
+                mixed, conv_weight, conv_bias, sizes.ragged, True, to_convolved, to_mixed
             )
         # a = -exp(a_log), whose derivative is a itself.
         gradients = (to_conv_weight, to_conv_bias, to_bias, to_a * a, to_skip, to_norm)

@@ -29,14 +29,14 @@ from genotok.kernels.ragged import Ragged
 CHUNK = 64
 PROGRAMS = 512  # spans x heads aimed at: enough to fill the device, few enough to pass few states
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
-COLUMNS = 64  # of B and C, that one program takes in the backward pass
-# num_warps and num_stages for inputs of 2 bytes, by measurement on an H100.
+COLUMNS = 128  # of B and C, that one program takes in the backward pass
+# num_warps and num_stages for inputs of 2 bytes, by measurement on an H100 and an H200.
 LAUNCHES = {
     "states": (4, 1),
     "scan": (4, 2),
     "chunks": (4, 1),
     "inputs_backward": (4, 1),
-    "projections_backward": (4, 3),
+    "projections_backward": (8, 3),
 }
 
 
@@ -536,8 +536,8 @@ def _entering(
     ends: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     """The state (lines, H, N, P) that enters each span (None for zeros), and behind the walk (B, H, N, P)."""
-    if sizes.one_span and initial is None and not ends:
-        return None, None
+    if sizes.one_span and not ends:
+        return None if initial is None else initial[sizes.spans[:, 2].long()].float(), None
     states, log = _spans_leave(u, v, decays, sizes, backwards)
     final = None
     if ends:

@@ -47,9 +47,9 @@ class Block(nn.Module):
         """
         x, normed = self.mixer_norm.after_adding(x, added)
         if isinstance(self.mixer, Attention):
-            return self._after_mixer(x, self.mixer(normed, ragged, causal))
+            return self.after_mixer(x, self.mixer(normed, ragged, causal))
         mixed = self.mixer(normed, ragged) if causal else both_ways(self.mixer, normed, ragged)
-        return self._after_mixer(x, mixed)
+        return self.after_mixer(x, mixed)
 
     def prefill(
         self, x: Tensor, added: Tensor | None, ragged: Ragged, before: Cache | None = None
@@ -58,19 +58,24 @@ class Block(nn.Module):
         follows = {} if before is None else {"before": before}
         x, normed = self.mixer_norm.after_adding(x, added)
         mixed, cache = self.mixer.prefill(normed, ragged, **follows)
-        return *self._after_mixer(x, mixed), cache
+        return *self.after_mixer(x, mixed), cache
 
-    def extend(self, x: Tensor, added: Tensor | None, ragged: Ragged, cache: Cache) -> tuple[Tensor, Tensor]:
-        """`forward` of rows that follow on what the cache holds; the cache stays as it is."""
+    def extend(
+        self, x: Tensor, added: Tensor | None, ragged: Ragged, cache: Cache, of_cache: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` of rows that follow on those of the cache's sequences `of_cache` (B,); it stays as it is."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.extend(normed, ragged, cache))
+        return self.after_mixer(x, self.mixer.extend(normed, ragged, cache, of_cache))
 
-    def step(self, x: Tensor, added: Tensor | None, cache: Cache) -> tuple[Tensor, Tensor]:
-        """`forward` of one further row of each sequence, (B, D)."""
+    def step(
+        self, x: Tensor, added: Tensor | None, cache: Cache, stepped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` of one further row of each sequence, (B, D); of those not `stepped` (B,) the cache stays."""
         x, normed = self.mixer_norm.after_adding(x, added)
-        return self._after_mixer(x, self.mixer.step(normed, cache))
+        return self.after_mixer(x, self.mixer.step(normed, cache, stepped))
 
-    def _after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+    def after_mixer(self, x: Tensor, mixed: Tensor) -> tuple[Tensor, Tensor]:
+        """What follows the mixer, row by row: (T, D) stream and (T, D) of the mixer to what `forward` returns."""
         if self.mlp is None:
             return x, mixed
         x, normed = self.mlp_norm.after_adding(x, mixed)
@@ -122,18 +127,18 @@ class BlockStack(nn.Module):
             cache.blocks.append(of_block)
         return self._closed(x, added), cache
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: StackCache) -> Tensor:
-        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
+    def extend(self, x: Tensor, ragged: Ragged, cache: StackCache, of_cache: Tensor) -> Tensor:
+        """(T, D) to (T, D), rows that follow on those of the cache's sequences `of_cache` (B,); it stays as it is."""
         x, added = x.float(), None
         for block, of_block in zip(self.blocks, cache.blocks, strict=True):
-            x, added = block.extend(x, added, ragged, of_block)
+            x, added = block.extend(x, added, ragged, of_block, of_cache)
         return self._closed(x, added)
 
-    def step(self, x: Tensor, cache: StackCache) -> Tensor:
-        """One further row (B, D) of each sequence."""
+    def step(self, x: Tensor, cache: StackCache, stepped: Tensor | None = None) -> Tensor:
+        """One further row (B, D) of each sequence; of those that are not `stepped` (B,) bool the cache stays."""
         x, added = x.float(), None
         for block, of_block in zip(self.blocks, cache.blocks, strict=True):
-            x, added = block.step(x, added, of_block)
+            x, added = block.step(x, added, of_block, stepped)
         return self._closed(x, added)
 
     def _closed(self, x: Tensor, added: Tensor | None) -> Tensor:

@@ -4,12 +4,12 @@ Every part with a memory offers, beside `forward(x, ragged) -> y`:
 
 - `prefill(x, ragged) -> (y, cache)`: the same pass, which also keeps what each sequence's last row leaves behind.
 - `step(x, cache) -> y`: one further row (B, D) for each of the B sequences of the cache, which is brought up to
-  date in place.
+  date in place. Mixers take `stepped` (B,) bool as well: the memory of other sequences stays as it is.
 
 A part of its own kind derives its cache from `Cache`. Caches hold no gradients; run steps under `torch.no_grad`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,10 +38,67 @@ class Cache:
         for item in fields(self):
             _put(getattr(self, item.name), rows, getattr(part, item.name))
 
+    def held(self) -> "Cache":
+        """The memory of a part that is no mixer, as it is now, for `keep`.
+
+        A step gives such a cache new tensors and leaves those as they are.
+        """
+        return type(self)(**{item.name: _held(getattr(self, item.name)) for item in fields(self)})
+
+    def keep(self, stepped: Tensor, before: "Cache") -> None:
+        """Undo a step of all sequences in those that are not `stepped` (B,) bool, from what `held` gave before it."""
+        for item in fields(self):
+            name = item.name
+            setattr(self, name, _kept(stepped, getattr(self, name), getattr(before, name)))
+
+    def reserve(self, rows: int) -> bool:
+        """See that `rows` further rows of each sequence fit, so that steps up to then ask the host nothing.
+
+        Returns:
+            Whether memory was added. Costs a host synchronisation for each part that grows with the sequence.
+        """
+        return sum(_reserve(getattr(self, item.name), rows) for item in fields(self)) > 0
+
+    def tensors(self) -> Iterator[tuple[object, str]]:
+        """Where steps read and write: objects and the names of their tensors."""
+        for item in fields(self):
+            yield from _tensors(self, item.name)
+
     @property
     def bytes(self) -> int:
         """The memory taken, in bytes."""
         return sum(_bytes(getattr(self, item.name)) for item in fields(self))
+
+
+def _held(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_held(part) for part in value]
+    return value.held() if isinstance(value, Cache) else value
+
+
+def _kept(stepped: Tensor, value: Any, before: Any) -> Any:
+    if isinstance(value, list):
+        return [_kept(stepped, *parts) for parts in zip(value, before, strict=True)]
+    if isinstance(value, Cache):
+        value.keep(stepped, before)
+        return value
+    if value is None:
+        return None
+    return torch.where(stepped.view(-1, *[1] * (value.ndim - 1)), value, before)
+
+
+def _reserve(value: Any, rows: int) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return sum(part.reserve(rows) for part in parts if isinstance(part, Cache)) > 0
+
+
+def _tensors(holder: object, name: str) -> Iterator[tuple[object, str]]:
+    value = getattr(holder, name)
+    if isinstance(value, Tensor):
+        yield holder, name
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, Cache):
+            yield from part.tensors()
 
 
 def _select(value: Any, rows: Tensor) -> Any:
@@ -83,33 +140,37 @@ class KeyValueStore:
         self.limit = window + 1 if window >= 0 else None
         self.lengths = ragged.lengths.clone()
         self.longest = ragged.max_seqlen  # at least the longest length: known without asking the device
-        self.capacity = self._at_most_limit(self.longest)
+        self.capacity, self.reserved = self._at_most_limit(self.longest), False
         rows = (self.positions(self.lengths) + ragged.first_rows[:, None]).clamp(min=0)
         self.keys, self.values = keys.detach()[rows], values.detach()[rows]
 
-    def append(self, keys: Tensor, values: Tensor, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def append(
+        self, keys: Tensor, values: Tensor, rows: Tensor | None, stepped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Add one row to each of R sequences.
 
         Args:
             keys, values: (R, H, E).
             rows: (R,) int64 the sequences, all different; None for all B of them.
+            stepped: (R,) bool, the sequences that remember it: of others it lies where the next row comes to lie,
+                and no query but this one sees it. None for all.
 
         Returns:
             Keys and values (R, C, H, E) that the added rows see, themselves included, and (R, C) bool, which of
             the slots hold one.
         """
-        if self.longest >= self.capacity and self.capacity != self.limit:
+        if self.longest >= self.capacity and self.capacity != self.limit and not self.reserved:
             self._grow()
         everyone = torch.arange(len(self.lengths), device=keys.device) if rows is None else rows
         slots = self.lengths[everyone] % self.capacity
         self.keys[everyone, slots] = keys.to(self.keys.dtype)
         self.values[everyone, slots] = values.to(self.values.dtype)
-        self.lengths[everyone] += 1
+        filled = self.positions(self.lengths[everyone] + 1)
+        self.lengths = _advanced(self.lengths, everyone, stepped)
         self.longest += 1
-        used = min(self.longest, self.capacity)
+        used = self.capacity if self.reserved else min(self.longest, self.capacity)
         chosen = slice(None) if rows is None else rows
-        filled = self.positions(self.lengths[everyone])[:, :used] >= 0
-        return self.keys[chosen, :used], self.values[chosen, :used], filled
+        return self.keys[chosen, :used], self.values[chosen, :used], filled[:, :used] >= 0
 
     def positions(self, lengths: Tensor) -> Tensor:
         """(R, C) int64: the latest position that each slot may hold; negative in an empty slot."""
@@ -119,16 +180,37 @@ class KeyValueStore:
     def _at_most_limit(self, capacity: int) -> int:
         return capacity if self.limit is None else min(capacity, self.limit)
 
+    def reserve(self, rows: int) -> bool:
+        """See that `rows` more rows of each sequence fit, and let steps see all slots; whether memory was added."""
+        self.reserved = True
+        if self.capacity == self.limit:
+            return False
+        self.longest = int(self.lengths.max())
+        needed = self._at_most_limit(self.longest + rows)
+        if self.limit is not None and self.limit <= 4 * needed:
+            needed = self.limit  # at once, so that it is for good
+        if needed <= self.capacity:
+            return False
+        self._enlarge(needed)
+        return True
+
     def _grow(self) -> None:
         self.longest = int(self.lengths.max())
-        if self.longest < self.capacity:
-            return
-        old, self.capacity = self.capacity, self._at_most_limit(max(2 * self.capacity, 16))
+        if self.longest >= self.capacity:
+            self._enlarge(self._at_most_limit(max(2 * self.capacity, 16)))
+
+    def _enlarge(self, capacity: int) -> None:
+        old, self.capacity = self.capacity, capacity
         for name in ("keys", "values"):
             part = getattr(self, name)
             larger = part.new_zeros(part.shape[0], self.capacity, *part.shape[2:])
             larger[:, :old] = part
             setattr(self, name, larger)
+
+
+def _advanced(lengths: Tensor, rows: Tensor, stepped: Tensor | None) -> Tensor:
+    """(B,) int64: one more of the sequences `rows` (R,) that are `stepped` (R,) bool."""
+    return lengths.index_add(0, rows, torch.ones_like(rows) if stepped is None else stepped.long())
 
 
 @dataclass
@@ -148,15 +230,11 @@ class AttentionCache(Cache):
         """(B,) int64, the position of the row that comes next in each sequence."""
         return self.store.lengths if self.rows is None else self.store.lengths[self.rows]
 
-    def held(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Keys and values (B, C, H, E), their positions (B, C), negative where there is none, and lengths (B,)."""
-        store, chosen = self.store, slice(None) if self.rows is None else self.rows
-        lengths = store.lengths[chosen]
-        return store.keys[chosen], store.values[chosen], store.positions(lengths), lengths
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def append(
+        self, keys: Tensor, values: Tensor, stepped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Add a row to each sequence and return what it sees; see `KeyValueStore.append`."""
-        return self.store.append(keys, values, self.rows)
+        return self.store.append(keys, values, self.rows, stepped)
 
     def select(self, rows: Tensor) -> "AttentionCache":
         """A view of the sequences `rows`."""
@@ -164,6 +242,14 @@ class AttentionCache(Cache):
 
     def put(self, rows: Tensor, part: "AttentionCache") -> None:
         """Nothing is left to do: the selection wrote to the same memory."""
+
+    def reserve(self, rows: int) -> bool:
+        """See `KeyValueStore.reserve`."""
+        return self.store.reserve(rows)
+
+    def tensors(self) -> Iterator[tuple[object, str]]:
+        """Those of the store."""
+        return iter([(self.store, name) for name in ("keys", "values", "lengths")])
 
     @property
     def bytes(self) -> int:
@@ -181,36 +267,50 @@ class ConvolutionStore:
         inputs: for each of F convolutions, (T, D) packed rows to begin with.
         taps: (F, L, D) for a longest sequence of L rows, the newest tap first.
         ragged: the layout of the rows.
+        write_taps: gives the (F, L, D) taps for L rows, or refuses.
+        limit: the largest capacity that it is doubled to.
     """
 
-    def __init__(self, inputs: list[Tensor], taps: Tensor, ragged: Ragged):
+    def __init__(
+        self,
+        inputs: list[Tensor],
+        taps: Tensor,
+        ragged: Ragged,
+        write_taps: Callable[[int], Tensor],
+        limit: int,
+    ):
         self.inputs = torch.stack([ragged.to_padded(rows.detach().float()) for rows in inputs])
-        self.taps = taps.detach()
+        self.taps, self.write_taps, self.limit = taps.detach(), write_taps, limit
         self.lengths = ragged.lengths.clone()
         self.longest = ragged.max_seqlen  # at least the longest length: known without asking the device
+        self.reserved = False
 
     @property
     def capacity(self) -> int:
         """Rows for which there is room in each sequence."""
         return self.inputs.shape[2]
 
-    def make_room(self, rows: Tensor | None, limit: int, write_taps: Callable[[int], Tensor]) -> None:
-        """See that one more row of the sequences `rows` (R,), None for all of them, can be read.
-
-        Args:
-            rows: the sequences.
-            limit: the largest capacity, unless more is needed.
-            write_taps: gives the (F, L, D) taps for L rows, or refuses.
-        """
-        if self.longest < self.capacity:
+    def make_room(self, rows: Tensor | None) -> None:
+        """See that one more row of the sequences `rows` (R,), None for all of them, can be read."""
+        if self.longest < self.capacity or self.reserved:
             return
         self.longest = int(self.lengths.max())
         needed = 1 + (self.longest if rows is None else int(self.lengths[rows].max()))
-        old = self.capacity
-        if needed <= old:
-            return
-        self.taps = write_taps(max(needed, min(2 * old, limit)))
-        larger = self.inputs.new_zeros(*self.inputs.shape[:2], self.taps.shape[1], self.inputs.shape[3])
+        if needed > self.capacity:
+            self._enlarge(max(needed, min(2 * self.capacity, self.limit)))
+
+    def reserve(self, rows: int) -> bool:
+        """See that `rows` more rows of each sequence fit, and let steps see all slots; whether memory was added."""
+        self.reserved = True
+        needed, old = int(self.lengths.max()) + rows, self.capacity
+        if needed > old:
+            self._enlarge(needed)
+        self.longest = self.capacity
+        return needed > old
+
+    def _enlarge(self, capacity: int) -> None:
+        old, self.taps = self.capacity, self.write_taps(capacity)
+        larger = self.inputs.new_zeros(*self.inputs.shape[:2], capacity, self.inputs.shape[3])
         larger[:, :, :old] = self.inputs
         self.inputs = larger
 
@@ -233,9 +333,10 @@ class ConvolutionStore:
             out += (inputs[chosen, slots] * taps[back.clamp(min=0)]).sum(1)
         return out
 
-    def advance(self, rows: Tensor | None) -> None:
-        """Count the added row of the sequences `rows`, once all convolutions have read it."""
-        self.lengths[slice(None) if rows is None else rows] += 1
+    def advance(self, rows: Tensor | None, stepped: Tensor | None = None) -> None:
+        """Count the added row of the sequences `rows` once all convolutions have read it; `stepped` as in a step."""
+        everyone = torch.arange(len(self.lengths), device=self.lengths.device) if rows is None else rows
+        self.lengths = _advanced(self.lengths, everyone, stepped)
         self.longest += 1
 
 
@@ -253,17 +354,17 @@ class HyenaCache(Cache):
     store: ConvolutionStore
     rows: Tensor | None = None
 
-    def make_room(self, limit: int, write_taps: Callable[[int], Tensor]) -> None:
+    def make_room(self) -> None:
         """See that each sequence can be a row longer; see `ConvolutionStore.make_room`."""
-        self.store.make_room(self.rows, limit, write_taps)
+        self.store.make_room(self.rows)
 
     def convolve(self, convolution: int, x: Tensor) -> Tensor:
         """See `ConvolutionStore.convolve`."""
         return self.store.convolve(convolution, x, self.rows)
 
-    def advance(self) -> None:
+    def advance(self, stepped: Tensor | None = None) -> None:
         """See `ConvolutionStore.advance`."""
-        self.store.advance(self.rows)
+        self.store.advance(self.rows, stepped)
 
     def select(self, rows: Tensor) -> "HyenaCache":
         """A view of the store for the sequences `rows`, and a copy of the few rows of the short convolution."""
@@ -272,6 +373,14 @@ class HyenaCache(Cache):
     def put(self, rows: Tensor, part: "HyenaCache") -> None:
         """Take over the short convolution's rows; the selection wrote to the same store."""
         self.conv[rows] = part.conv.to(self.conv.dtype)
+
+    def reserve(self, rows: int) -> bool:
+        """See `ConvolutionStore.reserve`."""
+        return self.store.reserve(rows)
+
+    def tensors(self) -> Iterator[tuple[object, str]]:
+        """`conv`, and those of the store that steps write to."""
+        return iter([(self, "conv"), (self.store, "inputs"), (self.store, "lengths")])
 
     @property
     def bytes(self) -> int:
@@ -438,3 +547,7 @@ class StageCache(Cache):
     decoder: Cache | None = None
     places: PositionCache | None = None
     tokens: Tensor | None = None
+
+    def of_chunks(self) -> list[Cache]:
+        """What each row of this stage changes besides the blocks' caches."""
+        return [part for part in (self.chunker, self.states, self.upsampler, self.places) if part is not None]

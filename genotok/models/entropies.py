@@ -56,14 +56,11 @@ def next_token_entropies(model: "GenomicLM", ids: Tensor, ragged: Ragged) -> Ten
     Returns:
         (T,) float32, in nats.
     """
-    lengths = [ragged.max_seqlen] * ragged.batch if ragged.is_uniform else ragged.lengths.tolist()
-    values = []
+    lengths, values = ragged.host_lengths, []
     with torch.autocast(ids.device.type, enabled=False):
         for group in _passes(_pieces(lengths, _reach(model)), ids.device):
             rows = torch.cat([ids[begin:end] for begin, _, end in group])
-            layout = Ragged.from_lengths(
-                torch.tensor([end - begin for begin, _, end in group]).to(ids.device)
-            )
+            layout = Ragged.from_lengths(torch.tensor([end - begin for begin, _, end in group]), ids.device)
             found = _of_pass(model, rows, layout)
             parts = found.split([end - begin for begin, _, end in group])
             values += [part[first - begin :] for part, (begin, first, _) in zip(parts, group, strict=True)]

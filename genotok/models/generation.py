@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 
 from genotok.errors import InputError
+from genotok.models.fixed_generation import FixedContinuation
 from genotok.tokenizers.base import Tokenizer, checked_letters
 
 if TYPE_CHECKING:
     from genotok.models.language_model import GenomicLM
+
+WAYS = ("auto", "plain", "fixed", "graph")
+LEAST_GRAPHED = 32  # tokens from which on recording a graph pays off
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ def generate(
     nucleotides_only: bool = True,
     batch_size: int = 64,
     on_step: Callable[[int], None] | None = None,
+    way: str = "auto",
 ) -> Tensor:
     """Continue prompts, token by token, with a cache.
 
@@ -69,6 +74,9 @@ def generate(
             special tokens nor ambiguity codes; otherwise any token of the tokenizer.
         batch_size: how many prompts are continued at once.
         on_step: called after each step with the number of tokens added in it.
+        way: how steps are run, which changes speed and rounding only. `plain`: the stages inside read the sequences
+            in which a chunk begins. `fixed`: they read all, so that shapes stay the same. `graph`: the same, recorded
+            as a CUDA graph and replayed. `auto`: `graph` on a GPU from `LEAST_GRAPHED` tokens on, else `plain`.
 
     Returns:
         (B, length) int64 on the CPU: the added tokens. `added_letters` makes letters of a row. A prompt's letters
@@ -83,9 +91,10 @@ def generate(
         raise InputError(f"length: {length} should be at least 0")
     if batch_size < 1:
         raise InputError(f"batch_size: {batch_size} should be at least 1")
+    way = _checked_way(way, model.device, length)
     ids = [prompt_ids(model, prompt, place) for place, prompt in enumerate(prompts)]
     allowed = allowed_ids(model.tokenizer, nucleotides_only).to(model.device)
-    follows = Overlaps(model.tokenizer, allowed) if model.tokenizer.overlap else None
+    chooser = Chooser(model.tokenizer, allowed, sampling)
     random = torch.Generator().manual_seed(seed)
     uniform = torch.rand(len(ids), length, dtype=torch.float64, generator=random)
     generated = torch.empty(len(ids), length, dtype=torch.long)
@@ -93,35 +102,68 @@ def generate(
         return generated
     for first in range(0, len(ids), batch_size):
         batch = slice(first, first + batch_size)
-        generated[batch] = _continue(model, ids[batch], uniform[batch], allowed, follows, sampling, on_step)
+        generated[batch] = _continue(model, ids[batch], uniform[batch], chooser, way, on_step)
     return generated
+
+
+def _checked_way(way: str, device: torch.device, length: int) -> str:
+    if way not in WAYS:
+        raise InputError(f"way: {way!r} is unknown; there are {', '.join(WAYS)}")
+    if way == "graph" and device.type != "cuda":
+        raise InputError("way: 'graph' needs a CUDA device; use plain or fixed")
+    if way != "auto":
+        return way
+    return "graph" if device.type == "cuda" and length >= LEAST_GRAPHED else "plain"
 
 
 def _continue(
     model: "GenomicLM",
     prompts: list[Tensor],
     uniform: Tensor,
-    allowed: Tensor,
-    follows: "Overlaps | None",
-    sampling: Sampling,
+    chooser: "Chooser",
+    way: str,
     on_step: Callable[[int], None] | None,
 ) -> Tensor:
+    def stepped() -> None:
+        if on_step is not None:
+            on_step(len(prompts))
+
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     padded = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(model.device)
     uniform = uniform.to(model.device)
     logits, cache = model.prefill(padded, lengths)
-    chosen, last = [], padded.gather(1, lengths[:, None] - 1)[:, 0]
-    for place in range(uniform.shape[1]):
-        if place:
-            logits = model.step(last, cache)
-        candidates = logits[:, allowed]
-        if follows is not None:
-            candidates = candidates.masked_fill(~follows(last), -torch.inf)
-        last = allowed[choose(candidates, uniform[:, place], sampling)]
+    last = chooser(logits, padded.gather(1, lengths[:, None] - 1)[:, 0], uniform[:, 0])
+    stepped()
+    if way != "plain":
+        fixed = FixedContinuation(model, cache, last, uniform, chooser)
+        return fixed.run(way == "graph", stepped).cpu()
+    chosen = [last]
+    for place in range(1, uniform.shape[1]):
+        last = chooser(model.step(last, cache), last, uniform[:, place])
         chosen.append(last)
-        if on_step is not None:
-            on_step(len(prompts))
+        stepped()
     return torch.stack(chosen, 1).cpu()
+
+
+class Chooser:
+    """Chooses the next tokens of a batch.
+
+    Args:
+        tokenizer: of the tokens.
+        allowed: (K,) the ids that may be emitted.
+        sampling: how.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, allowed: Tensor, sampling: Sampling):
+        self.allowed, self.sampling = allowed, sampling
+        self.follows = Overlaps(tokenizer, allowed) if tokenizer.overlap else None
+
+    def __call__(self, logits: Tensor, last: Tensor, uniform: Tensor) -> Tensor:
+        """(B,) int64, from logits (B, V), the tokens in front (B,) and random numbers (B,) float64 in [0, 1)."""
+        candidates = logits[:, self.allowed]
+        if self.follows is not None:
+            candidates = candidates.masked_fill(~self.follows(last), -torch.inf)
+        return self.allowed[choose(candidates, uniform, self.sampling)]
 
 
 def choose(logits: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:

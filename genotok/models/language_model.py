@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.token_loss import is_fused
+from genotok.kernels.transfers import to_device
 from genotok.models.cache import StageCache
 from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import WITH_INPUTS, check_chunkers
@@ -190,8 +191,12 @@ class GenomicLM(nn.Module):
         boundary_inputs: Tensor | None = None,
         use_cache: bool = False,
         label_smoothing: float = 0.0,
+        chunk_capacity: Sequence[float] = (),
     ) -> ModelOutput:
         """Run the model on a padded batch.
+
+        On a GPU the host waits for the number of chunks once a chunking stage, and not at all where these have a
+        capacity; and for `lengths`, unless they lie on the host.
 
         Args:
             input_ids: (B, L) token ids.
@@ -211,11 +216,15 @@ class GenomicLM(nn.Module):
             use_cache: whether to return the cache as well.
             label_smoothing: share of the labels of `lm` and `mlm` that the loss spreads over the vocabulary;
                 that of a head stands in its configuration and acts in training mode alone.
+            chunk_capacity: of each chunking stage, outermost first, how many chunks there is room for, as a share of
+                its rows. Boundaries beyond are left out, which `left_out` of `packed_boundaries` counts; where it is
+                0 the result is the same but for rounding. Not with `use_cache`. Empty for no limit.
 
         Raises:
             InputError: the shapes, the labels or the task do not fit.
         """
         tasks = self._tasks(task)
+        lengths = None if lengths is None else lengths.cpu()
         if (
             lengths is not None
             and lengths.shape == input_ids.shape[:1]
@@ -225,7 +234,8 @@ class GenomicLM(nn.Module):
             parts = (_rows_of(part, kept) for part in (labels, lengths, boundary_inputs))
             labels, lengths, boundary_inputs = parts
             settings = (labels, lengths, output_hidden_states, boundary_inputs, use_cache, label_smoothing)
-            return self(input_ids[kept], task, *settings).with_empty_sequences(kept)
+            output = self(input_ids[kept], task, *settings, chunk_capacity)
+            return output.with_empty_sequences(kept)
         ragged = self._layout(input_ids, lengths)
         packed_ids = ragged.to_packed(input_ids)
         embedded = self.embedding(packed_ids)
@@ -238,7 +248,8 @@ class GenomicLM(nn.Module):
             self._add_entropy_cache(cache, packed_ids, ragged)
         else:
             causal = self.config.is_causal(tasks[0])
-            states, boundaries = self.backbone(embedded, ragged, packed_inputs, causal, between)
+            settings = (packed_inputs, causal, between, None, chunk_capacity)
+            states, boundaries = self.backbone(embedded, ragged, *settings)
         length = input_ids.shape[1]
         output = ModelOutput(None, packed_boundaries=boundaries, cache=cache)
         if tasks != ["prediction"]:
@@ -249,7 +260,7 @@ class GenomicLM(nn.Module):
         for s, stage in enumerate(boundaries):
             rows = stage.ragged.max_seqlen if s else length
             padded = (ragged_to_length(part, stage.ragged, rows) for part in (stage.prob, stage.mask))
-            output.boundaries.append(StageBoundaries(*padded))
+            output.boundaries.append(StageBoundaries(*(part[: len(input_ids)] for part in padded)))
         if labels is not None:
             self._add_losses(output, tasks, labels, lengths, label_smoothing)
         if output_hidden_states:
@@ -292,7 +303,7 @@ class GenomicLM(nn.Module):
 
     def _predictions(self, states: Tensor, ragged: Ragged, ids: Tensor, length: int) -> dict[str, Tensor]:
         """What the heads give, by name; packed states in, padded predictions out."""
-        table = torch.from_numpy(self.tokenizer.is_nucleotide).to(ids.device)
+        table = to_device(torch.from_numpy(self.tokenizer.is_nucleotide), ids.device)
         certain = table[ids.clamp(max=len(table) - 1)] & (ids < len(table))
         predictions = {name: head(states, ragged, certain) for name, head in self.heads.items()}
         for name, head in self.config.heads.items():
@@ -393,11 +404,24 @@ class GenomicLM(nn.Module):
             (B, V), the logits of the token that comes next.
         """
         states = self.backbone.step(self.embedding(input_ids), cache)
+        self._step_entropies(input_ids, cache)
+        return self.head(states)
+
+    @torch.no_grad()
+    def fixed_step(self, input_ids: Tensor, cache: StageCache) -> Tensor:
+        """`step` of shapes that stay the same, and without a host synchronisation: what a CUDA graph can hold.
+
+        The cache needs `reserve`d rows, and stages inside are run for every token of every sequence.
+        """
+        states = self.backbone.fixed_step(self.embedding(input_ids), cache)
+        self._step_entropies(input_ids, cache)
+        return self.head(states)
+
+    def _step_entropies(self, input_ids: Tensor, cache: StageCache) -> None:
         if self.entropy_model is not None:
             of_chunker = cache.chunker
             of_chunker.previous = of_chunker.entropy
             of_chunker.entropy = next_token_entropy_step(self.entropy_model, input_ids, of_chunker.model)
-        return self.head(states)
 
     @property
     def can_extend(self) -> bool:
@@ -405,15 +429,22 @@ class GenomicLM(nn.Module):
         return "lm" in self.config.tasks and self.entropy_model is None and self.backbone.can_extend
 
     @torch.no_grad()
-    def extend(self, input_ids: Tensor, cache: StageCache, lengths: Tensor | None = None) -> Tensor:
+    def extend(
+        self,
+        input_ids: Tensor,
+        cache: StageCache,
+        lengths: Tensor | None = None,
+        of_cache: Tensor | None = None,
+    ) -> Tensor:
         """Read many further tokens of each sequence at once; other than by `step` the cache stays as it is.
 
-        So several continuations of one prompt cost the prompt once: `cache.select(rows)` names the prompt of each.
+        So several continuations of one prompt cost the prompt once.
 
         Args:
             input_ids: (B, L) token ids that follow on what the cache has read.
-            cache: of the B sequences, from `prefill`.
+            cache: from `prefill`.
             lengths: (B,) how many of the L tokens are real; None when all are.
+            of_cache: (B,) int64, which sequence of the cache each goes on from; None for one after the other.
 
         Returns:
             (B, L, V) logits, zero behind the end of a sequence.
@@ -424,7 +455,10 @@ class GenomicLM(nn.Module):
         if not self.can_extend:
             raise InputError("this model cannot read many tokens behind a cache at once")
         ragged = self._layout(input_ids, lengths)
-        states = self.backbone.extend(self.embedding(ragged.to_packed(input_ids)), ragged, cache)
+        if of_cache is None:
+            of_cache = torch.arange(len(input_ids), device=input_ids.device)
+        embedded = self.embedding(ragged.to_packed(input_ids))
+        states = self.backbone.extend(embedded, ragged, cache, of_cache)
         return ragged_to_length(self.head(states), ragged, input_ids.shape[1])
 
     def generate(self, prompts: Sequence[Tensor | str], length: int, **settings) -> Tensor:
@@ -441,7 +475,8 @@ class GenomicLM(nn.Module):
             return Ragged.uniform(batch, longest, input_ids.device)
         fits = lengths.shape == (batch,)
         if fits:
-            ragged = Ragged.from_lengths(lengths.to(input_ids.device))
+            lengths = lengths.cpu()
+            ragged = Ragged.from_lengths(lengths, input_ids.device)
             fits = ragged.max_seqlen <= longest and int(lengths.min()) >= 1
         if not fits:
             raise InputError(f"lengths must hold {batch} values from 1 to {longest}, not {lengths.tolist()}")
@@ -458,6 +493,8 @@ def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
     """(T, ...) to (B, length, ...), zero behind the end of each sequence."""
     padded = ragged.to_padded(values)
     missing = length - padded.shape[1]
+    if not missing:
+        return padded
     return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
 
 
@@ -468,7 +505,8 @@ def token_loss(
     labels = labels.long()
     if lengths is not None:
         places = torch.arange(labels.shape[1], device=labels.device)
-        labels = labels.masked_fill(places >= lengths.to(labels.device)[:, None], IGNORED_LABEL)
+        lengths = to_device(lengths, labels.device)
+        labels = labels.masked_fill(places >= lengths[:, None], IGNORED_LABEL)
     total = cross_entropy(
         logits.float().flatten(0, 1),
         labels.flatten(),

@@ -8,6 +8,7 @@ complete when it is read, and, behind the upsampler, its place in its chunk.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -45,18 +46,19 @@ class Places:
 
     def of_chunks(self, boundaries: Boundaries, chunk_layout: Ragged, causal: bool) -> "Places":
         """Those of the rows inside, one a chunk."""
-        token, end = self.token[boundaries.mask], self.end[boundaries.mask]
+        rows = boundaries.chunk_rows(chunk_layout)
+        token, end = self.token[rows], self.end[rows]
         if causal:
             length = (token - token.roll(1)).index_fill(0, chunk_layout.first_rows, 0)
         else:
             last = chunk_layout.last_rows
             length = token.roll(-1).index_copy(0, last, end[last]) - token
-        return Places(token, length, end)
+        return Places(token, length.clamp(min=0), end)  # those that only fill the layout up lie in any order
 
     def in_chunks(self, chunks: "Places", boundaries: Boundaries) -> tuple[Tensor, Tensor]:
         """For each row of this stage: tokens from its chunk's beginning to it, and the length the chunk knows of."""
         chunk = boundaries.chunk_of_row
-        return self.token - chunks.token[chunk], chunks.length[chunk]
+        return (self.token - chunks.token[chunk]).clamp(min=0), chunks.length[chunk]
 
 
 class GlobalPositions(nn.Module):
@@ -108,10 +110,16 @@ def waves(position: Tensor, periods: Tensor | tuple[float, ...]) -> Tensor:
         position: (T,) int64.
         periods: (W,).
     """
-    periods = torch.as_tensor(periods, dtype=torch.float64, device=position.device)
+    periods = _on_device(periods, position.device) if isinstance(periods, tuple) else periods.double()
     turns = position[:, None].double() / periods
     angle = (2 * math.pi * (turns - turns.detach().floor())).float()
     return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+@cache
+def _on_device(periods: tuple[float, ...], device: torch.device) -> Tensor:
+    """(W,) float64; copied to the device once."""
+    return torch.tensor(periods, dtype=torch.float64, device=device)
 
 
 def length_features(length: Tensor) -> Tensor:

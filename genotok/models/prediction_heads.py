@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.transfers import to_device
 from genotok.kernels.without_autocast import without_autocast
 from genotok.tokenizers import IGNORED_LABEL
 
@@ -229,7 +230,7 @@ def known_labels(config: HeadConfig, labels: Tensor, lengths: Tensor | None = No
     known = labels != IGNORED_LABEL if config.kind == "classification" else ~labels.isnan()
     if lengths is not None and config.per == "nucleotide":
         places = torch.arange(labels.shape[1], device=labels.device)
-        inside = places < lengths.to(labels.device)[:, None]
+        inside = places < to_device(lengths, labels.device)[:, None]
         known = known & (inside if known.ndim == 2 else inside[..., None])
     return known
 
@@ -256,7 +257,7 @@ def prediction_loss(
     smoothing = config.label_smoothing if smooth else 0.0
     weights = config.class_weights if smooth else None
     if weights is not None:
-        weights = torch.tensor(weights, device=predictions.device)
+        weights = to_device(torch.tensor(weights), predictions.device)
     known = known_labels(config, labels, lengths)
     if config.kind == "classification":
         flat = labels.masked_fill(~known, IGNORED_LABEL).flatten()

@@ -1,13 +1,16 @@
 """The recursion: a stage encodes its rows, cuts them into chunks, lets the inner stage think, and decodes."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from genotok.kernels.float32_linear import float32_linear
 from genotok.kernels.ragged import Ragged
 from genotok.models.blocks import BlockStack
-from genotok.models.cache import PositionCache, StageCache
+from genotok.models.cache import Cache, PositionCache, StageCache
 from genotok.models.chunkers.routing import Boundaries, RoutingChunker
 from genotok.models.chunkers.settings import make_chunker
 from genotok.models.chunkers.states import make_chunk_states
@@ -60,8 +63,11 @@ class Stage(nn.Module):
         causal: bool = True,
         between: list[Tensor] | None = None,
         places: Places | None = None,
+        capacity: Sequence[float] = (),
     ) -> tuple[Tensor, list[Boundaries]]:
         """Run the stage and those inside it.
+
+        Costs one host synchronisation for each stage that chunks, and none for those with a capacity.
 
         Args:
             x: (T, D_outer) rows of the stage around this one.
@@ -70,6 +76,8 @@ class Stage(nn.Module):
             causal: whether no row sees a later one; otherwise blocks, router and upsampler look both ways.
             between: where a stage without chunks adds the states (T, D) between its blocks.
             places: of the rows; None in the outermost stage.
+            capacity: of this stage and of those inside, how many chunks there is room for, as a share of the rows;
+                chunks are filled up to so many, and boundaries beyond are left out, see `Boundaries.left_out`.
 
         Returns:
             (T, D_outer) float32, and the boundaries of this stage and of those inside, outermost first.
@@ -80,11 +88,14 @@ class Stage(nn.Module):
         if self.inner is None:
             return self.encoder(x, ragged, causal, between)[:, :outer], []
         x = self.encoder(x, ragged, causal)
-        boundaries = self._boundaries(x, ragged, boundary_inputs, causal)
-        chunk_layout = boundaries.chunk_layout()
+        boundaries = self._boundaries(x, ragged, boundary_inputs, causal).of_real_rows()
+        room = max(math.ceil(capacity[0] * ragged.total), ragged.batch) if capacity else None
+        boundaries = boundaries if room is None else boundaries.at_most(room)
+        chunk_layout = boundaries.chunk_layout(room)
         chunk_places = places.of_chunks(boundaries, chunk_layout, causal) if places else None
         states = self.states(x, boundaries, chunk_layout, causal)
-        chunks, inner_boundaries = self.inner(states, chunk_layout, causal=causal, places=chunk_places)
+        settings = {"causal": causal, "places": chunk_places, "capacity": capacity[1:]}
+        chunks, inner_boundaries = self.inner(states, chunk_layout, **settings)
         upsampled = self.upsampler(chunks, boundaries, chunk_layout, x, causal)
         x = self._placed_in_chunks(upsampled + self._skipped(x), places, chunk_places, boundaries)
         return self.decoder(x, ragged, causal)[:, :outer], [boundaries, *inner_boundaries]
@@ -120,33 +131,35 @@ class Stage(nn.Module):
             cache.places = PositionCache(chunk_places.token[last], chunk_places.length[last])
         return x[:, :outer], [boundaries, *inner_boundaries], cache
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: StageCache) -> Tensor:
-        """Many further rows of each sequence at once; the cache stays as it is.
+    def extend(self, x: Tensor, ragged: Ragged, cache: StageCache, of_cache: Tensor) -> Tensor:
+        """Many further rows of some sequences at once; the cache stays as it is.
+
+        Costs one host synchronisation for each stage that chunks.
 
         Args:
             x: (T, D_outer) rows that follow on those that the cache has read.
-            ragged: their layout in the cache's B sequences.
-            cache: of these.
+            ragged: their layout in B sequences.
+            cache: of any number of sequences.
+            of_cache: (B,) int64, the sequence of the cache that each goes on from; one may be named several times.
 
         Returns:
             (T, D_outer) float32.
         """
         outer = x.shape[-1]
-        x = self.encoder.extend(self._widened(x), ragged, cache.encoder)
+        x = self.encoder.extend(self._widened(x), ragged, cache.encoder, of_cache)
         if self.inner is None:
             return x[:, :outer]
-        boundaries = self.chunker.extend(x, ragged, cache.chunker)
-        counts = boundaries.chunk_counts()
-        begun = counts.nonzero()[:, 0]  # a sequence may end before its next chunk begins
-        chunks, chunk_layout = self.states.extend(x, boundaries, cache.states), None
-        if len(begun):
-            chunk_layout = Ragged.from_lengths(counts[begun])
-            inner = cache.inner if len(begun) == len(counts) else cache.inner.select(begun)
-            chunks = self.inner.extend(chunks, chunk_layout, inner)
-            upsampled = self.upsampler.extend(chunks, boundaries, begun, chunk_layout, cache.upsampler)
+        boundaries = self.chunker.extend(x, ragged, cache.chunker, of_cache)
+        begun, layout = boundaries.continued_layout()
+        before = cache.upsampler.value[of_cache]
+        if layout is None:
+            upsampled = before[ragged.sequence_ids]
         else:
-            upsampled = cache.upsampler.value[ragged.sequence_ids]
-        return self.decoder.extend(upsampled + self._skipped(x), ragged, cache.decoder)[:, :outer]
+            rows = boundaries.chunk_rows(layout)
+            chunks = self.states.extend(x, rows, cache.states)
+            chunks = self.inner.extend(chunks, layout, cache.inner, of_cache[begun])
+            upsampled = self.upsampler.extend(chunks, boundaries, rows, begun, layout, before)
+        return self.decoder.extend(upsampled + self._skipped(x), ragged, cache.decoder, of_cache)[:, :outer]
 
     def step(
         self,
@@ -187,6 +200,54 @@ class Stage(nn.Module):
         x = upsampled + self._skipped(x)
         x = x if self.chunk_positions is None else self.chunk_positions(x, *in_chunk)
         return self.decoder.step(x, cache.decoder)[:, :outer]
+
+    def fixed_step(
+        self,
+        x: Tensor,
+        cache: StageCache,
+        stepped: Tensor | None = None,
+        place: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """`step` of shapes that do not depend on where chunks begin, and without a host synchronisation.
+
+        The stage inside runs for all sequences, and keeps its memory of those in which no chunk begins as it was.
+
+        Args:
+            x, cache, place: as in `step`.
+            stepped: (B,) bool, the sequences that read the row: the memory of the others stays as it is, and what is
+                returned for them means nothing. None for all.
+        """
+        outer, parts = x.shape[-1], cache.of_chunks() if stepped is not None else []
+        before = [part.held() for part in parts]
+        x = self._widened(x)
+        if cache.tokens is not None:
+            place, cache.tokens = (cache.tokens, torch.zeros_like(cache.tokens)), cache.tokens + 1
+        x = x if self.positions is None else self.positions(x, *place)
+        x = self.encoder.step(x, cache.encoder, stepped)
+        if self.inner is not None:
+            x = self._fixed_chunk_step(x, cache, stepped, place)
+        for part, of_part in zip(parts, before, strict=True):
+            part.keep(stepped, of_part)
+        return x[:, :outer]
+
+    def _fixed_chunk_step(
+        self, x: Tensor, cache: StageCache, stepped: Tensor | None, place: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """What `fixed_step` does from the chunker on, (B, D)."""
+        boundaries = self.chunker.step(x, cache.chunker)
+        begins = boundaries.mask if stepped is None else boundaries.mask & stepped
+        in_chunk = chunk_place = None
+        if cache.places is not None:
+            where = lambda rows, places: places.step(place[0], rows)  # noqa: E731
+            (begun, chunk_place), (gone_on, _) = _both_ways(where, cache.places, begins)
+            in_chunk = tuple(torch.where(begins, *parts) for parts in zip(begun, gone_on, strict=True))
+        chunks, _ = _both_ways(lambda rows, states: self.states.step(x, rows, states), cache.states, begins)
+        chunks = self.inner.fixed_step(chunks, cache.inner, begins, chunk_place)
+        upsample = lambda rows, state: self.upsampler.step(chunks[: len(rows)], boundaries, rows, x, state)  # noqa: E731
+        upsampled = torch.where(begins[:, None], *_both_ways(upsample, cache.upsampler, begins))
+        x = upsampled + self._skipped(x)
+        x = x if self.chunk_positions is None else self.chunk_positions(x, *in_chunk)
+        return self.decoder.step(x, cache.decoder, stepped)
 
     def parts_with_memory(self) -> Iterator[nn.Module]:
         """The mixers and chunkers of this stage and of those inside."""
@@ -229,8 +290,7 @@ class Stage(nn.Module):
         return torch.cat([x, self.widening.to(x.dtype).expand(len(x), -1)], -1)
 
     def _skipped(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return self.skip(x)
+        return float32_linear(x, self.skip.weight, self.skip.bias)
 
     def initialise(self, residual_writes: int = 0) -> None:
         """Draw the weights as H-Net does: N(0, 0.02), outputs scaled down by the depth of the residual stream.
@@ -248,6 +308,26 @@ class Stage(nn.Module):
                 _draw_linear(part, residual_writes)
         _draw_linear(self.encoder, residual_writes)
         _draw_linear(self.positions, residual_writes)
+
+
+def _both_ways(
+    step: Callable[[Tensor, Cache | None], Any], cache: Cache | None, begins: Tensor
+) -> tuple[Any, Any]:
+    """A step in which chunks begin in all sequences, and one in which none begins.
+
+    Args:
+        step: of the sequences (M,) int64 in which chunks begin, and the cache.
+        cache: left as the sequences that `begins` (B,) bool names would leave it.
+
+    Returns:
+        What both give.
+    """
+    everyone = torch.arange(len(begins), device=begins.device)
+    aside = None if cache is None else cache.held()
+    found, gone_on = step(everyone, cache), step(everyone[:0], aside)
+    if cache is not None:
+        cache.keep(begins, aside)
+    return found, gone_on
 
 
 def _draw_linear(part: nn.Module | None, residual_writes: int) -> None:

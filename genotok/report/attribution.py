@@ -188,8 +188,11 @@ def _region_summary(found: Attribution, figures: Sequence[str]) -> dict[str, Any
             "relative_gap": complete.relative_gap,
         }
     summary["correlation_with_random_weights"] = {
-        method: {"pearson": _number(pearson), "spearman": _number(spearman)}
-        for method, (pearson, spearman) in found.randomised.items()
+        method: {
+            name: [_number(pair[which]) for pair in pairs]
+            for which, name in enumerate(("pearson", "spearman"))
+        }
+        for method, pairs in found.randomised.items()
     }
     return summary
 

@@ -1,6 +1,7 @@
 """What pages say of attributed regions; `attributions.json` of `genotok attribute` holds the numbers."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from genotok.report.markup import figure, heading, paragraph, table
@@ -17,9 +18,10 @@ ROUTED = (
     "belongs to no function: the gap says how much of the change it misses."
 )
 RANDOM_WEIGHTS = (
-    "Random weights (Adebayo et al. 2018, arXiv 1810.03292): the correlation of these contributions with those of a "
-    "model of the same shape whose weights are drawn by chance. Near 0, they show what was learned; near 1 or -1, "
-    "they show the sequence and the architecture alone. Between {bases} independent numbers chance gives less than "
+    "Random weights (Adebayo et al. 2018, arXiv 1810.03292): the correlation of these contributions with those of "
+    "models of the same shape whose weights are drawn by chance. Near 0, they show what was learned; near 1 in every "
+    "draw, they show the sequence and the architecture alone. A random model likes some letters more than others, by "
+    "chance, so that single draws lie on both sides of 0. Between {bases} independent numbers chance gives less than "
     "{chance:.2f} in 95 of 100 cases; neighbouring bases are not independent, so that it gives a little more here."
 )
 
@@ -43,11 +45,19 @@ def attribution_checks(about: dict[str, Any], boundaries: str) -> list[str]:
         )
     random = about["correlation_with_random_weights"]
     if random:
-        rows = [(ATTRIBUTION_METHODS[method], *pair.values()) for method, pair in random.items()]
+        rows = [(ATTRIBUTION_METHODS[method], *_spread(**values)) for method, values in random.items()]
         chance = 1.96 / max(about["bases"] - 1, 1) ** 0.5
         parts.append(paragraph(RANDOM_WEIGHTS.format(bases=about["bases"], chance=min(chance, 1))))
-        parts.append(table({"Method": None, "Pearson": "+.3f", "Spearman": "+.3f"}, rows))
+        columns = {"Pearson, mean": "+.2f", "lowest": "+.2f", "highest": "+.2f", "Spearman, mean": "+.2f"}
+        parts.append(table({"Method": None} | columns | {"Draws": "d"}, rows))
     return parts
+
+
+def _spread(pearson: list[float | None], spearman: list[float | None]) -> tuple[float | int | None, ...]:
+    """Mean, lowest and highest of the first, mean of the second, and how many there are; None of unknown ones."""
+    if None in pearson:
+        return None, None, None, None, len(pearson)
+    return fmean(pearson), min(pearson), max(pearson), fmean(spearman), len(pearson)
 
 
 def attribution_section(folder: Path, summary: dict[str, Any]) -> list[str]:

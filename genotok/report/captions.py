@@ -14,6 +14,7 @@ TITLES = {
     "label_areas": "Harmful variants told from harmless ones",
     "score_sets": "Sets of variants and models beside each other",
     "downstream": "Labels that are predicted",
+    "comparison": "Tokenizers on equal work",
     "token_enrichment": "Where chunks begin",
     "token_words": "The most frequent chunks",
     "token_track": "Compression along the genome",
@@ -92,6 +93,14 @@ CAPTIONS = {
         "shares of the labels alone. Training has taught the model something of use where its probe "
         "lies to the right of random weights, and it is worth its cost where it lies to the right of "
         "the k-mers."
+    ),
+    "comparison": (
+        "Tokenizers that read the same bases and cost the same operations of training a base. Each mark is an "
+        "arm: the mean over its seeds, with a 95 % interval of a bootstrap over blocks of the held-out contigs "
+        "and over seeds. Lower is better. Left, the time that training takes a megabase on this machine; right, "
+        "its peak memory: equal operations do not take equal time. The dashed line is the best of the models that "
+        "count words of the training sequence. Two arms whose bars overlap may still differ, since they were "
+        "measured on the same blocks; the conclusions in comparison.md compare them block by block."
     ),
     "token_enrichment": (
         "Do chunks begin where something begins? Each dot is a kind of places: how many chunks begin there, over how "

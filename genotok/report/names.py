@@ -24,6 +24,8 @@ VARIANTS_SUMMARY = "variant_effect.json"
 SETS_FIGURE, SETS_SUMMARY = "score_sets", "score_sets.json"
 DOWNSTREAM_FIGURE, DOWNSTREAM_SUMMARY = "downstream", "downstream.json"
 
+COMPARISON_FIGURE, COMPARISON_SUMMARY = "comparison", "comparison.json"
+
 # What predicts the labels of sequences, the model's ways first.
 DOWNSTREAM_METHODS = {
     "finetune": "this model, fine-tuned",

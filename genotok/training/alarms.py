@@ -196,6 +196,10 @@ class Alarms:
         )
         return [Alarm("waiting_for_data", message)]
 
+    def once(self, alarm: Alarm) -> list[Alarm]:
+        """An alarm that others have raised, unless its kind has been said before."""
+        return self._new([alarm])
+
     def _new(self, alarms: list[Alarm]) -> list[Alarm]:
         new = [alarm for alarm in alarms if alarm.kind not in self._said]
         self._said |= {alarm.kind for alarm in new}

@@ -30,11 +30,23 @@ class Average:
         self.values = {name: parameter.detach().clone() for name, parameter in learning.items()}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after a step, 1-based."""
-        kept = min(self.decay, (1 + step) / (10 + step))
-        for name, value in self.values.items():
-            local(value).lerp_(local(self._parameters[name]), 1 - kept)
+    def update(self, step: int, left_out: Tensor | None = None) -> None:
+        """Take in the weights after a step.
+
+        Args:
+            step: its number, 1-based.
+            left_out: () on the device, 1 where the step is left out and so does not count, else 0; None for 0.
+        """
+        taken = 1 - min(self.decay, (1 + step) / (10 + step))
+        values = [local(value) for value in self.values.values()]
+        weights = [local(self._parameters[name]) for name in self.values]
+        if left_out is not None and values:
+            changes = torch._foreach_sub(weights, values)
+            torch._foreach_mul_(changes, taken * (1 - left_out))
+            torch._foreach_add_(values, changes)
+            return
+        for value, weight in zip(values, weights, strict=True):
+            value.lerp_(weight, taken)
 
     @contextmanager
     def in_place_of_weights(self) -> Iterator[None]:

@@ -19,12 +19,13 @@ def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) 
         model: the model.
         activation_checkpointing: `none`, or `blocks`: a block's activations are worked out again in the backward pass
             and not kept until then.
-        compiled: whether `torch.compile` makes kernels of the blocks, for any number of rows; where it cannot, blocks
-            run as they are, and a sentence says so.
+        compiled: whether `torch.compile` makes kernels of what follows the mixer in a block, norm and MLP, which work
+            row by row: once, for any number of rows. Mixers have kernels of their own, through which it cannot see.
+            Where it fails, blocks run as they are, and a sentence says so.
     """
     for block in (part for part in model.backbone.modules() if isinstance(part, Block)):
-        if compiled:
-            block.forward = _Compiled(block.forward)
+        if compiled and block.mlp is not None:
+            block.after_mixer = _Compiled(block.after_mixer)
         if activation_checkpointing == "blocks":
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 

@@ -12,7 +12,7 @@ WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
 HOW_IT_RUNS = (
     *("accumulate", "parallel", "rank_timeout", "activation_checkpointing", "compile"),
-    *("checkpoint_every", "keep_checkpoints", "keep_best", "loader_workers"),
+    *("chunk_capacity", "checkpoint_every", "keep_checkpoints", "keep_best", "loader_workers"),
 )
 
 
@@ -172,7 +172,10 @@ class TrainConfig:
         device: `auto`, `cpu`, `cuda` or a device of torch.
         activation_checkpointing: `none`, or `blocks`, which works the activations of a block out again in the
             backward pass and so saves memory.
-        compile: whether `torch.compile` makes kernels of the blocks.
+        compile: whether `torch.compile` makes kernels of norms and MLPs.
+        chunk_capacity: how many chunks there is room for, as a share of the rows of each chunking stage, outermost
+            first. Chunks are filled up to so many, so that the host never waits for their number and all shapes stay
+            as they are; a step that makes more is done again at its exact size. None for exact sizes throughout.
         precision: `fp32`, `bf16`, `fp16` with loss scaling, `fp8` in the main network and bf16 elsewhere, or
             `auto` for the preset of the task, see `genotok.training.precision.choose_precision`.
         threads: threads on the CPU; part of the run, since sums depend on it.
@@ -226,6 +229,7 @@ class TrainConfig:
     device: str = "auto"
     activation_checkpointing: str = "none"
     compile: bool = False
+    chunk_capacity: list[float] | None = None
     precision: str = "auto"
     threads: int = 2
     log_every: int = 10
@@ -261,6 +265,8 @@ class TrainConfig:
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
         self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
         self._check_schedules()
+        shares = self.chunk_capacity or []
+        self._need("chunk_capacity", all(0 < share <= 1 for share in shares), "more than 0 and at most 1")
         factors = self.stage_learning_rates or []
         self._need("stage_learning_rates", all(factor > 0 for factor in factors), "more than 0")
 

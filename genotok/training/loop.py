@@ -6,6 +6,7 @@ The loss of a step and its gradient are made in `genotok.training.step`, what ra
 
 import contextlib
 import math
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import torch
 from genotok.atomic import sole_writer
 from genotok.errors import InputError
 from genotok.progress import Progress, progress
+from genotok.shards.sampler import Batch
 from genotok.training.averaging import Average
 from genotok.training.block_execution import run_blocks
 from genotok.training.checkpoint import RunTensors, list_checkpoints, load_checkpoint, save_checkpoint
+from genotok.training.chunk_capacity import ChunkRoom
 from genotok.training.config import TrainConfig
 from genotok.training.data import training_data
 from genotok.training.distributed import Ranks
@@ -24,13 +27,13 @@ from genotok.training.entropies import needs_calibration, with_entropy_model
 from genotok.training.freezing import freeze_all_but_heads, freeze_parts
 from genotok.training.identity import run_identity
 from genotok.training.interruption import Terminated, sigterm_noted
+from genotok.training.labelled import LabelledBatch
 from genotok.training.lora import add_adapters
 from genotok.training.measures import MEASURES
 from genotok.training.monitor import Monitor
-from genotok.training.objective import StepLosses
 from genotok.training.optimizer import make_optimizer
 from genotok.training.precision import Precision, choose_precision
-from genotok.training.records import one_record, train_record, validation_records
+from genotok.training.records import one_record, validation_records
 from genotok.training.resuming import choose_checkpoint
 from genotok.training.saving import drop_others, plain_model, save_best, take_best
 from genotok.training.schedule import warmup_stable_decay
@@ -38,6 +41,7 @@ from genotok.training.selection import Selection
 from genotok.training.sharing import clip_gradient
 from genotok.training.start import choose_task, starting_config, starting_model
 from genotok.training.step import GradientStep
+from genotok.training.taken_steps import Guard, TakenStep, may_be_late
 from genotok.training.watch import Watch, Work
 
 
@@ -67,6 +71,9 @@ class Trainer:
         self.tensors = RunTensors(self.model, self.optimizer, self.average.values)
         self.selection = Selection(config.keep_best, config.patience, config.best_by or self._main_number())
         self.watch = Watch(config, self.model, self.optimizer, self.precision, self.data.unit, self.ranks)
+        self.late = may_be_late(self.precision, self.ranks, config.parallel)
+        self.guard = Guard(self.optimizer, self.device)
+        self.taken: deque[tuple[TakenStep, Work]] = deque()  # those whose numbers have not been read
         self.step = 0
         if not self.ranks.first:  # weights are drawn alike, what training hides by chance is not
             torch.manual_seed(config.seed + 1_000_003 * self.ranks.rank)
@@ -81,6 +88,7 @@ class Trainer:
         if config.keep_best and not self.validation:
             key = "patience" if config.patience else "keep_best"
             raise InputError(f"{key}: there is nothing to validate with, a split or a table `valid`")
+        self.room = ChunkRoom(config, model_config)
         self.model = starting_model(config, model_config)
         if entropy_model is not None:
             self.model.entropy_model.load_state_dict(entropy_model.state_dict())
@@ -135,9 +143,12 @@ class Trainer:
             while not self.done:
                 with self.watch.speed.step():
                     self._train_step(monitor, bar)
-                self.watch.note_speed(monitor, self.step)
+                    stops = self.ranks.any(terminated())
+                    if stops or self._pauses():
+                        self._settle(monitor, bar, 0)
+                self.watch.note_speed(monitor)
                 self._validate_and_save(monitor)
-                if self.ranks.any(terminated()):
+                if stops:
                     self.save_checkpoint(monitor.records)
                     monitor.close()
                     raise Terminated(f"{self.folder}: stopped at step {self.step}; go on with --resume")
@@ -176,37 +187,80 @@ class Trainer:
         self.batches.restore(state["sampler"])
         self.selection.restore(state["selection"])
         self.watch.restore(state.get("watch", {}))
+        self.room.restore(state)
         if self.ranks.first:
             drop_others(self.folder, self.selection)
         return state["metrics"]
 
     def _train_step(self, monitor: Monitor, bar: Progress) -> None:
-        config = self.config
-        factor = warmup_stable_decay(self.step, config.steps, config.warmup, config.decay)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
         with self.watch.speed.waiting():
             batch = next(self.batches)
-        self.model.train()
-        losses = self.gradient.backward(batch, batch.task)
-        self.precision.unscale(self.optimizer)
-        due = batch.turn % config.log_every == 0 or self.step + 1 == config.steps
-        self.watch.look_at_gradients(due)
-        norm = clip_gradient(self.model.parameters(), config.clip).item()
-        self._stop_if_lost(losses, norm)
-        self.precision.step(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.average.update(self.step)
-        measure, unit = MEASURES[batch.task], self.data.unit
         work = Work.of(batch, self.ranks)
-        done = work.letters if unit == "bases" else work.sequences
-        bar.advance(done, f"step {self.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
-        record = train_record(losses, norm, factor * config.learning_rate, batch)
-        self.watch.note(monitor, self.step, record, losses, self.gradient.targets, work)
+        self.watch.count(work)
+        self.taken.append((self._take(batch, self.step, monitor, self.room.is_exact(self.step)), work))
+        self._settle(monitor, bar, int(self.late))
 
-    def _stop_if_lost(self, losses: StepLosses, norm: float) -> None:
+    def _take(self, batch: Batch | LabelledBatch, step: int, monitor: Monitor, exact: bool) -> TakenStep:
+        """Change the weights by one step (1-based); with `exact` whatever room there is for chunks."""
+        config, done = self.config, step - 1
+        factor = warmup_stable_decay(done, config.steps, config.warmup, config.decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.model.train()
+        found = self.gradient.backward(batch, batch.task, exact)
+        if self.room.is_limited and not exact and not self.late and found.left_out.item():
+            self.watch.say(monitor, step, self.room.exceed(step))
+            self.optimizer.zero_grad(set_to_none=True)
+            return self._take(batch, step, monitor, exact=True)
+        self.precision.unscale(self.optimizer)
+        due = batch.turn % config.log_every == 0 or step == config.steps
+        of_stages = self.watch.gradient_norms(due)
+        norm = clip_gradient(self.model.parameters(), config.clip)
+        rates = factor * config.learning_rate, self.watch.learning_rates()
+        taken = TakenStep(step, batch, due, *rates, found, norm, of_stages)
+        self._step_optimizer(taken)
+        return taken
+
+    def _step_optimizer(self, taken: TakenStep) -> None:
+        if self.late:
+            self.guard.look(taken)
+            with self.guard.asked():
+                self.precision.step(self.optimizer)
+        else:
+            self._stop_if_lost(taken)
+            self.precision.step(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(taken.step, self.guard.closed if self.late else None)
+
+    def _settle(self, monitor: Monitor, bar: Progress, left: int) -> None:
+        """Read and note the numbers of all steps but the latest ones, of which some are `left` for later."""
+        while len(self.taken) > left:
+            taken, work = self.taken.popleft()
+            if self.late:
+                taken = self._again_if_exceeded(taken, monitor)
+                self._stop_if_lost(taken)
+            measure = MEASURES[work.task]
+            done = work.letters if self.data.unit == "bases" else work.sequences
+            losses, _, _ = taken.numbers
+            bar.advance(done, f"step {taken.step}, {losses.nats * measure.per_nat:.4f} {measure.unit}")
+            self.watch.note(monitor, taken, work)
+
+    def _again_if_exceeded(self, taken: TakenStep, monitor: Monitor) -> TakenStep:
+        """Take a step again whose chunks had no room, and those behind it, which the guard has left out as well."""
+        losses, _, _ = taken.numbers
+        if not losses.left_out:
+            return taken
+        self.watch.say(monitor, taken.step, self.room.exceed(taken.step))
+        self.guard.open()
+        taken = self._take(taken.batch, taken.step, monitor, exact=True)
+        for place, (later, work) in enumerate(self.taken):
+            self.taken[place] = self._take(later.batch, later.step, monitor, exact=True), work
+        return taken
+
+    def _stop_if_lost(self, taken: TakenStep) -> None:
         """All ranks have the same numbers here, and so stop together."""
+        losses, norm, _ = taken.numbers
         overflows = self.precision.scales and not self.precision.is_lost  # such a step is left out
         if math.isfinite(losses.total) and (math.isfinite(norm) or overflows):
             return
@@ -214,10 +268,15 @@ class Trainer:
         hint = f"the latest checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
         with self.ranks.together():
             raise InputError(
-                f"{self.folder}: the loss or its gradient is no number any more at step {self.step + 1} "
+                f"{self.folder}: the loss or its gradient is no number any more at step {taken.step} "
                 f"(loss {losses.total}, gradient norm {norm}{self.precision.trouble()}); {hint}; "
                 "try a lower learning_rate, a longer warmup, or a lower ratio_weight"
             )
+
+    def _pauses(self) -> bool:
+        """Whether the run looks at its weights behind this step."""
+        every = (self.config.validate_every, self.config.checkpoint_every)
+        return self.done or any(_is_due(self.step, steps) for steps in every)
 
     def _validate_and_save(self, monitor: Monitor) -> None:
         config = self.config
@@ -251,6 +310,7 @@ class Trainer:
         state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
         state["selection"] = self.selection.state()
         state["watch"] = self.watch.state()
+        state |= self.room.state()
         if self.calibrates:
             state["entropy_threshold"] = self.model.backbone.chunker.threshold
         folder = self.folder / "checkpoints"

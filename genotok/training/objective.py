@@ -5,6 +5,7 @@ The loss of a step is that of its global batch: of all micro batches of all rank
 micro batch gives sums, which are weighed by what all of them have.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from genotok.models import GenomicLM, ModelConfig, ModelOutput
+from genotok.models.chunkers.routing import Boundaries
 from genotok.models.language_model import next_token_loss, token_loss
 from genotok.models.prediction_heads import known_labels
 from genotok.shards.sampler import Batch
@@ -32,6 +34,7 @@ class PassSums(NamedTuple):
         unsure: (S,) float64, the sum of the entropies of these probabilities in bits.
         chosen: (S,) float64, how many rows of each begin a chunk.
         rows: (S,) float64, how many rows each has.
+        left_out: (S,) float64, how many boundaries of each there was no room for.
     """
 
     losses: dict[str, Tensor]
@@ -40,6 +43,7 @@ class PassSums(NamedTuple):
     unsure: Tensor
     chosen: Tensor
     rows: Tensor
+    left_out: Tensor
 
 
 @dataclass
@@ -54,6 +58,8 @@ class StepLosses:
         ratio: the ratio loss summed over learned stages.
         by_name: the loss of each task and head.
         stages: the chunks of each chunking stage, outermost first.
+        left_out: boundaries that there was no room for, summed over the stages; with any, the others are not those of
+            the model.
     """
 
     total: float
@@ -61,6 +67,7 @@ class StepLosses:
     ratio: float
     by_name: dict[str, float]
     stages: list[StageNumbers]
+    left_out: int = 0
 
 
 class Passes(nn.Module):
@@ -79,8 +86,16 @@ class Passes(nn.Module):
         self.model, self.label_smoothing = model, label_smoothing
         self.output: ModelOutput | None = None
 
-    def forward(self, batch: Batch | LabelledBatch, task: str) -> PassSums:
-        """Run the model on a batch, which lies on its device."""
+    def forward(
+        self, batch: Batch | LabelledBatch, task: str, chunk_capacity: Sequence[float] = ()
+    ) -> PassSums:
+        """Run the model on a batch, which lies on its device but for the lengths, which may lie on the host.
+
+        Args:
+            batch: what to read.
+            task: `lm`, `mlm` or `prediction`.
+            chunk_capacity: see `GenomicLM.forward`.
+        """
         weights = getattr(batch, "weights", None)
         output = self.output = self.model(
             batch.input_ids,
@@ -89,12 +104,13 @@ class Passes(nn.Module):
             lengths=batch.lengths,
             boundary_inputs=getattr(batch, "boundary_inputs", None),  # labelled sequences have none
             label_smoothing=self.label_smoothing,
+            chunk_capacity=chunk_capacity,
         )
         if weights is not None:
             loss = weighted_loss(output.logits, batch.labels, weights, task, self.label_smoothing)
             output.losses = {task: loss}
         stages = output.packed_boundaries
-        likely = [stage.prob.sum() for stage in stages]
+        likely = [_of_real_rows(stage.prob, stage).sum() for stage in stages]
         nats = output.loss.detach().new_zeros(()) if task == "prediction" else output.losses[task].detach()
         if (self.label_smoothing or weights is not None) and task != "prediction":
             loss = next_token_loss if task == "lm" else token_loss
@@ -105,14 +121,30 @@ class Passes(nn.Module):
             torch.stack(likely) if stages else nats.new_zeros(0),
             boundary_entropies(output),
             *boundary_counts(output),
+            left_out(output),
         )
 
 
 @torch.no_grad()
 def boundary_entropies(output: ModelOutput) -> Tensor:
     """(S,) float64: the sum of the binary entropies of each chunking stage's boundary probabilities, in bits."""
-    sums = [binary_entropy(stage.prob).sum() for stage in output.packed_boundaries]
+    stages = output.packed_boundaries
+    sums = [_of_real_rows(binary_entropy(stage.prob), stage).sum() for stage in stages]
     return torch.stack(sums).double() if sums else torch.zeros(0, dtype=torch.float64)
+
+
+def left_out(output: ModelOutput) -> Tensor:
+    """(S,) float64: how many boundaries of each chunking stage there was no room for."""
+    stages = output.packed_boundaries
+    if not stages:
+        return torch.zeros(0, dtype=torch.float64)
+    none = torch.zeros_like(stages[0].mask[0], dtype=torch.long)
+    return torch.stack([none if stage.left_out is None else stage.left_out for stage in stages]).double()
+
+
+def _of_real_rows(values: Tensor, stage: Boundaries) -> Tensor:
+    """(T,) values of the rows of a stage, 0 in those that only fill its layout up."""
+    return values if stage.ragged.real is None else torch.where(stage.ragged.is_real, values, 0)
 
 
 def boundary_counts(output: ModelOutput) -> tuple[Tensor, Tensor]:
@@ -120,8 +152,12 @@ def boundary_counts(output: ModelOutput) -> tuple[Tensor, Tensor]:
     stages = output.packed_boundaries
     if not stages:
         return (torch.zeros(0, dtype=torch.float64),) * 2
-    chosen = torch.stack([stage.mask.sum() for stage in stages]).double()
-    return chosen, chosen.new_tensor([float(stage.ragged.total) for stage in stages])
+    chosen = torch.stack([stage.real_mask.sum() for stage in stages])
+    rows = [
+        chosen.new_full((), stage.ragged.total) if (real := stage.ragged.real) is None else real
+        for stage in stages
+    ]
+    return chosen.double(), torch.stack(rows).double()
 
 
 def ratio_loss(chosen: Tensor, likely: Tensor, target: float) -> Tensor:

@@ -1,13 +1,13 @@
 """The gradients and the learning rates of each stage of a model."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genotok.training.sharing import gradient_norm
 
 
-def gradient_norms(optimizer: torch.optim.Optimizer, stages: int) -> list[float]:
-    """The norm of the gradients of each stage, outermost first; 0 for one that is frozen.
+def gradient_norms(optimizer: torch.optim.Optimizer, stages: int) -> Tensor:
+    """(S,) float32: the norm of the gradients of each stage, outermost first; 0 for one that is frozen.
 
     Groups of the optimizer say theirs in `stage`. Where parameters are spread over ranks, every rank must call this,
     and all get the norms of the whole.
@@ -16,7 +16,9 @@ def gradient_norms(optimizer: torch.optim.Optimizer, stages: int) -> list[float]
     for group in optimizer.param_groups:
         of_stage.setdefault(group["stage"], []).extend(group["params"])
     found = [[p for p in of_stage.get(stage, []) if p.grad is not None] for stage in range(stages)]
-    return [gradient_norm(parameters).item() if parameters else 0.0 for parameters in found]
+    norms = {stage: gradient_norm(parameters) for stage, parameters in enumerate(found) if parameters}
+    none = torch.zeros_like(next(iter(norms.values()))) if norms else torch.zeros(())
+    return torch.stack([norms.get(stage, none) for stage in range(stages)])
 
 
 def learning_rates(optimizer: torch.optim.Optimizer, stages: int) -> list[float]:

@@ -1,6 +1,7 @@
 """The gradient of one optimizer step: over its micro batches, and over all ranks."""
 
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import torch
@@ -30,6 +31,65 @@ from genotok.training.stages import StageNumbers
 AnyBatch = TypeVar("AnyBatch", Batch, LabelledBatch)
 
 
+@dataclass
+class FoundLosses:
+    """The losses of a global batch, as a device holds them.
+
+    Attributes:
+        values: (N,) float64, sums over all micro batches and ranks, from which the host works the losses out.
+        names: of the tasks and heads; their losses stand first, behind them the nats, and then a value a chunking
+            stage of each of `likely`, `chosen`, `rows`, `unsure` and `left_out`, as in `PassSums`.
+        learned: whether the boundaries of each chunking stage follow the model's own scores.
+        task: of the batch.
+        tokens_a_nucleotide: labels, over the nucleotides that they stand for.
+        targets: tokens a chunk that the ratio loss steers each stage to.
+        config: of the run.
+        weights: of the losses by name.
+    """
+
+    values: Tensor
+    names: list[str]
+    learned: list[bool]
+    task: str
+    tokens_a_nucleotide: float
+    targets: Sequence[float]
+    config: TrainConfig
+    weights: dict[str, float]
+
+    def on_host(self, values: list[float] | None = None) -> StepLosses:
+        """The losses in numbers.
+
+        Args:
+            values: those of `values`, and maybe others behind them; None to wait for them here.
+        """
+        values = self.values.tolist() if values is None else values
+        names, stages = self.names, len(self.learned)
+        by_name = dict(zip(names, values, strict=False))
+        begin, end = len(names) + 1, len(names) + 1 + 5 * stages
+        counts = torch.tensor(values[begin:end], dtype=torch.float64).view(5, stages)
+        likely, chosen, rows, unsure, left_out = counts
+        fractions, likely = chosen / rows, likely / rows
+        nats, targets = values[len(names)], self.targets
+        learned = [s for s in range(stages) if self.learned[s]]
+        ratio = sum(ratio_loss(fractions[s], likely[s], targets[s]).item() for s in learned)
+        weighted = sum(self.weights[name] * loss for name, loss in by_name.items())
+        nats = {"lm": nats * self.tokens_a_nucleotide, "mlm": nats}.get(self.task, weighted)
+        total = weighted + self.config.ratio_weight * ratio
+        numbers = self._stages(*(part.tolist() for part in (chosen, rows, unsure)))
+        return StepLosses(total, nats, float(ratio), by_name, numbers, int(left_out.sum()))
+
+    def _stages(self, chosen: list[float], rows: list[float], unsure: list[float]) -> list[StageNumbers]:
+        return [
+            StageNumbers(int(rows[s]), int(chosen[s]), unsure[s] / rows[s], learned)
+            for s, learned in enumerate(self.learned)
+        ]
+
+    @property
+    def left_out(self) -> Tensor:
+        """() float64, boundaries that there was no room for."""
+        return self.values[len(self.values) - len(self.learned) :].sum()
+
+
 class GradientStep:
     """Gives parameters the gradient of the loss of a global batch.
 
@@ -50,13 +110,15 @@ class GradientStep:
         self.shared = Shared(self.passes, config.parallel, ranks)
         self.targets = value_at(config.target_chunk_length, 0)
 
-    def backward(self, batch: AnyBatch, task: str) -> StepLosses:
-        """Add the gradient to the parameters.
+    def backward(self, batch: AnyBatch, task: str, exact: bool = False) -> FoundLosses:
+        """Add the gradient to the parameters; without a `chunk_capacity` the host waits once a chunking stage.
 
         Args:
             batch: what this rank reads of the global batch, on the host.
             task: `lm`, `mlm` or `prediction`, the same on all ranks.
+            exact: whether chunks are not filled up to a `chunk_capacity`.
         """
+        capacity = () if exact else tuple(self.config.chunk_capacity or ())
         count, parts = len(batch.lengths), self.config.accumulate
         micros = [_rows(batch, slice(count * k // parts, count * (k + 1) // parts)) for k in range(parts)]
         self.targets = value_at(self.config.target_chunk_length, batch.step)
@@ -68,13 +130,13 @@ class GradientStep:
             [*(sum(count[name] for count in own) for name in names), sum(plain), nucleotides]
         )
         counts = dict(zip(names, counts, strict=True))
-        ahead = self._boundaries_ahead(micros, task) if len(micros) > 1 else None
+        ahead = self._boundaries_ahead(micros, task, capacity) if len(micros) > 1 else None
         found, shares = [], []
         for k, (micro, count) in enumerate(zip(micros, own, strict=True)):
             share = {name: count[name] / (counts[name] or 1.0) for name in names}
             with self.shared.more_to_come(k + 1 < len(micros)):
                 with self.precision.autocast():
-                    sums = self.shared(micro.to(self.ranks.device), task)
+                    sums = self.shared(_on_device(micro, self.ranks.device), task, capacity)
                 global_counts = ahead or self._of_all_ranks([(sums.chosen, sums.rows)])
                 self.precision.backward(self._loss(sums, share, *global_counts))
             found.append(PassSums(*_detached(sums)))
@@ -98,7 +160,9 @@ class GradientStep:
         return [s for s, stage in enumerate(self.passes.output.packed_boundaries) if stage.learned]
 
     @torch.no_grad()
-    def _boundaries_ahead(self, micros: list[AnyBatch], task: str) -> tuple[Tensor, Tensor] | None:
+    def _boundaries_ahead(
+        self, micros: list[AnyBatch], task: str, capacity: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor] | None:
         """Where several micro batches make up a step: how many chunks begin in all of them.
 
         The slope of the ratio loss needs this number before the first of them goes backward.
@@ -107,8 +171,9 @@ class GradientStep:
             return None
         counts = []
         for micro in micros:
-            micro = micro.to(self.ranks.device)
+            micro = _on_device(micro, self.ranks.device)
             inputs = {"lengths": micro.lengths, "boundary_inputs": getattr(micro, "boundary_inputs", None)}
+            inputs["chunk_capacity"] = capacity
             with self.precision.autocast():
                 counts.append(boundary_counts(self.model(micro.input_ids, task=task, **inputs)))
         return self._of_all_ranks(counts)
@@ -126,37 +191,35 @@ class GradientStep:
         of_labels: list[float],
         task: str,
         tokens_a_nucleotide: float,
-    ) -> StepLosses:
-        """The numbers of the global batch; costs one host synchronisation."""
+    ) -> FoundLosses:
+        """The sums of the global batch."""
         names, stages = sorted(shares[0]), len(found[0].chosen)
-        sums = torch.zeros(len(names) + 1 + 4 * stages, dtype=torch.float64, device=self.ranks.device)
+        sums = torch.zeros(len(names) + 1 + 5 * stages, dtype=torch.float64, device=self.ranks.device)
         for part, share, of_all_labels in zip(found, shares, of_labels, strict=True):
             means = [share[name] * part.losses[name].double() for name in names]
             nats = of_all_labels * part.nats.double()
-            counts = (part.likely.double(), part.chosen, part.rows, part.unsure)
+            counts = (part.likely.double(), part.chosen, part.rows, part.unsure, part.left_out)
             sums += torch.cat([torch.stack([*means, nats]), *(count.to(sums.device) for count in counts)])
-        values = self.ranks.sum(sums).tolist()
-        by_name = dict(zip(names, values, strict=False))
-        counts = torch.tensor(values[len(names) + 1 :], dtype=torch.float64).view(4, stages)
-        fractions, likely = counts[1] / counts[2], counts[0] / counts[2]
-        nats = values[len(names)]
-        ratio = sum(ratio_loss(fractions[s], likely[s], self.targets[s]).item() for s in self._learned())
-        weighted = sum(loss_weight(self.model.config, name) * loss for name, loss in by_name.items())
-        nats = {"lm": nats * tokens_a_nucleotide, "mlm": nats}.get(task, weighted)
-        total = weighted + self.config.ratio_weight * ratio
-        return StepLosses(total, nats, float(ratio), by_name, self._stages(*counts[1:].tolist()))
-
-    def _stages(self, chosen: list[float], rows: list[float], unsure: list[float]) -> list[StageNumbers]:
-        learned = self._learned()
-        return [
-            StageNumbers(int(rows[s]), int(chosen[s]), unsure[s] / rows[s], s in learned)
-            for s in range(len(rows))
-        ]
+        return FoundLosses(
+            self.ranks.sum(sums),
+            names,
+            [stage.learned for stage in self.passes.output.packed_boundaries],
+            task,
+            tokens_a_nucleotide,
+            self.targets,
+            self.config,
+            {name: loss_weight(self.model.config, name) for name in names},
+        )
 
 
 def _detached(sums: PassSums) -> list:
     losses = {name: loss.detach() for name, loss in sums.losses.items()}
     return [losses, *(part.detach() for part in sums[1:])]
+
+
+def _on_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
+    """A batch on a device, but its lengths where they are: the host lays the rows out, and need not wait for them."""
+    return replace(batch.to(device), lengths=batch.lengths)
 
 
 def _rows(batch: AnyBatch, rows: slice) -> AnyBatch:

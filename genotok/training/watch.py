@@ -4,19 +4,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from genotok.models import GenomicLM
 from genotok.shards.sampler import Batch
-from genotok.training.alarms import Alarms
+from genotok.training.alarms import Alarm, Alarms
 from genotok.training.config import TrainConfig
 from genotok.training.distributed import Ranks
 from genotok.training.labelled import LabelledBatch
 from genotok.training.monitor import Monitor
-from genotok.training.objective import StepLosses
 from genotok.training.precision import Precision
+from genotok.training.records import train_record
 from genotok.training.speed import Speed
 from genotok.training.stage_gradients import gradient_norms, learning_rates
 from genotok.training.stages import StageNumbers, chunk_record
+from genotok.training.taken_steps import TakenStep
 
 
 @dataclass(frozen=True)
@@ -71,51 +73,55 @@ class Watch:
         self.stages = model.config.stage_layout.depth
         self.speed = Speed(model.config, ranks.device, unit, ranks.size)
         self.alarms = Alarms(round(config.warmup * config.steps))
-        self._due = False
-        self._stage_norms: list[float] = []
+        self._due_step: int | None = None
         self._latest: list[StageNumbers] = []
 
-    def look_at_gradients(self, due: bool) -> None:
-        """Keep the gradient norms of the stages, before they are clipped, where the step is `due` to be noted."""
-        self._due = due
-        self._stage_norms = gradient_norms(self.optimizer, self.stages) if due else []
+    def gradient_norms(self, due: bool) -> Tensor:
+        """(S,) the gradient norms of the stages, before they are clipped, where the step is `due`; else (0,)."""
+        return gradient_norms(self.optimizer, self.stages) if due else torch.zeros(0)
 
-    def note(
-        self,
-        monitor: Monitor,
-        step: int,
-        record: dict[str, Any],
-        losses: StepLosses,
-        targets: list[float],
-        work: Work,
-    ) -> None:
+    def learning_rates(self) -> list[float]:
+        """The learning rates of the stages."""
+        return learning_rates(self.optimizer, self.stages)
+
+    def count(self, work: Work) -> None:
+        """Count the work of a step."""
+        self.speed.add(work.letters if self.unit == "bases" else work.sequences, work.sequences, work.tokens)
+
+    def note(self, monitor: Monitor, taken: TakenStep, work: Work) -> None:
         """Note a step that is done, and raise the alarms that follow from it.
 
         Args:
             monitor: where to.
-            step: the number of the step (1-based).
-            record: its numbers, see `genotok.training.records.train_record`.
-            losses: of the global batch.
-            targets: tokens a chunk that each chunking stage is steered to.
+            taken: the step.
             work: of the global batch.
         """
-        self.speed.add(work.letters if self.unit == "bases" else work.sequences, work.sequences, work.tokens)
+        step, (losses, norm, of_stages) = taken.step, taken.numbers
+        record = train_record(losses, norm, taken.rate, taken.batch)
         self._latest = losses.stages
-        found = self.alarms.step(
-            f"{record.get('data', '')} {work.task}", losses.nats, record["gradient_norm"]
-        )
-        if self._due:
-            monitor.write(step, "train", record | self._of_stages(losses, work))
-            found += self.alarms.chunks(step, losses.stages, targets, work.sequences)
+        found = self.alarms.step(f"{record.get('data', '')} {work.task}", losses.nats, norm)
+        if taken.due:
+            self._due_step = step
+            record["stage_gradient_norms"] = of_stages
+            record["stage_learning_rates"] = taken.stage_rates
+            record |= chunk_record(losses.stages, work.letters) | self.precision.record()
+            monitor.write(step, "train", record)
+            found += self.alarms.chunks(step, losses.stages, taken.found.targets, work.sequences)
             found += self.alarms.loss_scale(self.precision.loss_scale, self.precision.skipped)
         for alarm in found:
             monitor.alarm(step, alarm)
 
-    def note_speed(self, monitor: Monitor, step: int) -> None:
-        """Note how fast the steps since the last call were, where this one is due and has ended."""
-        if not self._due:
+    def say(self, monitor: Monitor, step: int, alarm: Alarm) -> None:
+        """Say, once a run, what changes no number of it."""
+        for new in self.alarms.once(alarm):
+            monitor.alarm(step, new, of_the_clock=True)
+
+    def note_speed(self, monitor: Monitor) -> None:
+        """Note how fast the steps since the last record were, where one has been noted that was due."""
+        if self._due_step is None:
             return
-        record = self.speed.record(self._latest)
+        record, step = self.speed.record(self._latest), self._due_step
+        self._due_step = None
         monitor.write_speed(step, record)
         for alarm in self.alarms.waiting(record["waiting_share"], record["seconds"], record["steps"]):
             monitor.alarm(step, alarm, of_the_clock=True)
@@ -128,11 +134,3 @@ class Watch:
         """Go on from `state`; an empty one is that of a run's beginning."""
         self.alarms.restore(state.get("alarms", {}))
         self.precision.restore(state.get("precision", {}))
-
-    def _of_stages(self, losses: StepLosses, work: Work) -> dict[str, Any]:
-        return {
-            "stage_gradient_norms": self._stage_norms,
-            "stage_learning_rates": learning_rates(self.optimizer, self.stages),
-            **chunk_record(losses.stages, work.letters),
-            **self.precision.record(),
-        }

@@ -57,15 +57,15 @@ class IdBatches:
         return Batch(input_ids, labels, input_lengths, self._letters(ids, lengths, input_ids, inside))
 
     def prefixes(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(B, L) ids and (B,) lengths of rows of which nothing is predicted."""
-        return widened(on_device(ids, self.device)), on_device(lengths, self.device)
+        """(B, L) ids, and (B,) lengths on the host, of rows of which nothing is predicted."""
+        return widened(on_device(ids, self.device)), torch.from_numpy(lengths)
 
     def endings(self, ids: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """(E, L) ids and labels, and (E,) lengths, of what follows a prefix; labels are -100 where nothing counts."""
+        """(E, L) ids, labels (-100 where nothing counts) and (E,) lengths on the host, of what follows a prefix."""
         narrow, input_lengths = on_device(ids, self.device), on_device(lengths, self.device)
         input_ids = widened(narrow)
         counted = self._inside(ids.shape[1], input_lengths) & self._is_nucleotide[input_ids]
-        return input_ids, input_ids.masked_fill(~counted, IGNORED_LABEL), input_lengths
+        return input_ids, input_ids.masked_fill(~counted, IGNORED_LABEL), torch.from_numpy(lengths)
 
     @property
     def _in_front(self) -> int:

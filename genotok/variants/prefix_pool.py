@@ -86,7 +86,7 @@ class PrefixPool:
             before, cache = self.model.prefill(*front)
             logits = before[rows, None]
             if ids.shape[1] > 1:
-                behind = self.model.extend(ids[:, :-1], cache.select(rows), (lengths - 1).clamp(min=1))
+                behind = self.model.extend(ids[:, :-1], cache, (lengths - 1).clamp(min=1), rows)
                 logits = torch.cat([logits, behind], 1)
             nats = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
             return nats.masked_fill(labels == IGNORED_LABEL, 0.0).double().sum(1)

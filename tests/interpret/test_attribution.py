@@ -168,6 +168,25 @@ def test_at_the_true_letters_the_function_is_the_models(model, reference, held):
     assert float(function.of_letters(function.codes[None])) == pytest.approx(found, rel=1e-5)
 
 
+@pytest.mark.parametrize("strands", ["forward", "reverse"])
+def test_at_other_letters_it_is_their_log_likelihood(model, reference, strands):
+    """Read as one-hot rows or as tokens: the model reads and predicts these letters, and nothing at an N."""
+    (strand,) = strands_of(reference, "one", strands)
+    function = letter_function(model, LIKELIHOOD, strand, REGION, held=False)
+    codes = torch.from_numpy(np.random.default_rng(1).integers(0, 4, (3, 20)))
+    with torch.no_grad():
+        found = function(torch.stack([one_hot(row, 5) for row in codes]))
+    torch.testing.assert_close(found, function.of_letters(codes), rtol=1e-5, atol=1e-4)
+    start, end = strand.place(50, 170)
+    letters = bytearray(strand.letters.fetch(start, end))
+    place = strand.place(REGION.start, REGION.end)[0] - start
+    letters[place : place + 20] = b"N" * 20
+    nats, _ = nucleotide_log_likelihood(model, [bytes(letters)])
+    with torch.no_grad():
+        found = float(function(make_baselines(function, "n", 1, 0))[0])
+    assert found == pytest.approx(float(nats[0, place:].sum()), rel=1e-5)
+
+
 def test_gradients_are_those_of_finite_differences(model, reference):
     strand = strands_of(reference, "one", "reverse")[0]
     function = letter_function(model, LIKELIHOOD, strand, REGION, held=True)
@@ -188,7 +207,7 @@ def test_gradients_are_those_of_finite_differences(model, reference):
 @pytest.mark.parametrize("strands", ["forward", "reverse"])
 def test_contributions_are_complete_where_boundaries_are_held(folder, reference, baseline, strands):
     settings = AttributionSettings(
-        ["integrated_gradients"], baseline=baseline, strands=strands, shuffles=2, window=120, randomise=False
+        ["integrated_gradients"], baseline=baseline, strands=strands, shuffles=2, window=120, random_draws=0
     )
     found = Attributor(folder, reference, settings).attribute(REGION)
     complete = found.completeness
@@ -199,7 +218,7 @@ def test_contributions_are_complete_where_boundaries_are_held(folder, reference,
 
 def test_routed_boundaries_leave_a_gap_that_is_told(folder, reference):
     settings = AttributionSettings(
-        ["integrated_gradients"], boundaries="routed", window=120, randomise=False, strands="forward"
+        ["integrated_gradients"], boundaries="routed", baseline="n", window=120, random_draws=0
     )
     complete = Attributor(folder, reference, settings).attribute(REGION).completeness
     assert abs(complete.gap) > 0.01
@@ -211,7 +230,7 @@ def test_a_model_without_chunks_is_complete_whatever_is_said(reference, tmp_path
     found = []
     for boundaries in ("held", "routed"):
         settings = AttributionSettings(
-            ["integrated_gradients"], boundaries=boundaries, window=60, randomise=False
+            ["integrated_gradients"], boundaries=boundaries, window=60, random_draws=0
         )
         found.append(Attributor(tmp_path, reference, settings).attribute(REGION))
         assert abs(found[-1].completeness.gap) < 1e-3
@@ -220,7 +239,7 @@ def test_a_model_without_chunks_is_complete_whatever_is_said(reference, tmp_path
 
 def test_both_strands_are_the_mean_of_each(folder, reference):
     def of(strands):
-        settings = AttributionSettings(["input_x_gradient"], strands=strands, window=60, randomise=False)
+        settings = AttributionSettings(["input_x_gradient"], strands=strands, window=60, random_draws=0)
         return Attributor(folder, reference, settings).attribute(REGION).contributions["input_x_gradient"]
 
     np.testing.assert_allclose(of("both"), (of("forward") + of("reverse")) / 2, atol=1e-6)
@@ -237,7 +256,7 @@ def test_the_reverse_strand_is_the_forward_strand_of_the_reverse_complement(fold
         (reference, REGION, "reverse"),
         (Reference(tmp_path / "turned.fa"), mirrored, "forward"),
     ):
-        settings = AttributionSettings(["integrated_gradients"], strands=strands, window=60, randomise=False)
+        settings = AttributionSettings(["integrated_gradients"], strands=strands, window=60, random_draws=0)
         found = Attributor(folder, genome, settings).attribute(region)
         contributions.append(found.contributions["integrated_gradients"])
     np.testing.assert_allclose(contributions[0], contributions[1][::-1, ::-1], atol=1e-5)
@@ -245,7 +264,7 @@ def test_the_reverse_strand_is_the_forward_strand_of_the_reverse_complement(fold
 
 def test_mutagenesis_of_a_likelihood_is_that_of_the_scorer(model, folder, reference):
     """A window that holds the contig makes every variant's window the same."""
-    settings = AttributionSettings(["mutagenesis"], window=480, randomise=False)
+    settings = AttributionSettings(["mutagenesis"], window=480, random_draws=0)
     found = Attributor(folder, reference, settings).attribute(REGION)
     target = Target("likelihood", 240, LogLikelihood(), "")
     direct = [
@@ -276,7 +295,7 @@ def test_an_alleles_function_is_the_scorers_score(folder, reference, tmp_path, r
     expected = float(text.split("GENOTOK_LLR=")[1].split(";")[0])
     region = Region("one", start - 8, start + 9)
     settings = AttributionSettings(
-        ["integrated_gradients", "mutagenesis"], "allele", variant, window=100, randomise=False, steps=16
+        ["integrated_gradients", "mutagenesis"], "allele", variant, window=100, random_draws=0, steps=16
     )
     attributor = Attributor(folder, reference, settings)
     found = attributor.attribute(region)
@@ -304,7 +323,7 @@ def test_labels_of_sequences_and_of_nucleotides(heads_folder, reference):
     for (head, label), value in expected.items():
         settings = AttributionSettings(
             ["integrated_gradients", "mutagenesis"], "label", head=head, label=label,
-            strands="forward", randomise=False, steps=64,
+            strands="forward", random_draws=0, steps=64,
         )  # fmt: skip
         found = Attributor(heads_folder, reference, settings).attribute(REGION)
         assert found.completeness.value == pytest.approx(float(value), abs=1e-5)
@@ -327,7 +346,7 @@ def test_batches_bound_the_memory_and_change_nothing(folder, reference, batch_si
         return forward(self, input_ids, *args, **kwargs)
 
     variant = f"one:115:{reference.fetch('one', 114, 115)}:{'A' if reference.fetch('one', 114, 115) != 'A' else 'C'}"
-    about = {"target": "allele", "variant": variant, "window": 60, "randomise": False, "steps": 3}
+    about = {"target": "allele", "variant": variant, "window": 60, "random_draws": 0, "steps": 3}
     found = []
     for size in (100, batch_size):
         settings = AttributionSettings(("integrated_gradients", "mutagenesis"), batch_size=size, **about)
@@ -343,7 +362,7 @@ def test_batches_bound_the_memory_and_change_nothing(folder, reference, batch_si
 
 @pytest.mark.parametrize("region", [Region("two", 0, 9), Region("two", 200, 212), Region("two", 0, 212)])
 def test_ends_of_contigs_ambiguous_and_lower_case_letters(folder, reference, region, tmp_path):
-    settings = AttributionSettings(("integrated_gradients",), window=212, randomise=False, steps=16)
+    settings = AttributionSettings(("integrated_gradients",), window=212, random_draws=0, steps=16)
     found = Attributor(folder, reference, settings).attribute(region)
     upper = tmp_path / "upper.fa"
     write_fasta([("two", [reference.fetch("two").encode()])], upper)
@@ -361,15 +380,22 @@ def test_ends_of_contigs_ambiguous_and_lower_case_letters(folder, reference, reg
 
 def test_random_weights_give_other_contributions_and_the_same_weights_the_same(folder, reference, tmp_path):
     settings = AttributionSettings(
-        ("integrated_gradients", "input_x_gradient", "mutagenesis"), window=40, seed=3, steps=6
+        ("integrated_gradients", "input_x_gradient", "mutagenesis"),
+        window=40,
+        seed=3,
+        steps=6,
+        random_draws=2,
     )
     found = Attributor(folder, reference, settings).attribute(SHORT)
-    assert list(found.randomised) == list(settings.methods)
-    assert all(abs(value) < 0.9 for pair in found.randomised.values() for value in pair)
+    assert list(found.randomised) == ["integrated_gradients", "input_x_gradient"]
+    for pairs in found.randomised.values():
+        assert len(pairs) == 2
+        assert all(abs(value) < 0.95 for pair in pairs for value in pair)
     random_model(GenomicLM.from_pretrained(folder).config, 4).save_pretrained(tmp_path)
     same = Attributor(tmp_path, reference, settings).attribute(SHORT)
-    for pair in same.randomised.values():
-        assert pair == pytest.approx((1, 1), abs=1e-4)
+    for first, second in same.randomised.values():
+        assert second == pytest.approx((1, 1), abs=1e-4)
+        assert max(first) < 0.95
 
 
 def test_masked_models_and_tokens_of_several_letters_have_mutagenesis_alone(reference, tmp_path):
@@ -392,7 +418,7 @@ def test_masked_models_and_tokens_of_several_letters_have_mutagenesis_alone(refe
             Attributor(folder, reference, AttributionSettings(["integrated_gradients"], window=30)).attribute(
                 region
             )
-        settings = AttributionSettings(["mutagenesis"], window=30, randomise=False)
+        settings = AttributionSettings(["mutagenesis"], window=30, random_draws=0)
         found = Attributor(folder, reference, settings).attribute(region)
         with open_scored(folder, reference, region, tmp_path / f"{name}.vcf") as source:
             scores = np.nan_to_num([base.scores for base in scored_bases(source)])
@@ -419,6 +445,7 @@ def open_scored(folder, reference, region, path):
         ({"variant": "one:1:A:C"}, "--variant and --target allele go together"),
         ({"head": "x"}, "--head and --class are for --target label"),
         ({"steps": 0}, "--steps: should be at least 1"),
+        ({"random_draws": -1}, "--random-draws: should be at least 0"),
         ({"baseline": "zero"}, "--baseline: 'zero' should be"),
     ],
 )
@@ -488,7 +515,7 @@ def test_random_sequences_are_attributed_alike_wherever_they_lie(folder, tmp_pat
     letters = bytes(random.Random(8).choices(b"ACGT", k=60))
     write_fasta([("a", [letters]), ("b", [b"N" * 13 + letters + b"N" * 7])], tmp_path / "g.fa")
     reference = Reference(tmp_path / "g.fa")
-    settings = AttributionSettings(["input_x_gradient"], window=20, randomise=False)
+    settings = AttributionSettings(["input_x_gradient"], window=20, random_draws=0)
     attributor = Attributor(folder, reference, settings)
     found = [
         attributor.attribute(region).contributions["input_x_gradient"]
@@ -541,7 +568,7 @@ def test_a_planted_motif_is_what_a_trained_model_looks_at_and_a_random_one_does_
         for method in settings.methods:
             values = found.per_base(method)
             shares[method].append(values[places[row] : places[row] + 6].sum() / values.sum())
-        likeness += [abs(pair[0]) for pair in found.randomised.values()]
+        likeness += [abs(pair[0]) for pair in found.randomised["integrated_gradients"]]
     for method, of_method in shares.items():
         assert np.median(of_method) > 0.7, f"{method}: a quarter is chance"
     assert np.mean(likeness) < 0.5

@@ -73,3 +73,18 @@ def test_pieces(lengths, rows):
             wanted.append(piece)
     assert [piece for piece in pieces.tolist() if piece[0] < piece[1]] == wanted
     assert ragged.pieces(rows) is pieces
+
+
+@quick
+@given(some_lengths, st.integers(1, 4), st.booleans())
+def test_pieces_by_place(lengths, rows, from_end):
+    """Against places counted sequence by sequence."""
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    lines, places = ragged.pieces_by_place(rows, from_end)
+    assert sorted(lines.tolist()) == list(range(len(ragged.pieces(rows))))
+    assert places.tolist() == sorted(places.tolist())
+    found = dict(zip(lines.tolist(), places.tolist(), strict=True))
+    for line, (first, end, sequence) in enumerate(ragged.pieces(rows).tolist()):
+        start, stop = ragged.cu_seqlens.tolist()[sequence : sequence + 2]
+        place = (stop - end + rows - 1) // rows if from_end else (first - start) // rows
+        assert found[line] == (place if first < end else -1)

@@ -7,7 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genotok.kernels.attention import ragged_attention, rotate, step_attention
+from genotok.kernels import attention
+from genotok.kernels.attention import (
+    extending_attention,
+    keys_in_line,
+    ragged_attention,
+    rotate,
+    step_attention,
+)
 from genotok.kernels.ragged import Ragged
 
 
@@ -36,6 +43,61 @@ def test_equals_dense_attention(lengths, causal, window):
     q, k, v = torch.randn(3, ragged.total, 2, 4, dtype=torch.double)
     found = ragged_attention(q, k, v, ragged, causal=causal, window=window)
     torch.testing.assert_close(found, dense_attention(q, k, v, ragged, causal, window))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [-1, 0, 7, 300])
+@pytest.mark.parametrize("lengths", [(1100,), (700, 3, 650)])
+def test_long_sequences_some_queries_at_a_time(lengths, window, causal, monkeypatch):
+    """As dense attention, and no mask is larger than it may be."""
+    sizes, visible = [], attention._visible
+
+    def watched(*arguments):
+        sizes.append(visible(*arguments).numel())
+        return visible(*arguments)
+
+    monkeypatch.setattr(attention, "MASKED_AT_ONCE", 1 << 18)
+    monkeypatch.setattr(attention, "_visible", watched)
+    ragged = Ragged.from_lengths(torch.tensor(lengths))
+    q, k, v = torch.randn(3, ragged.total, 1, 4, dtype=torch.double)
+    found = attention.ragged_attention(q, k, v, ragged, causal=causal, window=window)
+    torch.testing.assert_close(found, dense_attention(q, k, v, ragged, causal, window))
+    assert max(sizes, default=0) <= 1 << 18
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=5),
+    st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    st.sampled_from([-1, 0, 1, 3, 20]),
+)
+def test_keys_in_line(sequences, held, window):
+    """What `keys_in_line` says of lengths and places, held against lists; then attention over it and by a mask."""
+    lengths, of_held = (torch.tensor(part) for part in zip(*sequences, strict=True))
+    held, ragged = torch.tensor(held), Ragged.from_lengths(lengths)
+    capacity = int(held.max()) if window < 0 else min(int(held.max()), window + 1)
+    keys = torch.full((3, capacity, 1, 4), torch.nan, dtype=torch.double)
+    rows = [torch.randn(int(length), 1, 4, dtype=torch.double) for length in held]
+    for sequence, of_sequence in enumerate(rows):
+        for place, row in enumerate(of_sequence):
+            keys[sequence, place % capacity] = row
+    q, own = torch.randn(2, ragged.total, 1, 4, dtype=torch.double)
+    index, ends, longest = keys_in_line(ragged, capacity, held[of_held], of_held, 3, window)
+    line = torch.cat([keys.flatten(0, 1), own]).index_select(0, index)
+    assert longest >= int(ends.diff().max())
+    wanted = []
+    for sequence, (first, length) in enumerate(zip(ragged.first_rows, lengths, strict=True)):
+        before = rows[of_held[sequence]]
+        joined = torch.cat([before, own[first : first + length]])
+        kept = min(len(before), capacity if window < 0 else window)
+        assert torch.equal(line[ends[sequence] : ends[sequence + 1]], joined[len(before) - kept :])
+        asking = torch.cat([torch.zeros_like(before), q[first : first + length]])
+        layout = Ragged.uniform(1, len(joined))
+        wanted.append(dense_attention(asking, joined, joined, layout, True, window)[len(before) :])
+    found = extending_attention(
+        q, own, own, ragged, keys.nan_to_num(), keys.nan_to_num(), held, of_held, window
+    )
+    torch.testing.assert_close(found, torch.cat(wanted))
 
 
 def one_query(q, keys, values):

@@ -10,14 +10,16 @@ import torch
 # Before all else of genotok, since Triton may be imported only where it can run.
 from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
-from genotok.kernels.causal_conv import causal_conv, causal_conv_silu
+from genotok.kernels.causal_conv import causal_conv, causal_conv_silu, causal_conv_step
 from genotok.kernels.gated_norm import gated_rms_norm
-from genotok.kernels.mamba2 import mamba2_inner
+from genotok.kernels.mamba2 import mamba2_inner, scan_inputs
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd_recurrent, ssd_recurrent_with_states, ssd_with_states
+from genotok.kernels.ssd import ssd_recurrent, ssd_recurrent_with_states, ssd_step, ssd_with_states
 from genotok.kernels.triton_causal_conv import CausalConv
 from genotok.kernels.triton_gated_norm import GatedNorm
 from genotok.kernels.triton_mamba2 import Mamba2Inner
+from genotok.kernels.triton_mamba2_states import scan_convolved
+from genotok.kernels.triton_mamba2_step import convolve_step, scan_step
 from genotok.kernels.triton_ssd import SSD
 
 HALVES = [torch.float16] if INTERPRETED else [torch.float16, torch.bfloat16]  # numpy knows no bfloat16
@@ -204,3 +206,53 @@ def test_public_functions_on_a_gpu():
     assert all(torch.equal(*pair) for pair in zip(found, direct, strict=True))
     y, z, weight = torch.randn(3, 305, 305, device="cuda").double()
     assert gated_rms_norm(y, z, weight[0], 1e-5, torch.double).dtype == torch.double
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("entering", [True, False])
+@pytest.mark.parametrize("lengths", [(70, 1, 90), (1, 2, 3, 1)])
+def test_states_in_front_and_behind(lengths, entering, ends):
+    """From raw step sizes; without the states behind, those in front enter one span each."""
+    ragged, heads, p, n = layout(*lengths), 2, 8, 16
+    convolved = torch.randn(ragged.total, heads * p + 2 * n, device=DEVICE)
+    dt, bias, a_log, skip = (
+        torch.randn(*shape, heads, device=DEVICE) for shape in ((ragged.total,), (), (), ())
+    )
+    initial = torch.randn(len(lengths), heads, n, p, device=DEVICE) if entering else None
+    arguments = (convolved, dt, bias, a_log, skip)
+    y, left = scan_convolved(*arguments, n, ragged, initial, torch.float32, ends)
+    exact = [part.double() for part in arguments]
+    value, *rest = scan_inputs(*exact[:4], n)
+    initial = None if initial is None else initial.double()
+    wanted, behind = recurrent(ragged, value, *rest, exact[4], initial)
+    assert relative_error(y, wanted) < 1e-5
+    assert left is None if not ends else relative_error(left, behind) < 1e-5
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("taps", [4, 2, 1])
+def test_a_step(masked, taps):
+    """Both parts of it; the memory of sequences that do not step stays as it is, to the bit."""
+    batch, heads, p, n = 5, 2, 8, 5
+    channels = heads * p + 2 * n
+    projected, before = torch.randn(batch, channels + 3), torch.randn(batch, taps - 1, channels)
+    mixed = projected.to(DEVICE)[:, :channels]
+    weight, bias, before = torch.randn(channels, taps), torch.randn(channels), before.to(DEVICE)
+    state = torch.randn(batch, heads, n, p, device=DEVICE)
+    scalars = [torch.randn(*shape, heads).to(DEVICE) for shape in ((batch,), (), (), ())]
+    weight, bias = weight.to(DEVICE), bias.to(DEVICE)
+    stepped = torch.tensor([True, False, False, True, True], device=DEVICE) if masked else None
+    wanted, rows = causal_conv_step(*(part.double() for part in (mixed, weight, bias, before)))
+    old = before.clone(), state.clone()
+    convolved = convolve_step(mixed, weight, bias, before, stepped)
+    assert relative_error(convolved, torch.nn.functional.silu(wanted)) < 1e-6
+    dt, dt_bias, a_log, skip = (part.double() for part in scalars)
+    scan = scan_inputs(convolved.double(), dt, dt_bias, a_log, n)
+    wanted, behind = ssd_step(*scan, state)
+    y = scan_step(convolved, *scalars, state, stepped)
+    assert relative_error(y, (wanted + skip[:, None] * scan[0]).flatten(1)) < 1e-6
+    moves = torch.ones(batch, dtype=torch.bool, device=DEVICE) if stepped is None else stepped
+    assert relative_error(state[moves], behind[moves]) < 1e-6
+    torch.testing.assert_close(before[moves].double(), rows[moves])
+    assert torch.equal(state[~moves], old[1][~moves])
+    assert torch.equal(before[~moves], old[0][~moves])

@@ -25,6 +25,7 @@ from genotok.kernels.triton_router import boundary_probability as triton_boundar
 from genotok.kernels.triton_router import pair_probability as triton_pair_probability
 from genotok.kernels.triton_swiglu import swiglu as triton_swiglu
 from genotok.kernels.triton_token_loss import linear_cross_entropy as triton_linear_cross_entropy
+from genotok.models.chunkers.upsampling import only_real
 
 HALF = torch.float16 if INTERPRETED else torch.bfloat16  # numpy knows no bfloat16
 FLOAT_LIMIT, HALF_LIMIT = 2e-6, 8e-3
@@ -144,10 +145,31 @@ def test_ema_does_not_leak_between_sequences():
         assert torch.equal(found[others], quiet[others])
 
 
-@pytest.mark.skipif(INTERPRETED, reason="too many rows for the interpreter")
-@pytest.mark.parametrize("width", [16, 300])
-def test_ema_does_not_drift(width):
-    compare_ema([1 << 20], 0.4, lambda u: u * 3e-4, width, False)
+@pytest.mark.usefixtures("small_blocks")
+def test_ema_of_chunks_that_no_row_reads():
+    """Those that fill a layout up change nothing, and without their gradient the others' is whole."""
+    chunk_of_row, ragged = chunked([40, 1, 50], 0.5)
+    more = Ragged.filled_up(ragged.lengths, ragged.total + 4, 91, torch.tensor(ragged.total, device=DEVICE))
+    sizes = [(more.total, 4), (more.total,), (len(chunk_of_row),)]
+    inputs = [torch.rand(size, device=DEVICE, requires_grad=True) for size in sizes]
+    gradient = random(len(chunk_of_row), 4)
+    found = ema_upsample(*(only_real(part, more) for part in inputs[:2]), inputs[2], chunk_of_row, more)
+    own = [part.detach()[: ragged.total].requires_grad_() for part in inputs[:2]]
+    wanted = ema_upsample(*own, inputs[2], chunk_of_row, ragged)
+    assert torch.equal(found, wanted)
+    of_all = torch.autograd.grad(found, inputs, gradient)
+    of_own = torch.autograd.grad(wanted, [*own, inputs[2]], gradient)
+    for all_, own_ in zip(of_all, of_own, strict=True):
+        assert torch.equal(all_[: len(own_)], own_)
+        assert (all_[len(own_) :] == 0).all()
+
+
+@pytest.mark.parametrize("width", [2] if INTERPRETED else [16, 300])
+def test_ema_does_not_drift(width, request):
+    """Of probabilities that make it remember thousands of chunks; the interpreter takes few rows, small blocks."""
+    if INTERPRETED:
+        request.getfixturevalue("small_blocks")
+    compare_ema([1 << 9 if INTERPRETED else 1 << 20], 0.4, lambda u: u * 3e-4, width, False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])

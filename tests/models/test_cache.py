@@ -248,6 +248,24 @@ def test_a_model_step_by_step(kind):
     assert not begun or any(0 < count < 5 for count in begun)
 
 
+@pytest.mark.parametrize("kind", STEPPED)
+def test_a_model_in_steps_of_fixed_shapes(kind, monkeypatch):
+    """The same logits as plain steps give, without asking where chunks begin; sequences stay apart."""
+    model, ids = tiny_model(kind), torch.randint(0, 4, (5, 33), generator=_seeded(4))
+    caches = [model(ids[:, :9], lengths=PROMPTS, use_cache=True).cache for _ in range(2)]
+    rows, lengths = torch.arange(5), PROMPTS.clone()
+    for place in range(STEPS):
+        if place % 10 == 0:
+            caches[1].reserve(10)
+        wanted = model.step(ids[rows, lengths], caches[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "nonzero", None)
+            patch.setattr(torch.Tensor, "__int__", None)
+            found = model.fixed_step(ids[rows, lengths], caches[1])
+        torch.testing.assert_close(found, wanted, atol=2e-6, rtol=1e-5)
+        lengths += 1
+
+
 def test_models_without_steps_say_so():
     model, given = tiny_model("one stage", chunkers={"kind": "given"}), torch.tensor([[True, False]])
     with pytest.raises(InputError, match="a model with GivenChunker cannot be run step by step"):
@@ -273,7 +291,7 @@ def test_continuations_of_prompts(kind, further):
     logits, cache = model.prefill(prompts, PROMPTS)
     before = cache.bytes
     for _ in range(2):  # the cache stays as it is
-        found = model.extend(ids[:, : int(further.max())], cache.select(of_prompt), further)
+        found = model.extend(ids[:, : int(further.max())], cache, further, of_prompt)
         for row, (prompt, length) in enumerate(zip(of_prompt, further, strict=True)):
             read = torch.cat([prompts[prompt, : PROMPTS[prompt]], ids[row, :length]])
             whole = model(read[None]).logits[0]

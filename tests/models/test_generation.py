@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import STEPPED, tiny_model
 
 from genotok.errors import InputError
+from genotok.models import fixed_generation, generation
 from genotok.models.generation import Sampling, added_letters, allowed_ids, choose, generate, prompt_ids
 from genotok.tokenizers import load_tokenizer
 
@@ -42,6 +43,28 @@ def test_equals_recomputation(kind, how):
     found = generate(model, RAGGED, 20, seed=5, **how)
     assert torch.equal(found, recomputed(model, RAGGED, 20, seed=5, **how))
     assert len(found.unique()) > 1
+
+
+@every_kind
+def test_steps_of_fixed_shapes_and_memory(kind, monkeypatch):
+    """The same letters, over several reservations of memory, and no tensor of the cache moves between them."""
+    monkeypatch.setattr(fixed_generation, "SEGMENT", 6)
+    model, moved = tiny_model(kind, seed=69), []
+
+    class Watched(fixed_generation.FixedContinuation):
+        def advance(self):
+            before = [getattr(holder, name).data_ptr() for holder, name in self.cache.tensors()]
+            super().advance()
+            moved.append(
+                before != [getattr(holder, name).data_ptr() for holder, name in self.cache.tensors()]
+            )
+
+    monkeypatch.setattr(generation, "FixedContinuation", Watched)
+    how = {"seed": 5, "temperature": 0.7, "batch_size": 4}
+    found = generate(model, RAGGED, 25, way="fixed", **how)
+    assert torch.equal(found, generate(model, RAGGED, 25, way="plain", **how))
+    assert len(moved) == 48
+    assert not any(moved)
 
 
 @pytest.mark.parametrize("prompts", [["G"], ["CA"], ["T", "GC"]])
@@ -126,6 +149,8 @@ def test_steps_are_reported():
         ({"top_p": 1.5}, "top_p"),
         ({"length": -1}, "length"),
         ({"batch_size": 0}, "batch_size"),
+        ({"way": "fast"}, "way: 'fast' is unknown"),
+        ({"way": "graph"}, "needs a CUDA device"),
         ({"prompts": ["ACGT", "AXC"]}, "prompt 2: 'X'"),
         ({"prompts": [torch.tensor([[1]])]}, "prompt 1"),
         ({"prompts": [torch.tensor([1, 99])]}, "prompt 1"),

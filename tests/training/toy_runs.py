@@ -47,7 +47,7 @@ def losses_of(model, batch, targets, weight, task="lm", **changes):
         Ranks(0, 1, model.device),
         Precision("fp32", model.device, model),
     )
-    return step.backward(batch, task), step.passes.output
+    return step.backward(batch, task).on_host(), step.passes.output
 
 
 def results(folder):

@@ -47,6 +47,7 @@ for labelled in config["downstream"]:
             f"downstream: the name {labelled['name']!r} stands there twice"
         )
     LABELLED[labelled["name"]] = labelled
+COMPARISON = config.get("comparison", {})
 # The shards that the model reads.
 READ_SHARDS = f"{RESULTS}/{'entropies' if ENTROPY else 'shards'}"
 
@@ -637,6 +638,50 @@ def study_options(wildcards, input):
     return [*options, "--sites", studied().get("sites", 256)]
 
 
+def comparison_settings():
+    """The settings of `genotok compare plan` as JSON; what the plan decides for each arm is left out of `train`."""
+    decided = ("seed", "target_chunk_length")
+    settings = {key: value for key, value in COMPARISON.items() if key != "variants"}
+    settings |= {
+        "shards": f"{RESULTS}/shards",
+        "tokenizers": f"{RESULTS}/comparison",
+        "train": {k: v for k, v in config["train"].items() if k not in decided},
+        "evaluate_batch_size": config["evaluate"]["batch_size"],
+    }
+    files = compared_files(None)
+    if "variants" in COMPARISON:
+        kept = {k: v for k, v in COMPARISON["variants"].items() if k != "genome"}
+        settings["variants"] = kept | {
+            "vcf": files["vcf"],
+            "reference": files["reference"],
+        }
+    if "probe" in COMPARISON:
+        settings["probe"] = COMPARISON["probe"] | {"table": files["table"]}
+    return json.dumps(settings, sort_keys=True)
+
+
+def compared_vocabularies():
+    """The byte pairs that arms of the comparison need."""
+    found = [re.fullmatch("bpe_([0-9]+)", name) for name in COMPARISON["arms"]]
+    return [f"{RESULTS}/comparison/bpe_{size[1]}.json" for size in found if size]
+
+
+def compared_files(wildcards):
+    """What arms of the comparison are measured on besides the shards."""
+    files = {}
+    if "variants" in COMPARISON:
+        genome = COMPARISON["variants"]["genome"]
+        if genome not in GENOMES:
+            raise WorkflowError(
+                f"comparison.variants.genome: {genome!r} is not in {config['genomes']}"
+            )
+        files["vcf"] = find(COMPARISON["variants"]["vcf"])
+        files["reference"] = f"{RESULTS}/genomes/{genome}.fa.gz"
+    if "probe" in COMPARISON:
+        files["table"] = find(COMPARISON["probe"]["table"])
+    return files
+
+
 def attributed():
     """The regions whose bases are attributed, by the name of their folder."""
     settings = config["report"].get("attribution") or {}
@@ -677,7 +722,15 @@ def attribution_options(wildcards, input):
         words += ["--gff", input.gff]
     if "variant" in settings:
         words += ["--target", "allele", "--variant", settings["variant"]]
-    for key in ("window", "strands", "boundaries", "baseline", "steps", "batch_size"):
+    for key in (
+        "window",
+        "strands",
+        "boundaries",
+        "baseline",
+        "steps",
+        "batch_size",
+        "random_draws",
+    ):
         if key in settings:
             words += [f"--{key.replace('_', '-')}", settings[key]]
     return words

@@ -1,6 +1,6 @@
 """H-Net's routing: a boundary stands where neighbouring states differ (arXiv 2507.07955, section 2.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,14 @@ class Boundaries:
         mask: (T,) bool, the rows that do begin one.
         ragged: the layout of the T rows.
         learned: whether the boundaries follow the model's own scores, so that a loss can steer them.
+        left_out: () int64, how many boundaries there was no room for; None where nothing limits them.
     """
 
     prob: Tensor
     mask: Tensor
     ragged: Ragged
     learned: bool = True
+    left_out: Tensor | None = None
 
     @classmethod
     def fixed(cls, mask: Tensor, ragged: Ragged) -> "Boundaries":
@@ -46,9 +48,65 @@ class Boundaries:
         counts = self.mask.new_zeros(self.ragged.batch, dtype=torch.long)
         return counts.index_add(0, self.ragged.sequence_ids, self.mask.long())
 
-    def chunk_layout(self) -> Ragged:
-        """The layout of the chunks; costs one host synchronisation."""
-        return Ragged.from_lengths(self.chunk_counts())
+    def continued_layout(self) -> tuple[Tensor, Ragged | None]:
+        """Of rows that follow on others; costs one host synchronisation.
+
+        Returns:
+            (S,) int64, the sequences in which a chunk begins, and the layout of the chunks in these, or None.
+        """
+        counts = self.chunk_counts()
+        found = torch.stack([(counts > 0).sum(), counts.sum(), counts.max()]).tolist()
+        begun = (counts == 0).long().argsort(stable=True)[: found[0]]
+        ends = torch.nn.functional.pad(counts[begun].cumsum(0), (1, 0)).int()
+        return begun, Ragged(ends, *found[1:]) if found[0] else None
+
+    def of_real_rows(self) -> "Boundaries":
+        """The same, but among rows that only fill the layout up none that need not be."""
+        if self.ragged.real is None:
+            return self
+        mask = (self.mask & self.ragged.is_real).index_fill(0, self.ragged.first_rows, True)
+        return replace(self, mask=mask)
+
+    def at_most(self, capacity: int) -> "Boundaries":
+        """The same without the last of those that there is no room for; the first row of each sequence keeps its own.
+
+        Costs no host synchronisation.
+        """
+        first = torch.zeros_like(self.mask).index_fill(0, self.ragged.first_rows, True)
+        others = self.mask & ~first
+        mask = first | (others & (others.cumsum(0) <= capacity - self.ragged.batch))
+        return replace(self, mask=mask, left_out=self.mask.sum() - mask.sum())
+
+    def chunk_layout(self, capacity: int | None = None) -> Ragged:
+        """The layout of the chunks; costs one host synchronisation, or none where a capacity is given.
+
+        Args:
+            capacity: how many chunks there is room for, see `at_most`; the layout is filled up.
+        """
+        if capacity is None:
+            return Ragged.from_lengths(self.chunk_counts())
+        longest = min(capacity, self.ragged.max_seqlen)
+        return Ragged.filled_up(self.chunk_counts(), capacity, longest, self.real_mask.sum())
+
+    @property
+    def real_mask(self) -> Tensor:
+        """(T,) bool, the mask without rows that only fill the layout up."""
+        return self.mask if self.ragged.real is None else self.mask & self.ragged.is_real
+
+    def chunk_rows(self, chunk_layout: Ragged) -> Tensor:
+        """(M,) int64, the first row of each chunk; of those that only fill the layout of the chunks up, any row.
+
+        Costs no host synchronisation, as indexing by the mask would.
+        """
+        chunk = torch.arange(chunk_layout.total, device=self.mask.device)
+        rows = torch.searchsorted(self.chunk_of_row, chunk)
+        if chunk_layout.real is None:
+            return rows
+        return torch.where(rows < len(self.mask), rows, chunk % len(self.mask))
+
+    def of_chunks(self, values: Tensor, chunk_layout: Ragged) -> Tensor:
+        """(T, ...) to (M, ...), what the first row of each chunk has."""
+        return values.index_select(0, self.chunk_rows(chunk_layout))
 
 
 class RoutingChunker(nn.Module):
@@ -82,9 +140,10 @@ class RoutingChunker(nn.Module):
         """`forward`, and the cache behind each sequence's last row."""
         return self(x, ragged), RoutingCache(self.query(x[ragged.last_rows]).detach())
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: RoutingCache) -> Boundaries:
-        """Boundaries of (T, D) rows that follow on what the cache holds, which stays as it is."""
-        before = self.query(x).roll(1, 0).index_copy(0, ragged.first_rows, cache.query)
+    def extend(self, x: Tensor, ragged: Ragged, cache: RoutingCache, of_cache: Tensor) -> Boundaries:
+        """Boundaries of (T, D) rows that follow on those of the cache's sequences `of_cache` (B,)."""
+        before = self.query(x).roll(1, 0)
+        before = before.index_copy(0, ragged.first_rows, cache.query[of_cache].to(before.dtype))
         prob = pair_probability(before, self.key(x))
         return Boundaries(prob, prob > 0.5, ragged)
 

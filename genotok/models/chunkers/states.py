@@ -21,15 +21,15 @@ class SelectedRows(nn.Module):
 
     def forward(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged, causal: bool = True) -> Tensor:
         """(T, D) rows to (M, D) chunks."""
-        return x[boundaries.mask]
+        return boundaries.of_chunks(x, chunk_layout)
 
     def prefill(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> tuple[Tensor, Cache | None]:
         """`forward`, and no cache, since nothing is to be remembered."""
-        return x[boundaries.mask], None
+        return boundaries.of_chunks(x, chunk_layout), None
 
-    def extend(self, x: Tensor, boundaries: Boundaries, cache: None) -> Tensor:
-        """The states (M, D) of the chunks that begin in (T, D) rows that follow on others."""
-        return x[boundaries.mask]
+    def extend(self, x: Tensor, rows: Tensor, cache: None) -> Tensor:
+        """The states (M, D) of the chunks that begin with the `rows` (M,) of (T, D) ones that follow on others."""
+        return x.index_select(0, rows)
 
     def step(self, x: Tensor, begins: Tensor, cache: None) -> Tensor:
         """The states of the chunks that begin with the next rows (B, D), for the sequences `begins` (M,) int64."""
@@ -48,36 +48,36 @@ class Summary(nn.Module, ABC):
         self.start = nn.Parameter(torch.zeros(width))
 
     @abstractmethod
-    def summaries(self, x: Tensor, boundaries: Boundaries, chunks: int) -> Tensor:
+    def summaries(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
         """(T, D) rows to (M, D) summaries of the chunks that they make up."""
 
     def forward(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged, causal: bool = True) -> Tensor:
         """(T, D) rows to (M, D) chunks; in a causal model each carries the summary of the one before it."""
-        states = self.summaries(x, boundaries, chunk_layout.total)
+        states = self.summaries(x, boundaries, chunk_layout)
         return self.delayed(states, chunk_layout) if causal else states
 
     def delayed(self, states: Tensor, chunk_layout: Ragged) -> Tensor:
         """(M, D) to (M, D): each chunk gets the state of the one before it."""
         first = torch.zeros(len(states), 1, dtype=torch.bool, device=states.device)
-        first[chunk_layout.first_rows] = True
+        first = first.index_fill(0, chunk_layout.first_rows, True)
         return torch.where(first, self.start.to(states.dtype), states.roll(1, 0))
 
 
 class MeanState(Summary):
     """The mean of the chunk's rows, in float32."""
 
-    def summaries(self, x: Tensor, boundaries: Boundaries, chunks: int) -> Tensor:
+    def summaries(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
         """(T, D) rows to (M, D) means."""
-        chunk_of_row = boundaries.chunk_of_row
+        chunk_of_row, chunks = boundaries.chunk_of_row, chunk_layout.total
         sums = x.new_zeros(chunks, x.shape[1], dtype=torch.float32).index_add(0, chunk_of_row, x.float())
         rows = sums.new_zeros(chunks).index_add(0, chunk_of_row, sums.new_ones(len(x)))
-        return sums / rows[:, None]
+        return sums / rows.clamp(min=1)[:, None]
 
     def prefill(
         self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged
     ) -> tuple[Tensor, MeanStateCache]:
         """`forward`, and what the last chunk of each sequence holds so far."""
-        means, lengths = self.summaries(x, boundaries, chunk_layout.total), lengths_so_far(boundaries)
+        means, lengths = self.summaries(x, boundaries, chunk_layout), lengths_so_far(boundaries)
         total = means[chunk_layout.last_rows] * lengths[:, None]
         return self.delayed(means, chunk_layout), MeanStateCache(total.detach(), lengths)
 
@@ -105,12 +105,12 @@ class CrossAttentionState(Summary):
         self.key_value = nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def summaries(self, x: Tensor, boundaries: Boundaries, chunks: int) -> Tensor:
+    def summaries(self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
         """(T, D) rows to (M, D) summaries."""
-        normed = self.norm(x)
-        q, (k, v) = self._query(normed[boundaries.mask]), self._key_value(normed)
+        normed, rows = self.norm(x), boundaries.chunk_rows(chunk_layout)
+        q, (k, v) = self._query(normed.index_select(0, rows)), self._key_value(normed)
         seen = attend_to_own_rows(q, k, v, boundaries.chunk_of_row)
-        return x[boundaries.mask] + self.out(seen.flatten(1))
+        return x.index_select(0, rows) + self.out(seen.flatten(1))
 
     def prefill(
         self, x: Tensor, boundaries: Boundaries, chunk_layout: Ragged

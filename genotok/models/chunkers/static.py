@@ -22,9 +22,9 @@ class StaticChunker(nn.Module):
         """`forward`, and the cache behind each sequence's last row."""
         return self(x, ragged), StaticCache(ragged.lengths.clone())
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: StaticCache) -> Boundaries:
-        """Boundaries of (T, D) rows that follow on what the cache holds, which stays as it is."""
-        positions = ragged.positions + cache.position[ragged.sequence_ids]
+    def extend(self, x: Tensor, ragged: Ragged, cache: StaticCache, of_cache: Tensor) -> Boundaries:
+        """Boundaries of (T, D) rows that follow on those of the cache's sequences `of_cache` (B,)."""
+        positions = ragged.positions + cache.position[of_cache][ragged.sequence_ids]
         return Boundaries.fixed(positions % self.length == 0, ragged)
 
     def step(self, x: Tensor, cache: StaticCache) -> Boundaries:

@@ -20,6 +20,16 @@ def continued_rows(chunks: Tensor, boundaries: Boundaries, before: Tensor) -> Te
     return torch.cat([before, chunks]).index_select(0, place)
 
 
+def only_real(values: Tensor, layout: Ragged) -> Tensor:
+    """(M, ...) values, 0 in rows that only fill the layout up; no gradient reaches these.
+
+    The kernels write no gradient for a chunk that no row reads.
+    """
+    if layout.real is None:
+        return values
+    return torch.where(layout.is_real.view(-1, *[1] * (values.ndim - 1)), values, 0)
+
+
 class EMAUpsampler(nn.Module):
     """Smooths the chunk states by their boundaries' probabilities and gives each row its chunk's state."""
 
@@ -40,7 +50,7 @@ class EMAUpsampler(nn.Module):
         """
         if causal:
             return self._spread(chunks, boundaries, chunk_layout)
-        smooth = ema_scan(chunks, boundaries.prob[boundaries.mask], chunk_layout)
+        smooth = ema_scan(chunks, boundaries.of_chunks(boundaries.prob, chunk_layout), chunk_layout)
         smooth = (smooth + self._smooth_backwards(chunks, boundaries, chunk_layout)) / 2
         return rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries.confidence)
 
@@ -52,24 +62,29 @@ class EMAUpsampler(nn.Module):
         return upsampled, EMACache(upsampled[boundaries.ragged.last_rows].detach())
 
     def extend(
-        self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
+        self,
+        chunks: Tensor,
+        boundaries: Boundaries,
+        rows: Tensor,
+        begun: Tensor,
+        chunk_layout: Ragged,
+        before: Tensor,
     ) -> Tensor:
-        """The upsampled states of rows that follow on what the cache holds, which stays as it is.
+        """The upsampled states of rows that follow on others.
 
         Args:
             chunks: (M, D), the states of the chunks that begin in these rows.
             boundaries: of the T rows of B sequences.
+            rows: (M,) int64, those with which the chunks begin.
             begun: (S,) int64, the sequences in which a chunk begins.
             chunk_layout: of the M chunks in these.
-            cache: of the B sequences.
+            before: (B, D), the cache's values in front of the B sequences.
 
         Returns:
             (T, D) float32.
         """
-        prob = boundaries.prob[boundaries.mask]
-        return continued_rows(
-            ema_scan(chunks, prob, chunk_layout, cache.value[begun]), boundaries, cache.value
-        )
+        smooth = ema_scan(chunks, boundaries.prob[rows], chunk_layout, before[begun])
+        return continued_rows(smooth, boundaries, before)
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
@@ -91,12 +106,14 @@ class EMAUpsampler(nn.Module):
         return cache.value
 
     def _spread(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
-        prob, chunk_of_row = boundaries.prob[boundaries.mask], boundaries.chunk_of_row
+        prob = only_real(boundaries.of_chunks(boundaries.prob, chunk_layout), chunk_layout)
+        chunks, chunk_of_row = only_real(chunks, chunk_layout), boundaries.chunk_of_row
         return ema_upsample(chunks, prob, boundaries.confidence, chunk_of_row, chunk_layout)
 
     def _smooth_backwards(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
         """Read from the end, a chunk begins at the boundary that ends it; the last one at the sequence's end."""
-        prob = boundaries.prob[boundaries.mask].roll(-1).index_fill(0, chunk_layout.last_rows, 1.0)
+        prob = boundaries.of_chunks(boundaries.prob, chunk_layout).roll(-1)
+        prob = prob.index_fill(0, chunk_layout.last_rows, 1.0)
         mirrored = chunk_layout.mirrored_rows
         return ema_scan(chunks[mirrored], prob[mirrored], chunk_layout)[mirrored]
 
@@ -118,10 +135,16 @@ class RepeatUpsampler(nn.Module):
         return upsampled, EMACache(chunks[chunk_layout.last_rows].float().detach())
 
     def extend(
-        self, chunks: Tensor, boundaries: Boundaries, begun: Tensor, chunk_layout: Ragged, cache: EMACache
+        self,
+        chunks: Tensor,
+        boundaries: Boundaries,
+        rows: Tensor,
+        begun: Tensor,
+        chunk_layout: Ragged,
+        before: Tensor,
     ) -> Tensor:
-        """The upsampled states (T, D) float32 of rows that follow on what the cache holds."""
-        return continued_rows(chunks.float(), boundaries, cache.value)
+        """The upsampled states (T, D) float32 of rows that follow on others."""
+        return continued_rows(chunks.float(), boundaries, before)
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
@@ -204,7 +227,7 @@ class CrossAttentionUpsampler(nn.Module):
         sequence = boundaries.ragged.sequence_ids
         ends = chunk_layout.first_rows[sequence], chunk_layout.last_rows[sequence]
         offsets = [*range(0, -self.window, -1), *(() if causal else range(1, self.window))]
-        bias = self.bias[[abs(offset) for offset in offsets]]
+        bias = self.bias if causal else torch.cat([self.bias, self.bias[1:]])
         seen = attend_to_near_chunks(
             self._query(rows), *key_value, boundaries.chunk_of_row, ends, offsets, bias
         )

@@ -59,16 +59,19 @@ class Attention(nn.Module):
         q, k, v = self._rotated(x, ragged.positions)
         return self._attend(q, k, v, ragged), AttentionCache(KeyValueStore(k, v, ragged, self.window))
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: AttentionCache) -> Tensor:
-        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
-        positions = ragged.positions + cache.positions[ragged.sequence_ids]
+    def extend(self, x: Tensor, ragged: Ragged, cache: AttentionCache, of_cache: Tensor) -> Tensor:
+        """(T, D) to (T, D), rows that follow on those of the sequences `of_cache` (B,); the cache stays as it is."""
+        store = cache.store
+        rows = of_cache if cache.rows is None else cache.rows[of_cache]
+        positions = ragged.positions + store.lengths[rows][ragged.sequence_ids]
         q, k, v = self._rotated(x, positions)
-        return self.out(extending_attention(q, k, v, ragged, *cache.held(), self.window).flatten(1))
+        held = store.keys, store.values, store.lengths, rows
+        return self.out(extending_attention(q, k, v, ragged, *held, self.window).flatten(1))
 
-    def step(self, x: Tensor, cache: AttentionCache) -> Tensor:
-        """One further row (B, D) of each sequence."""
+    def step(self, x: Tensor, cache: AttentionCache, stepped: Tensor | None = None) -> Tensor:
+        """One further row (B, D) of each sequence; those that are not `stepped` (B,) bool do not remember it."""
         q, k, v = self._rotated(x, cache.positions)
-        return self.out(step_attention(q, *cache.append(k, v)).flatten(1))
+        return self.out(step_attention(q, *cache.append(k, v, stepped)).flatten(1))
 
     def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         both = self.heads + self.kv_heads

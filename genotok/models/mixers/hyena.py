@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genotok.errors import InputError
 from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
-from genotok.kernels.fft_conv import fft_conv
+from genotok.kernels.gated_long_conv import gated_long_conv
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import ConvolutionStore, HyenaCache
 from genotok.models.config import HyenaConfig
@@ -78,22 +78,25 @@ class Hyena(nn.Module):
             for of_groups in zip(*kept, strict=True)
         )
         conv = self._last_projected(x, ragged)
-        store = ConvolutionStore(inputs, torch.stack(taps), ragged)
+        store = ConvolutionStore(inputs, torch.stack(taps), ragged, self.filter, self.filter.max_length)
         return self._out(done), HyenaCache(conv.detach(), store)
 
-    def step(self, x: Tensor, cache: HyenaCache) -> Tensor:
+    def step(self, x: Tensor, cache: HyenaCache, stepped: Tensor | None = None) -> Tensor:
         """One further row (B, D) of each sequence; the work grows with the length of the longest.
+
+        The sequences that are not `stepped` (B,) bool do not remember it.
 
         Raises:
             InputError: a sequence becomes longer than the filters.
         """
-        cache.make_room(self.filter.max_length, self.filter)
-        mixed, cache.conv = causal_conv_step(self.in_proj(x), self.conv_weight, self.conv_bias, cache.conv)
+        cache.make_room()
+        mixed, conv = causal_conv_step(self.in_proj(x), self.conv_weight, self.conv_bias, cache.conv)
+        cache.conv = conv if stepped is None else torch.where(stepped[:, None, None], conv, cache.conv)
         *gates, value = mixed.split(self.width, -1)
         for i, (gate, skip) in enumerate(zip(reversed(gates[1:]), self.skip, strict=True)):
             value = value * gate
             value = cache.convolve(i, value) + value * skip
-        cache.advance()
+        cache.advance(stepped)
         return self.out((value * gates[0]).to(x.dtype))
 
     def _operate(
@@ -110,14 +113,14 @@ class Hyena(nn.Module):
         )
         mixed = causal_conv(linear(x, weight, bias), conv_weight, conv_bias, ragged)
         *gates, value = mixed.chunk(parts, -1)
-        filters = self.filter.taps(waves, channels)
-        for gate, taps, skip in zip(reversed(gates[1:]), filters, self.skip[:, channels], strict=True):
-            value = value * gate
+        filters, skips = self.filter.taps(waves, channels), self.skip[:, channels]
+        behind = [None] * (self.order - 2) + [gates[0]]
+        for gate, taps, skip, last in zip(reversed(gates[1:]), filters, skips, behind, strict=True):
             if keep is not None:
-                keep[0].append(value)
+                keep[0].append(value * gate)
                 keep[1].append(taps)
-            value = fft_conv(value, taps, ragged) + value * skip
-        return (value * gates[0]).to(mixed.dtype)
+            value = gated_long_conv(value, gate, taps, skip, last, ragged)
+        return value
 
     def _out(self, parts: list[Tensor]) -> Tensor:
         """The last projection of what the groups of channels give; takes them out of the list to free them."""

@@ -4,13 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
-from genotok.kernels.causal_conv import causal_conv_silu, causal_conv_step, last_inputs
-from genotok.kernels.gated_norm import gated_rms_norm
-from genotok.kernels.mamba2 import mamba2_inner, scan_inputs
+from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, mamba2_step
 from genotok.kernels.ragged import Ragged
-from genotok.kernels.ssd import ssd_step, ssd_with_states
 from genotok.models.cache import Mamba2Cache
 from genotok.models.config import Mamba2Config
 from genotok.models.norms import RMSNorm
@@ -55,20 +51,7 @@ class Mamba2(nn.Module):
 
     def forward(self, x: Tensor, ragged: Ragged) -> Tensor:
         """(T, D) to (T, D), causal."""
-        inner = mamba2_inner(
-            self.in_proj(x),
-            self.conv_weight,
-            self.conv_bias,
-            self.dt_bias,
-            self.a_log,
-            self.skip,
-            self.norm.weight,
-            self.norm.eps,
-            self.states,
-            ragged,
-            self.chunk,
-        )
-        return self.out(inner)
+        return self.out(mamba2_inner(*self._inner_arguments(x, ragged)))
 
     def prefill(
         self, x: Tensor, ragged: Ragged, before: Mamba2Cache | None = None
@@ -77,55 +60,34 @@ class Mamba2(nn.Module):
 
         Given the cache `before` of the same sequences, the rows are those that follow on it.
         """
-        z, mixed, dt = self._project(x)
-        if before is None:
-            convolved, conv = self._convolved(mixed, ragged)
-        else:
-            rows, longer, kept = _behind(before.conv, mixed, ragged)
-            convolved, conv = self._convolved(rows, longer)
-            convolved = convolved[kept]
-        scan = self._scan_inputs(convolved, dt)
-        state = None if before is None else before.state
-        y, state = ssd_with_states(*scan, ragged, state, self.chunk, self.skip, z.dtype)
-        return self._gated(y, z), Mamba2Cache(conv.detach(), state.detach())
+        start = None if before is None else (before.conv, before.state)
+        inner, behind = mamba2_inner_with_states(*self._inner_arguments(x, ragged), start)
+        return self.out(inner), Mamba2Cache(*behind)
 
-    def extend(self, x: Tensor, ragged: Ragged, cache: Mamba2Cache) -> Tensor:
-        """(T, D) to (T, D), rows that follow on what the cache holds; the cache stays as it is."""
-        return self.prefill(x, ragged, cache)[0]
+    def extend(self, x: Tensor, ragged: Ragged, cache: Mamba2Cache, of_cache: Tensor) -> Tensor:
+        """(T, D) to (T, D), rows that follow on those of the sequences `of_cache` (B,); the cache stays as it is."""
+        start = cache.conv[of_cache], cache.state[of_cache]
+        return self.out(mamba2_inner_with_states(*self._inner_arguments(x, ragged), start, ends=False)[0])
 
-    def step(self, x: Tensor, cache: Mamba2Cache) -> Tensor:
-        """One further row (B, D) of each sequence."""
-        z, mixed, dt = self._project(x)
-        mixed, cache.conv = causal_conv_step(mixed, self.conv_weight, self.conv_bias, cache.conv)
-        scan = self._scan_inputs(silu(mixed), dt)
-        y, cache.state = ssd_step(*scan, cache.state)
-        return self._gated(y + self.skip[:, None] * scan[0], z)
+    def step(self, x: Tensor, cache: Mamba2Cache, stepped: Tensor | None = None) -> Tensor:
+        """One further row (B, D) of each sequence; of those that are not `stepped` (B,) bool the cache stays."""
+        inner, (cache.conv, cache.state) = mamba2_step(
+            self.in_proj(x), *self._inner_parameters(), (cache.conv, cache.state), stepped
+        )
+        return self.out(inner)
 
-    def _convolved(self, mixed: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
-        """The convolution of the rows and SiLU, and those of its inputs that the next row will need."""
-        convolved = causal_conv_silu(mixed, self.conv_weight, self.conv_bias, ragged)
-        return convolved, last_inputs(mixed, self.conv_weight.shape[1], ragged)
+    def _inner_arguments(self, x: Tensor, ragged: Ragged) -> tuple:
+        """What `mamba2_inner` takes."""
+        return self.in_proj(x), *self._inner_parameters(), ragged, self.chunk
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gate z, what the convolution takes (x, B, C), and the raw step sizes."""
-        return self.in_proj(x).split([self.inner, self.inner + 2 * self.states, self.heads], -1)
-
-    def _scan_inputs(self, convolved: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        return scan_inputs(convolved, dt, self.dt_bias, self.a_log, self.states)
-
-    def _gated(self, y: Tensor, z: Tensor) -> Tensor:
-        return self.out(gated_rms_norm(y.flatten(1), z, self.norm.weight, self.norm.eps, z.dtype))
-
-
-def _behind(before: Tensor, rows: Tensor, ragged: Ragged) -> tuple[Tensor, Ragged, Tensor]:
-    """Put K rows (B, K, C) in front of each sequence of (T, C) rows.
-
-    Returns:
-        The longer rows, their layout, and (T,) where the given rows lie in it.
-    """
-    gap = before.shape[1]
-    longer = Ragged.from_lengths(ragged.lengths + gap)
-    kept = torch.arange(ragged.total, device=rows.device) + gap * (ragged.sequence_ids + 1)
-    front = (longer.first_rows[:, None] + torch.arange(gap, device=rows.device)).flatten()
-    joined = rows.new_zeros(longer.total, rows.shape[1]).index_copy(0, kept, rows)
-    return joined.index_copy(0, front, before.flatten(0, 1).to(rows.dtype)), longer, kept
+    def _inner_parameters(self) -> tuple:
+        return (
+            self.conv_weight,
+            self.conv_bias,
+            self.dt_bias,
+            self.a_log,
+            self.skip,
+            self.norm.weight,
+            self.norm.eps,
+            self.states,
+        )

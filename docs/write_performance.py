@@ -1,0 +1,303 @@
+"""Write docs/performance.md from the results in benchmarks/results.
+
+python docs/write_performance.py
+"""
+
+import ast
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+PAGE = REPOSITORY / "docs" / "performance.md"
+HELPERS = ("machine", "cpu_sequences")  # modules of the folder that measure nothing themselves
+HEAD = """# Performance
+This page is written by `python docs/write_performance.py` from the JSON files in `benchmarks/results`; do not
+edit it. No number on it was typed: each table names its file, which holds the command, the commit, the device
+and the versions.
+
+## How to reproduce
+A benchmark is a module: `python -m benchmarks.NAME -o FILE.json`, from the root of a checkout with genotok
+installed; on a machine without git give `--commit`. Those of a GPU need CUDA, and print what the device itself
+can do in the same run: the speed of a large copy and of a large bf16 matrix product. They hold results against
+float64 or against the torch reference first, on fresh random numbers and poisoned memory, and then time with
+device events: medians, the first calls left out. `--quick`, where a benchmark has it, is a tiny model on the
+CPU, which shows that it works and no more.
+
+What bounds a part: an operation that only moves numbers cannot be faster than its bytes at copy speed, and a
+matrix product not faster than its operations at the speed of the device's products. The tables give the
+fraction of that.
+"""
+Table = Callable[[dict[str, Any]], Iterable[tuple]]
+
+
+@dataclass
+class Section:
+    """One benchmark on the page.
+
+    Attributes:
+        title: the heading.
+        about: what it does.
+        files: names of results without `.json`; those that are not there are left out.
+        columns: of the table.
+        rows: of one result.
+    """
+
+    title: str
+    about: str
+    files: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: Table
+
+
+def of_models(result: dict[str, Any]) -> Iterable[tuple]:
+    """Whole models beside the official code."""
+    for row in result["rows"]:
+        peer = row.get("peer", {})
+        yield (
+            row["model"],
+            f"{row['length']:,}",
+            _number(row["train_mbases_s"]),
+            _number(peer.get("train")),
+            _number(row["forward_mbases_s"]),
+            _number(peer.get("forward")),
+            _number(row["train_gib"]),
+            _number(peer.get("gib")),
+            f"{row['train_of_matmul']:.0%}",
+        )
+
+
+def of_outer_kernels(result: dict[str, Any]) -> Iterable[tuple]:
+    """The outer stage's operations."""
+    for name, line in result["lines"].items():
+        yield (
+            name,
+            _number(line["forward_ms"]),
+            f"{line['forward_of_ceiling']:.0%}",
+            _number(line["forward_backward_ms"]),
+            f"{line['forward_backward_of_ceiling']:.0%}",
+            _number(line["reference_forward_backward_ms"]),
+        )
+
+
+def of_state_space_kernels(result: dict[str, Any]) -> Iterable[tuple]:
+    """The operations of Mamba-2."""
+    for name, line in result["lines"].items():
+        if "of_copy_speed" in line:
+            bound = max(line["of_copy_speed"], line["of_matmul_speed"])
+            yield (
+                name,
+                _number(line["milliseconds"]),
+                f"{bound:.0%}",
+                _number(line.get("reference_milliseconds")),
+            )
+
+
+def of_lengths(result: dict[str, Any]) -> Iterable[tuple]:
+    """A sweep of lengths."""
+    for row in result["rows"]:
+        kind = row["task"] + (", blocks computed anew" if _checkpoints(result, row) else "")
+        found = [_number(row.get(key)) for key in ("ms", "bases_per_second", "peak_gib")]
+        yield (
+            row["model"],
+            kind,
+            f"{row['length']:,}",
+            *(found if "failed" not in row else [row["failed"], "", ""]),
+        )
+
+
+def of_growth(result: dict[str, Any]) -> Iterable[tuple]:
+    """How memory grows in a sweep."""
+    for name, growth in result["memory_growth"].items():
+        if growth:
+            yield (
+                name + (", blocks computed anew" if _checkpoints(result, {"task": name.split()[-1]}) else ""),
+                _number(growth["bytes_a_base"]),
+                _number(growth["base_gib"]),
+                f"{growth['worst_relative_error']:.1%}",
+                f"{growth['exponent']:.3f}",
+                "yes" if growth["linear"] else "no",
+            )
+
+
+def _checkpoints(result: dict[str, Any], row: dict[str, Any]) -> bool:
+    return row["task"] == "train" and result.get("checkpointing") == "blocks"
+
+
+def of_generation(result: dict[str, Any]) -> Iterable[tuple]:
+    """Letters a second by way."""
+    for row in result["rows"]:
+        equal = f"{row['equal_sequences']} of {row['batch']}"
+        speeds = f"{row['letters_a_second']:,.0f}", _number(row["ms_a_step"])
+        yield row["batch"], row["way"], f"{row['letters']:,}", *speeds, equal
+
+
+def of_curves(result: dict[str, Any]) -> Iterable[tuple]:
+    """Differences of loss curves."""
+    for line in result["precisions"]:
+        for name in ("fast_and_reference", "reference_and_rounded_reference"):
+            gaps = (f"{line[name][key]:.1e}" for key in ("largest_of_first_10", "largest", "mean"))
+            limits = line["tolerance"]
+            tolerance = f"{limits['largest']} at most, {limits['mean']} in the mean" if name[0] == "f" else ""
+            yield line["precision"], name.replace("_", " "), *gaps, tolerance
+
+
+def of_drift(result: dict[str, Any]) -> Iterable[tuple]:
+    """Errors of the moving average."""
+    for line in result["lines"]:
+        for name in ("average", "to_chunks", "to_probability"):
+            errors = (f"{line[name][key]:.1e}" for key in ("first", "last", "worst"))
+            yield line["kind"], name.replace("_", " "), *errors
+
+
+def of_scoring(result: dict[str, Any]) -> Iterable[tuple]:
+    """Variants a second."""
+    for row in result["rows"]:
+        way = "prefixes read once" if row["share_prefixes"] else "whole windows"
+        yield (
+            result["model"],
+            result["device"],
+            row["precision"],
+            row["window"],
+            way,
+            f"{row['per_second']:,.0f}",
+        )
+
+
+SECTIONS = (
+    Section(
+        "Whole models",
+        "`python -m benchmarks.gpu`: training (forward, loss, backward) and forward passes of 131,072 bases"
+        " in bf16, a chunk at every third base, beside what the official H-Net code with its CUDA kernels "
+        "reaches on the same device with the same work. Mbases a second; the last column is the share of "
+        "the device's matrix products.",
+        ("gpu",),
+        ("model", "window", "train", "peer", "forward", "peer", "train GiB", "peer", "of products"),
+        of_models,
+    ),
+    Section(
+        "Kernels of the outer stage",
+        "`python -m benchmarks.kernels_outer`: 131,072 rows of width 512. Milliseconds, and the fraction of"
+        " copy speed (of matrix products for attention).",
+        ("kernels_outer",),
+        ("operation", "forward", "of the bound", "with backward", "of the bound", "reference with backward"),
+        of_outer_kernels,
+    ),
+    Section(
+        "Kernels of Mamba-2",
+        "`python -m benchmarks.kernels_ssd`. Milliseconds, and the fraction of whatever bounds the "
+        "operation.",
+        ("kernels_ssd_h200", "kernels_ssd_h100"),
+        ("operation", "milliseconds", "of the bound", "reference"),
+        of_state_space_kernels,
+    ),
+    Section(
+        "Long sequences",
+        "`python -m benchmarks.long_context`: one sequence of 2^10 to 2^20 bases in bf16, the form in which"
+        " dnaHNet reports its models (batch 1, forward; about 18 GB at 2^19 for its largest model on an "
+        "H100). Training is forward, loss and backward, without an optimizer; `--checkpointing blocks` "
+        "computes activations anew. A table of tab-separated values stands beside each JSON file.",
+        ("long_context", "long_context_checkpointing", "long_context_hyenadna"),
+        ("model", "task", "bases", "ms", "bases/s", "peak GiB"),
+        of_lengths,
+    ),
+    Section(
+        "Memory by length",
+        "A straight line through the peaks of the same sweeps, by least squares of relative errors, and the"
+        " exponent of the growth of what does not belong to the weights between the two longest; up to 1.1 "
+        "counts as linear.",
+        ("long_context", "long_context_checkpointing", "long_context_hyenadna"),
+        ("sweep", "bytes a base", "GiB beside them", "worst error of the line", "exponent", "linear"),
+        of_growth,
+    ),
+    Section(
+        "Generation",
+        "`python -m benchmarks.generation`: prompts of 512 letters, further ones one by one. A plain step "
+        "asks the host at each chunking stage where chunks begin; a fixed step runs the stages inside for "
+        "all sequences and asks nothing, and a CUDA graph replays it. The last column counts sequences that"
+        " came out as by plain steps.",
+        ("generation",),
+        ("batch", "way", "letters", "letters/s", "ms a step", "equal sequences"),
+        of_generation,
+    ),
+    Section(
+        "Scoring",
+        "`python -m benchmarks.scoring`: `genotok score` of single-nucleotide variants with random weights,"
+        " files included, in variants a second. [Scoring](scoring.md) says when prefixes are shared.",
+        ("scoring_h200", "scoring_reference_kernels_h200", "scoring_cpu"),
+        ("model", "device", "precision", "window", "way", "variants/s"),
+        of_scoring,
+    ),
+    Section(
+        "Loss curves of the fast path and the reference",
+        "`python -m benchmarks.loss_curves`: 500 steps of `genotok train` on *E. coli*, one seed, with the "
+        "Triton kernels and with the torch reference of every operation. Differences in nats a base. "
+        "Training is chaotic, so that a second reference run, with every weight moved by one rounding, "
+        "shows what is chance.",
+        ("loss_curves", "loss_curves_fp32", "loss_curves_bf16"),
+        ("precision", "curves", "first 10 steps", "largest", "mean", "tolerance"),
+        of_curves,
+    ),
+    Section(
+        "The moving average over 2^20 chunks",
+        "`python -m benchmarks.ema_drift`: relative errors against the recurrence in float64 in the first "
+        "and the last 4,096 of 2^20 chunks and in the worst stretch, of the average and its gradients.",
+        ("ema_drift",),
+        ("probabilities", "of", "first", "last", "worst"),
+        of_drift,
+    ),
+)
+TAIL = """## On the CPU
+`python -m benchmarks.cpu tokenize`, `load` and `vcf` measure tokenizing, reading shards and annotating VCF
+files; their figures stand in [shards](shards.md) and [scoring](scoring.md).
+"""
+
+
+def page() -> str:
+    """The text of the page."""
+    return "\n".join([HEAD, *map(_section, SECTIONS), TAIL, _modules()])
+
+
+def _modules() -> str:
+    """Every benchmark, with the first sentence of what it says of itself."""
+    rows = []
+    for path in sorted((REPOSITORY / "benchmarks").glob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())).split("\n\n")[0]
+        if path.stem not in HELPERS:
+            about = " ".join(text.split()).split(f": `python -m benchmarks.{path.stem}")[0].rstrip(".")
+            rows.append(f"| `benchmarks.{path.stem}` | {about} |")
+    return "\n".join(["## All benchmarks", "| module | what it measures |", "|---|---|", *rows, ""])
+
+
+def _section(section: Section) -> str:
+    parts = [f"## {section.title}\n{section.about}\n"]
+    for name in section.files:
+        path = RESULTS / f"{name}.json"
+        if not path.is_file():
+            continue
+        result = json.loads(path.read_text())
+        about = f"{result['device']}, `benchmarks/results/{name}.json`"
+        limits = result.get("ceilings")
+        if limits:
+            speeds = f"{limits['copy_tb_s']:.2f} TB/s copied, {limits['matmul_tflop_s']:.0f} TFLOP/s of bf16 products"
+            about += f"; the device itself: {speeds}"
+        head = f"| {' | '.join(section.columns)} |\n{'|---' * len(section.columns)}|"
+        rows = "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in section.rows(result))
+        parts.append(f"{about}\n\n{head}\n{rows}\n")
+    if len(parts) == 1:
+        parts.append("No result of it is kept yet.\n")
+    return "\n".join(parts)
+
+
+def _number(value: float | None) -> str:
+    """Three digits, with commas in large ones; empty for none."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,188 @@
+"""What the numbers of a comparison support, in sentences that follow from them by rule.
+
+An arm counts as better than another where the interval of their difference leaves out 0; the intervals are widened
+for the number of arms that are held against one another (`genotok.comparison.intervals.differs`). Everything else is
+called undecided, however far apart the means are.
+"""
+
+from typing import Any
+
+from genotok.comparison.arms import ENTROPY, FIXED, LEARNED, SINGLE, VOCABULARY
+from genotok.comparison.intervals import differs
+from genotok.comparison.summary import ArmResult, Comparison, Quality
+
+FAMILIES = {
+    SINGLE: "single bases",
+    FIXED: "fixed cuts",
+    VOCABULARY: "a vocabulary of byte pairs",
+    ENTROPY: "entropy patches",
+}
+FEWEST_SEEDS = 3
+
+
+def conclude(comparison: Comparison) -> list[dict[str, Any]]:
+    """All conclusions.
+
+    Returns:
+        JSON values: `about` (`work`, `seeds`, `missing`, the key of a quality, `families`, `baselines`, `cost` or
+        `stability`), `says`, a sentence or two, and what it follows from.
+    """
+    found = [_work(comparison), *_caveats(comparison)]
+    for quality in comparison.qualities:
+        found.append(_ranking(comparison, quality))
+        found += _families(comparison, quality)
+    return [*found, *_baselines(comparison), _cost(comparison), *_stability(comparison)]
+
+
+def _work(comparison: Comparison) -> dict[str, Any]:
+    plan, tolerance = comparison.plan, comparison.plan["settings"]["tolerance"]
+    off = {arm.name: arm.deviation for arm in comparison.arms if abs(arm.deviation) > tolerance}
+    wanted = plan["settings"]["flops_per_base"]
+    says = (
+        f"Every arm read the same {plan['bases']:,} bases with each seed, and was sized to {wanted:.3g} operations "
+        "of training a base. "
+    )
+    if off:
+        parts = ", ".join(f"{_title(comparison, name)} {100 * value:+.1f} %" for name, value in off.items())
+        says += (
+            f"As their chunks turned out, these took more or less than the tolerance of {100 * tolerance:g} % "
+            f"allows, and are no match on equal work: {parts}."
+        )
+    else:
+        most = max(comparison.arms, key=lambda arm: abs(arm.deviation))
+        says += f"As it turned out, the furthest from that is {most.title}, {100 * most.deviation:+.1f} %."
+    return {"about": "work", "says": says, "off": off}
+
+
+def _caveats(comparison: Comparison) -> list[dict[str, Any]]:
+    found = []
+    if len(comparison.seeds) < FEWEST_SEEDS:
+        says = (
+            f"With {len(comparison.seeds)} seed{'s' if len(comparison.seeds) > 1 else ''} the intervals hold little "
+            "or nothing of what another seed would change; no conclusion below should be carried further."
+        )
+        found.append({"about": "seeds", "says": says})
+    if comparison.missing:
+        names = sorted({name for name, _ in comparison.missing})
+        says = f"Without a run for every seed, and so left out: {', '.join(names)}."
+        found.append({"about": "missing", "says": says, "arms": names})
+    return found
+
+
+def _ranking(comparison: Comparison, quality: Quality) -> dict[str, Any]:
+    """The best arm, those that cannot be told from it, and those that are worse."""
+    ordered = sorted(comparison.arms, key=lambda arm: -quality.sign * arm.qualities[quality.key].value)
+    best, *others = ordered
+    tied, worse = [], []
+    for arm in others:
+        difference = best.qualities[quality.key].minus(arm.qualities[quality.key])
+        (worse if differs(difference, len(others)) == quality.sign else tied).append(arm)
+    if quality.key == "variants" and not any(_beyond_chance(arm, len(ordered)) for arm in ordered):
+        names = [arm.name for arm in ordered]
+        says = f"{_begin(quality)}: no arm's interval leaves out 0, so there is nothing to rank."
+        return {"about": quality.key, "says": says, "best": None, "undecided": names, "worse": []}
+    says = f"{_begin(quality)}: best is {best.title}, {_number(best, quality)}. "
+    says += f"Not to be told from it: {_list(tied)}. " if tied else "All others are worse. "
+    says += f"Worse: {_list(worse)}." if tied and worse else ""
+    return {
+        "about": quality.key,
+        "says": says.strip(),
+        "best": best.name,
+        "undecided": [arm.name for arm in tied],
+        "worse": [arm.name for arm in worse],
+    }
+
+
+def _beyond_chance(arm: ArmResult, comparisons: int) -> bool:
+    return differs(arm.qualities["variants"], comparisons) != 0
+
+
+def _families(comparison: Comparison, quality: Quality) -> list[dict[str, Any]]:
+    """The best arm whose boundaries are learned with the model against the best of every other family."""
+    learned = [arm for arm in comparison.arms if arm.family == LEARNED]
+    rivals = [family for family in FAMILIES if any(arm.family == family for arm in comparison.arms)]
+    if not learned or not rivals:
+        return []
+    own = _best(learned, quality)
+    parts, verdicts = [], {}
+    for family in rivals:
+        rival = _best([arm for arm in comparison.arms if arm.family == family], quality)
+        difference = own.qualities[quality.key].minus(rival.qualities[quality.key])
+        verdict = {1: "better", -1: "worse", 0: "undecided"}[quality.sign * differs(difference, len(rivals))]
+        low, high = difference.interval()
+        verdicts[family] = verdict
+        parts.append(
+            f"{FAMILIES[family]} ({rival.title}) {verdict}, {_signed(difference.value, quality)} "
+            f"[{_signed(low, quality)}, {_signed(high, quality)}]"
+        )
+    says = f"{_begin(quality)}: learned boundaries ({own.title}) against " + "; ".join(parts)
+    return [{"about": "families", "quality": quality.key, "says": f"{says}.", "verdicts": verdicts}]
+
+
+def _baselines(comparison: Comparison) -> list[dict[str, Any]]:
+    """Which arms read held-out sequence better than counts of words do."""
+    found = []
+    for genome, bits in ((comparison.baselines or {}).get("bits_per_base") or {}).items():
+        key, (name, least) = f"bits_{genome}", min(bits.items(), key=lambda item: item[1])
+        below = [arm for arm in comparison.arms if arm.qualities[key].interval()[1] < least]
+        says = f"On {genome} the best counts of words ({name}) need {least:.4f} bits per base. "
+        says += (
+            f"Below that with their whole interval: {_list(below)}."
+            if below
+            else "No arm is surely below that."
+        )
+        found.append(
+            {"about": "baselines", "genome": genome, "says": says, "below": [arm.name for arm in below]}
+        )
+    return found
+
+
+def _cost(comparison: Comparison) -> dict[str, Any]:
+    fast = sorted(comparison.arms, key=lambda arm: -arm.bases_per_second)
+    small = sorted(comparison.arms, key=lambda arm: arm.memory_bytes)
+    says = (
+        f"Of equal operations a base, training is fastest with {fast[0].title} "
+        f"({fast[0].bases_per_second:,.0f} bases/s, {fast[0].bases_per_second / fast[-1].bases_per_second:.1f} times "
+        f"{fast[-1].title}), and takes the least memory with {small[0].title}. These have no interval, and are of "
+        "this device and these kernels."
+    )
+    return {"about": "cost", "says": says, "fastest": fast[0].name, "least_memory": small[0].name}
+
+
+def _stability(comparison: Comparison) -> list[dict[str, Any]]:
+    cutting = [arm for arm in comparison.arms if arm.changed is not None]
+    if not cutting:
+        return []
+    lost = [arm for arm in cutting if arm.recovered is None]
+    found = [arm for arm in cutting if arm.recovered is not None]
+    says = f"Read from one base later, these cut no more at the same places: {_list(lost)}. " if lost else ""
+    if found:
+        parts = ", ".join(f"{arm.title} after {arm.recovered:.0f} bases" for arm in found)
+        says += f"Read from one base later, these soon cut at the same places again: {parts}."
+    return [{"about": "stability", "says": says.strip(), "never": [arm.name for arm in lost]}]
+
+
+def _best(arms: list[ArmResult], quality: Quality) -> ArmResult:
+    return max(arms, key=lambda arm: quality.sign * arm.qualities[quality.key].value)
+
+
+def _title(comparison: Comparison, name: str) -> str:
+    return next(arm.title for arm in comparison.arms if arm.name == name)
+
+
+def _begin(quality: Quality) -> str:
+    return quality.title[0].upper() + quality.title[1:]
+
+
+def _list(arms: list[ArmResult]) -> str:
+    return "; ".join(arm.title for arm in arms)
+
+
+def _number(arm: ArmResult, quality: Quality) -> str:
+    estimate = arm.qualities[quality.key]
+    low, high = estimate.interval()
+    return f"{estimate.value:.{quality.digits}f} (95 % {low:.{quality.digits}f} to {high:.{quality.digits}f})"
+
+
+def _signed(value: float, quality: Quality) -> str:
+    return f"{value:+.{quality.digits}f}"

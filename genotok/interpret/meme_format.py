@@ -96,8 +96,10 @@ def tomtom(queries: Sequence[np.ndarray], known: Sequence[np.ndarray]) -> dict[s
     Returns:
         (queries, known) arrays: `p_value`; `overlap` in columns; `reverse`, whether the known motif is turned.
     """
+    import numba
     from memelite import tomtom as compare
 
+    numba.config.THREADING_LAYER = "workqueue"  # the one of OpenMP changes how many threads torch takes
     with warnings.catch_warnings():  # that few known motifs make rough p-values is said in the results
         warnings.filterwarnings("ignore", message="tomtom was given")
         found = compare([q.T for q in queries], [k.T for k in known], n_target_bins=None, n_jobs=1)

@@ -1,6 +1,7 @@
 """What `genotok motifs` reads and writes, as a user and the MEME suite meet it."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -153,6 +154,19 @@ def test_tomtom_on_both_strands():
     assert list(compared["overlap"][:2, -1]) == [10, 10]
     assert compared["p_value"].min() >= 0
     assert compared["p_value"].max() <= 1
+
+
+def test_comparing_leaves_the_threads_of_torch_as_they_are():
+    """In a process of its own: numba sets its threads up once."""
+    code = (
+        "import numpy, torch; from genotok.interpret.meme_format import tomtom; torch.set_num_threads(1); "
+        "tomtom([numpy.eye(4)], [numpy.eye(4)]); print(torch.get_num_threads())"
+    )
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, text=True, capture_output=True, timeout=240
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg(found):

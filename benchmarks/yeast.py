@@ -86,7 +86,7 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         split="valid",
         batch_size=options.batch_size,
         device=options.device,
-        orders=(),
+        orders=(2,),
     )
     records = read_metrics(scratch / "run" / SPEED_NAME)
     seconds = sum(record["seconds"] for record in records)

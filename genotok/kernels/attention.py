@@ -59,8 +59,8 @@ def attention_weights(
         meaning.
     """
     q, k = (ragged.to_padded(part.float()).transpose(1, 2) for part in (q, _repeated(k, q.shape[1])))
-    scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
-    return scores.masked_fill(~_visible(ragged, causal, window), -torch.inf).softmax(-1)
+    scores, every = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5, slice(0, ragged.max_seqlen)
+    return scores.masked_fill(~_visible(ragged, causal, window, every, every), -torch.inf).softmax(-1)
 
 
 def _flash_takes(q: Tensor, k: Tensor, v: Tensor) -> bool:

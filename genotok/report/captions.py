@@ -127,7 +127,8 @@ CAPTIONS = {
     "attribution": (
         "How much each base contributes to the target, by each method: letters above the line raise it, letters "
         "below lower it, and the height says by how much, in nats for likelihoods and in the unit of the output "
-        "for labels. Contributions are measured against no information about the base: the four letters in equal "
+        "for labels. A base contributes by how well the model expects it and by what it tells about the bases "
+        "behind it. Contributions are measured against no information about the base: the four letters in equal "
         "parts, or the baseline that was asked for. Fine vertical lines are the edges of the chunks of stage 0. "
         "Trust what several methods agree on."
     ),

@@ -55,7 +55,6 @@ rule attribute:
         region=any_of(attributed()),
     conda:
         "../../envs/genotok.yaml"
-    threads: config["train"]["threads"]
     resources:
         mem_mb=scaled(3000),
         runtime=scaled(60),
@@ -65,7 +64,6 @@ rule attribute:
         folder=subpath(output.summary, parent=True),
         options=attribution_options,
         device=config["train"]["device"],
-        cpu_threads=config["train"]["threads"],
     shell:
         "genotok attribute {input.fasta:q} -m {params.model:q} {params.options:q} "
-        "--device {params.device} --threads {params.cpu_threads} -o {params.folder:q} > {log:q} 2>&1"
+        "--device {params.device} --threads {threads} -o {params.folder:q} > {log:q} 2>&1"

@@ -27,7 +27,7 @@ from torch import Tensor
 from genotok.kernels.ragged import Ragged
 
 CHUNK = 64
-PROGRAMS = 512  # spans x heads aimed at: enough to fill the device, few enough to pass few states
+PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
 COLUMNS = 128  # of B and C, that one program takes in the backward pass
 # num_warps and num_stages for inputs of 2 bytes, by measurement on an H100 and an H200.

@@ -52,6 +52,11 @@ if attributed():
     include: "workflow/rules/attribution.smk"
 
 
+if motifs_are_sought():
+
+    include: "workflow/rules/motifs.smk"
+
+
 report: "workflow/report/workflow.rst"
 
 

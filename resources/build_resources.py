@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import known_motifs
 import pysam
 from consequence import CodingSequence, consequence, genes_at, read_coding_sequences
 from near_copies import K, containment, kmers, nearest_kept
@@ -86,15 +87,19 @@ class Sources:
 
     def note(self, made: Path, names: list[str], content: str, derived: str) -> None:
         """List a file that was made from the named sources."""
-        folder = next(folder for folder in self.made if made.is_relative_to(folder))
         rows = [self.rows[name] for name in names]
         joined = {
             key: "; ".join(dict.fromkeys(row[key] for row in rows))
             for key in ("repository", "path", "commit", "licence")
         }
+        self.note_origin(made, joined, content, derived)
+
+    def note_origin(self, made: Path, origin: dict[str, str], content: str, derived: str) -> None:
+        """List a file by its repository, path, commit and licence."""
+        folder = next(folder for folder in self.made if made.is_relative_to(folder))
         size, digest = str(made.stat().st_size), sha256_of(made)
         about = {"file": str(made.relative_to(folder)), "bytes": size, "sha256": digest}
-        self.made[folder].append(joined | about | {"content": content, "derived": derived})
+        self.made[folder].append(origin | about | {"content": content, "derived": derived})
         print(f"{made.relative_to(RESOURCES.parent)}\t{size} bytes\t{content}")
 
     def write_lists(self) -> None:
@@ -116,6 +121,7 @@ def main(data_dir: Path) -> None:
     make_single_genomes(sources)
     make_fitness_variants(sources)
     copy_labelled_sets(sources)
+    make_known_motifs(sources)
     make_awkward_fasta(sources)
     copy_test_files(sources)
     sources.write_lists()
@@ -332,6 +338,21 @@ def copy_labelled_sets(sources: Sources) -> None:
         path = RESOURCES / "labelled" / short
         path.write_bytes(gzip.compress(sources.path(name).read_bytes(), mtime=0))
         sources.note(path, [name], sources.rows[name]["content"], "compressed")
+
+
+def make_known_motifs(sources: Sources) -> None:
+    """Consensus sequences of textbooks as motifs."""
+    known_motifs.main()
+    origin = {
+        "repository": "genotok",
+        "path": "resources/known_motifs.py",
+        "commit": "this one",
+        "licence": "MIT",
+    }
+    derived = (
+        "consensus sequences as published, each named with its paper in the script; probabilities by rule"
+    )
+    sources.note_origin(known_motifs.KNOWN, origin, f"motifs={len(known_motifs.MOTIFS)}", derived)
 
 
 def make_awkward_fasta(sources: Sources) -> None:

@@ -43,6 +43,7 @@ VERBS = [
     ["report", "variants"],
     ["report", "downstream"],
     ["report", "page"],
+    ["motifs"],
     ["generate"],
     ["info"],
 ]

@@ -13,6 +13,7 @@ import genotok.cli.downstream
 import genotok.cli.variants
 import genotok.cli.models
 import genotok.cli.attribution
+import genotok.cli.motifs
 import genotok.cli.report
 import genotok.cli.comparison  # noqa: F401
 

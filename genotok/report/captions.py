@@ -25,6 +25,7 @@ TITLES = {
     "attribution": "What each base contributes",
     "attribution_changes": "What each other letter would change",
     "attention_maps": "What the attention layers look at",
+    "motif_logos": "Motifs in what bases contribute",
 }
 
 CAPTIONS = {
@@ -172,5 +173,12 @@ CAPTIONS = {
         "wide as its bases. The number above a panel is the share of attention that goes to rows outside the "
         "region. A line along the diagonal is a head that looks at the row itself or at a fixed distance; "
         "vertical lines are rows that many others look at. Weights below 0.001 are left out of the data."
+    ),
+    "motif_logos": (
+        "Motifs of stretches whose bases contribute much to the output, those with most sites on top. Left: how much "
+        "a column tells, in bits (2 where the letter is always the same); a letter is as high as its share of the "
+        "column. Right: the mean contribution of each letter over the sites; letters below the line lower the "
+        "output. A column that is high on the left and low on the right is there in the sequence, but the model "
+        "does not use it. A motif may stand on either strand."
     ),
 }

@@ -52,6 +52,7 @@ DOWNSTREAM_PARTS = {"all": "", "not_in_train": " that do not stand in train"}
 ENRICHMENT_FIGURE, WORDS_FIGURE = "token_enrichment", "token_words"
 STAGES_FIGURE, TRACK_FIGURE, STABILITY_FIGURE = "token_stages", "token_track", "token_stability"
 TOKENS_SUMMARY = "tokens.json"
+MOTIFS_FIGURE, MOTIFS_SUMMARY = "motif_logos", "motifs.json"
 
 ATTRIBUTION_FIGURE, CHANGES_FIGURE = "attribution", "attribution_changes"
 ATTENTION_MAPS_FIGURE = "attention_maps"

@@ -10,6 +10,7 @@ from genotok.report import names
 from genotok.report.attribution_section import attribution_provenance, attribution_section
 from genotok.report.labelled_section import downstream_headline, downstream_provenance, downstream_section
 from genotok.report.markup import Columns, figure, heading, paragraph, table
+from genotok.report.motif_section import motifs_headline, motifs_provenance, motifs_section
 from genotok.report.names import (
     VARIANT_PREDICTORS,
     agreement_groups,
@@ -267,6 +268,13 @@ KINDS = (
         title="Contributions of bases: {folder}",
         section=attribution_section,
         provenance=attribution_provenance,
+    ),
+    Kind(
+        summary=names.MOTIFS_SUMMARY,
+        title="Motifs",
+        section=motifs_section,
+        provenance=motifs_provenance,
+        headline=motifs_headline,
     ),
     Kind(
         summary=names.SETS_SUMMARY,

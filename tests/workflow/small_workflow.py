@@ -11,6 +11,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 GENOMES = REPOSITORY / "resources" / "genomes"
+MOTIFS = REPOSITORY / "resources" / "motifs" / "known.meme"
 VARIANTS = REPOSITORY / "resources" / "variants" / "sars_cov_2_fitness_sample.vcf.gz"
 
 MODEL = {
@@ -53,6 +54,7 @@ class Workflow:
                     "window": 40,
                     "steps": 4,
                 },
+                "motifs": {"min_seqlets": 2, "database": str(MOTIFS)},
             },
         }
         folder.mkdir()

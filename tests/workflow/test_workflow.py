@@ -44,7 +44,10 @@ def test_all_results_are_there(finished):
     attributed = json.loads((regions / "attributions.json").read_text())["regions"]["NC_045512.2_271-290"]
     assert abs(attributed["completeness"]["gap"]) < 0.01
     assert (regions / "NC_045512.2_271-290" / "attribution.html").is_file()
+    motifs = json.loads((results / "figures" / "motifs" / "motifs.json").read_text())
+    assert (motifs["regions"], motifs["bases"], motifs["known"]) == (1, 20, 50)
     page = (results / "index.html").read_text()
+    assert motifs["statement"] in page
     assert "NC_045512.2:271-290" in page
     assert page.count("data:image/svg+xml") >= 5
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
@@ -91,6 +94,7 @@ def test_the_report_is_made_offline(finished):
     assert "variant_effect.svg" in report
     assert "bits_per_base.svg" in report
     assert "NC_045512.2_271-290/attribution.html" in report
+    assert "motif_logos.svg" in report
     assert not re.search(r'<(?:script|link)[^>]+(?:src|href)="https?:', report)
 
 
@@ -165,6 +169,8 @@ def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_serve
             {"attribution": {"genome": "sars_cov_2", "regions": ["a:1-9"] * 2}},
             "the folder of a:1-9",
         ),
+        ("report", {"motifs": {}}, "name regions in report.attribution"),
+        ("report", {"motifs": {"min_seqlet": 2}}, "min_seqlet"),
     ],
 )
 def test_a_wrong_key_is_named(tmp_path, section, values, complaint):

@@ -783,6 +783,34 @@ def attribution_options(wildcards, input):
     return words
 
 
+def motifs_are_sought():
+    """Whether motifs are sought in what bases contribute."""
+    if "motifs" not in config["report"]:
+        return False
+    if not attributed():
+        raise WorkflowError(
+            "report.motifs: there are no contributions to seek motifs in; name regions in report.attribution"
+        )
+    return True
+
+
+def motif_options(wildcards, input):
+    """What `genotok motifs` is told."""
+    settings = config["report"]["motifs"]
+    keys = ("min_seqlets", "min_length", "max_length", "false_share", "likeness")
+    words = ["--database", input.database] if "database" in input.keys() else []
+    for key in keys:
+        if key in settings:
+            words += [f"--{key.replace('_', '-')}", settings[key]]
+    return words
+
+
+def known_motifs():
+    """The file of known motifs, if there is one."""
+    database = config["report"]["motifs"].get("database")
+    return {"database": find(database)} if database else {}
+
+
 def labelled_tables(wildcards):
     """The tables of a set of labelled sequences."""
     row = LABELLED[wildcards.labelled]

@@ -254,6 +254,9 @@ rule results_page:
             f"{RESULTS}/figures/attribution/{{region}}/attributions.json",
             region=attributed(),
         ),
+        motifs=(
+            [f"{RESULTS}/figures/motifs/motifs.json"] if motifs_are_sought() else []
+        ),
         score_sets=(
             [f"{RESULTS}/figures/score_sets/score_sets.json"]
             if len(sets_with("truth") + sets_with("label")) > 1

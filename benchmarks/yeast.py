@@ -133,7 +133,11 @@ def main() -> None:
     parser.add_argument("--commit", help="of the code, where it is no git checkout")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "yeast.json")
     options = parser.parse_args()
-    chosen = {key: value for key, value in vars(options).items() if key not in ("fasta", "output", "commit")}
+    chosen = {
+        key: value
+        for key, value in vars(options).items()
+        if key not in ("fasta", "output", "commit", "device")
+    }
     with tempfile.TemporaryDirectory() as scratch:
         found = run(options, Path(scratch))
     for line in found["curve"]:

@@ -167,16 +167,63 @@ def of_scoring(result: dict[str, Any]) -> Iterable[tuple]:
         )
 
 
+def of_quality(result: dict[str, Any]) -> Iterable[tuple]:
+    """Bits per base on the way and at the end."""
+    for line in result["curve"][:-1]:
+        yield f"{line['seconds']:.0f}", f"{line['bases'] / 1e6:,.0f}", f"{line['bits_per_base']:.4f}"
+    end = f"{result['training_seconds']:.0f} (end, whole chromosome)"
+    yield end, f"{result['bases'] / 1e6:,.0f}", f"{result['bits_per_base']:.4f}"
+
+
+def of_precisions(result: dict[str, Any]) -> Iterable[tuple]:
+    """Speed, loss and memory of each precision."""
+    for line in result["table"]:
+        yield (
+            line["precision"],
+            f"{line['bases_per_second']:,}",
+            f"{line['times_bf16']:.2f}",
+            f"{line['valid_bits_per_base']:.4f}",
+            f"{line['valid_bits_per_base_less_bf16']:+.4f}",
+            _number(line.get("peak_memory_gib")),
+        )
+
+
 SECTIONS = (
     Section(
         "Whole models",
         "`python -m benchmarks.gpu`: training (forward, loss, backward) and forward passes of 131,072 bases"
         " in bf16, a chunk at every third base, beside what the official H-Net code with its CUDA kernels "
         "reaches on the same device with the same work. Mbases a second; the last column is the share of "
-        "the device's matrix products.",
+        "the device's matrix products. `dna` has genotok's vocabulary of 16 in place of 256, `free` lets the "
+        "router decide, and `graph` replays the pass as a CUDA graph, with a fixed room for chunks.\n\nWhat "
+        "limits them: the outer stage and Mamba-2 move numbers rather than multiply. Of the kernels of a training "
+        "pass of `hnet M15` about a third are matrix products, near what the device can do; a third is the "
+        "state-space scan, whose chunks keep a state of 128 x 64 for each head and 64 rows, written once and read "
+        "twice in the backward pass; the rest are norms, gates and the short convolution, each one pass over "
+        "memory in each direction. Memory is what the backward pass keeps; `activation_checkpointing: blocks` "
+        "trades it for time.",
         ("gpu",),
         ("model", "window", "train", "peer", "forward", "peer", "train GiB", "peer", "of products"),
         of_models,
+    ),
+    Section(
+        "Bits per base by time",
+        "`python -m benchmarks.yeast`: `hnet_1stage_dna` trained on one GPU on fifteen chromosomes of yeast and nine "
+        "bacteria, and chromosome XVI, which it does not see, by seconds of training. The official H-Net code "
+        "reached 1.8994 after 150 s and 64.7 Mbases of the same data on the same kind of device; the compressor GeCo3 needs "
+        "1.886 for the chromosome alone and 1.797 with the other fifteen as reference, while it learns from the "
+        "chromosome as well.",
+        ("yeast",),
+        ("seconds", "Mbases", "bits a base"),
+        of_quality,
+    ),
+    Section(
+        "Precision",
+        "`python -m benchmarks.precision`: 80 steps of 65,536 bases of `genotok train` in each precision, "
+        "compilation left out of the rates. fp32 products are those of IEEE float32.",
+        ("precision_gpu",),
+        ("precision", "bases/s", "times bf16", "bits a base", "less bf16", "peak GiB"),
+        of_precisions,
     ),
     Section(
         "Kernels of the outer stage",

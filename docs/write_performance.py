@@ -208,11 +208,11 @@ SECTIONS = (
     ),
     Section(
         "Bits per base by time",
-        "`python -m benchmarks.yeast`: `hnet_1stage_dna` trained on one GPU on fifteen chromosomes of yeast and nine "
-        "bacteria, and chromosome XVI, which it does not see, by seconds of training. The official H-Net code "
-        "reached 1.8994 after 150 s and 64.7 Mbases of the same data on the same kind of device; the compressor GeCo3 needs "
-        "1.886 for the chromosome alone and 1.797 with the other fifteen as reference, while it learns from the "
-        "chromosome as well.",
+        "`python -m benchmarks.yeast`: `hnet_1stage_dna` trained on one GPU on fifteen chromosomes of yeast and "
+        "nine bacteria, and chromosome XVI, which it does not see, by seconds of training. The official H-Net "
+        "code reached 1.8994 after 150 s and 64.7 Mbases of the same data on the same kind of device; the "
+        "compressor GeCo3 needs 1.886 for the chromosome alone and 1.797 with the other fifteen as reference, "
+        "while it learns from the chromosome as well.",
         ("yeast",),
         ("seconds", "Mbases", "bits a base"),
         of_quality,

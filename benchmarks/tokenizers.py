@@ -5,9 +5,6 @@ folder of FASTA files, and shares the runs among GPUs, one process each. A run t
 in the JSON that is written, either of which a later call goes on from; one that was cut short goes on from its
 checkpoint under --runs. With --minutes no run begins that would probably not end in time.
 
-With --pilot the arms whose chunks nobody fixes are first trained once, with a seed of their own, and then sized with
-the chunks that they made in place of those that they are steered to.
-
 With --pilot the arms whose chunks nobody fixes are first trained once, with a seed of their own, and sized with the
 chunks that they made in place of those that they are steered to.
 """

@@ -2,9 +2,9 @@
 
 Each argument is a variant: constants of `genotok.kernels.triton_ssd` and `triton_causal_conv`, and launches as
 `kernel=num_warps:num_stages`. Output and gradients of a variant are held against those of the constants as they are,
-on fresh random numbers; then the time of every kernel is that of a profile of both passes, in milliseconds. Shapes are
-those of the outer and of the main network of `hnet_1stage_dna`: 131,072 and 43,696 rows in 16 sequences. Needs a CUDA
-device.
+on fresh random numbers; then the time of every kernel is that of a profile of both passes, in milliseconds. Shapes
+are those of the outer and of the main network of `hnet_1stage_dna`: 131,072 and 43,696 rows in 16 sequences. Needs a
+CUDA device.
 """
 
 import argparse

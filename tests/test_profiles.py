@@ -11,8 +11,8 @@ TEXTS = [path.read_text() for path in sorted((REPOSITORY / "workflow" / "rules")
 PARTS = re.split(r"^ *(?:rule|use rule \w+ as) (\w+)(?: with)?:$", "\n".join(TEXTS), flags=re.MULTILINE)
 RULES = dict(zip(PARTS[1::2], PARTS[2::2], strict=True))
 LOCAL = set(re.findall(r"\w+", " ".join(re.findall(r"localrules:\n((?:    \w+,\n)+)", "\n".join(TEXTS)))))
-# Drawing these takes longer than a figure does.
-LONG_REPORTS = {"report_tokens"}
+# Drawing these takes longer than a figure does, or one more beside the others would ask for more than a small node has.
+LONG_REPORTS = {"report_tokens", "report_saturation"}
 
 
 def profile(name, monkeypatch, **variables):

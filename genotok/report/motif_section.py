@@ -27,7 +27,7 @@ def motifs_headline(folder: Path, summary: Summary) -> str:
 def motifs_section(folder: Path, summary: Summary) -> list[str]:
     """The logos, the motifs in numbers, and what they are like."""
     if not summary["motifs"]:
-        return [paragraph(summary["statement"])]
+        return [paragraph(summary["statement"]), figure(folder, MOTIFS_FIGURE)]
     keys = ("motif", "consensus", "effect", "sites", "reverse", "information_bits", "mean_contribution")
     columns: Columns = {"Motif": None, "Consensus": None, "The output": None, "Sites": ",", "On reverse": ","}
     columns |= {"Information, bits": ".1f", "Contribution": "+.3g"}

@@ -19,9 +19,8 @@ FIGURES = [
     for match in BLOCK.finditer(path.read_text())
 ]
 SVGS = [(path, rest) for path, rest in FIGURES if path.endswith(".svg")]
-MAY_BE_EMPTY = {
-    "token_words"
-}  # after twelve steps of training there may be one chunk, which is too long for a word
+# After twelve steps of training there may be one chunk, which is too long for a word, and no motif.
+MAY_BE_EMPTY = {"token_words", "motif_logos"}
 WITH_COLOUR_MAPS = {"saturation", "llr_against_truth"}
 
 

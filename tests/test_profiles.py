@@ -11,7 +11,7 @@ TEXTS = [path.read_text() for path in sorted((REPOSITORY / "workflow" / "rules")
 PARTS = re.split(r"^ *(?:rule|use rule \w+ as) (\w+)(?: with)?:$", "\n".join(TEXTS), flags=re.MULTILINE)
 RULES = dict(zip(PARTS[1::2], PARTS[2::2], strict=True))
 LOCAL = set(re.findall(r"\w+", " ".join(re.findall(r"localrules:\n((?:    \w+,\n)+)", "\n".join(TEXTS)))))
-# Drawing these takes longer than a figure does, or one more beside the others would ask for more than a small node has.
+# Drawing these takes longer than a figure does, or one more beside the others would ask too much of a small node.
 LONG_REPORTS = {"report_tokens", "report_saturation"}
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.machine import ceilings, describe_run, median_milliseconds, write_result
+from benchmarks.machine import ceilings, describe_run, median_milliseconds, recorded, write_result
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.ragged import Ragged
 from genotok.models import GenomicLM, ModelConfig
@@ -156,15 +156,8 @@ def forward_pass(model: GenomicLM, ids: Tensor, room: tuple[float, ...] = ()) ->
 
 def replayed(run: Callable[[Tensor], Tensor], ids: Tensor) -> Callable[[Tensor], None]:
     """`run` as a CUDA graph, which takes its letters into one place and leaves its results in another."""
-    place, aside = ids.clone(), torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(2):
-            run(place)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run(place)
+    place = ids.clone()
+    graph = recorded(lambda: run(place))
 
     def replay(ids: Tensor) -> None:
         place.copy_(ids)

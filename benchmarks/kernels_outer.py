@@ -14,7 +14,14 @@ import triton
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from benchmarks.machine import arguments_on_gpu, ceilings, describe_run, median_milliseconds, write_result
+from benchmarks.machine import (
+    arguments_on_gpu,
+    ceilings,
+    describe_run,
+    median_milliseconds,
+    recorded,
+    write_result,
+)
 from genotok.kernels.attention import ragged_attention, rotate
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.ema import ema_upsample, rewarded
@@ -52,16 +59,7 @@ class Case:
 
 def replayed(run: Callable[[], object], calls: int = 8, repeats: int = 20) -> float:
     """The time of a call in milliseconds where the host adds nothing: in a CUDA graph."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(2):
-            run()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(calls):
-            run()
+    graph = recorded(lambda: [run() for _ in range(calls)])
     graph.replay()
     return median_milliseconds(graph.replay, repeats, 0) / calls
 

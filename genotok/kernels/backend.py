@@ -33,3 +33,10 @@ def uses_triton(*tensors: Tensor) -> bool:
     if torch.compiler.is_compiling() or _forced.get() or torch.version.hip is not None:
         return False
     return all(tensor.is_cuda and tensor.dtype != torch.float64 for tensor in tensors)
+
+
+def multiprocessors(device: torch.device) -> int:
+    """How many programs a device runs side by side, in the unit that its maker counts; 1 of a CPU."""
+    if device.type != "cuda":
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count

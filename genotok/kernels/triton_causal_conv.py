@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.triton_pieces import piece
 
 CHANNELS = 128  # of a program's tile
 ROWS = 32  # of a program's tile
@@ -51,7 +52,7 @@ def _conv_backward_kernel(
     and bias.
     """
     line = tl.program_id(1)
-    first, end, sequence = _piece(pieces, line)
+    first, end, sequence = piece(pieces, line)
     sequence_first, sequence_end = tl.load(ends + sequence), tl.load(ends + sequence + 1)
     column = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < channels
@@ -98,11 +99,6 @@ def _conv_backward_kernel(
     for back in tl.static_range(TAPS):
         tl.store(at + (TAPS - 1 - back) * channels, to_weight[back], mask=inside)
     tl.store(at + TAPS * channels, to_bias, mask=inside)
-
-
-@triton.jit
-def _piece(pieces, line):
-    return tl.load(pieces + 3 * line), tl.load(pieces + 3 * line + 1), tl.load(pieces + 3 * line + 2)
 
 
 @triton.jit

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.backend import multiprocessors
+
 ROWS_OF_512 = 4  # rows of 512 features that a program takes at a time
 PROGRAMS = 8  # a multiprocessor, in the backward pass
 
@@ -83,7 +85,7 @@ def _run_backward(x, scale, weight, to_normed, to_stream, dtype) -> tuple[Tensor
     """The gradient of the sum in float32 and, where that is another, in `dtype`; and that of the weight."""
     total, width = x.shape
     rows, columns = _tile(width)
-    programs = min(triton.cdiv(total, rows), PROGRAMS * _multiprocessors(x.device))
+    programs = min(triton.cdiv(total, rows), PROGRAMS * multiprocessors(x.device))
     to_x = torch.empty_like(x, dtype=torch.float32)
     to_added = to_x if dtype == torch.float32 else torch.empty_like(x, dtype=dtype)
     to_weight = x.new_empty(programs, width, dtype=torch.float32)
@@ -112,12 +114,6 @@ def _run_backward(x, scale, weight, to_normed, to_stream, dtype) -> tuple[Tensor
 def _tile(width: int) -> tuple[int, int]:
     columns = triton.next_power_of_2(width)
     return max(1, min(64, ROWS_OF_512 * 512 // columns)), columns
-
-
-def _multiprocessors(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 1
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @triton.jit

@@ -25,6 +25,7 @@ import triton.language as tl
 from torch import Tensor
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.triton_pieces import piece
 
 CHUNK = 64
 PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
@@ -50,11 +51,6 @@ def _softplus(x):
 
 
 @triton.jit
-def _piece(pieces, line):
-    return tl.load(pieces + 3 * line), tl.load(pieces + 3 * line + 1), tl.load(pieces + 3 * line + 2)
-
-
-@triton.jit
 def _tile(base, rows, row_stride, end, columns, width):
     """Rows x columns of a matrix; 0 outside of it."""
     at = base + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
@@ -71,7 +67,7 @@ def _cumulate_kernel(
     Summed in float64 and split so that differences of `high` are exact: behind strong decays, weak ones keep
     their precision.
     """
-    first, end, _ = _piece(pieces, tl.program_id(0))
+    first, end, _ = piece(pieces, tl.program_id(0))
     if first >= end:
         return
     rows, heads = first + tl.arange(0, CHUNK), tl.arange(0, BLOCK_H)
@@ -104,7 +100,7 @@ def _states_kernel(
     that behind the span; with READS, `read` (H, T) takes the product of dy with what each row reads from the former.
     """
     line, head = tl.program_id(0), tl.program_id(1)
-    first, end, sequence = _piece(pieces, line)
+    first, end, sequence = piece(pieces, line)
     if first >= end:
         return
     group = head // (HEADS // GROUPS)
@@ -194,7 +190,7 @@ def _scan_kernel(
 ):  # fmt: skip
     """The outputs of a span of one head, chunk after chunk, with the state in registers."""
     line, head = tl.program_id(0), tl.program_id(1)
-    first, end, _ = _piece(pieces, line)
+    first, end, _ = piece(pieces, line)
     if first >= end:
         return
     group = head // (HEADS // GROUPS)
@@ -252,7 +248,7 @@ def _inputs_backward_kernel(
     of its input; and the product of x and dy.
     """
     line, group = tl.program_id(0), tl.program_id(1)
-    first, end, _ = _piece(pieces, line)
+    first, end, _ = piece(pieces, line)
     if first >= end:
         return
     n, p, q = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_P), tl.arange(0, CHUNK)
@@ -308,7 +304,7 @@ def _projections_backward_kernel(
     the one that leaves it.
     """
     line, group, part = tl.program_id(1), tl.program_id(2), tl.program_id(0)
-    first, end, _ = _piece(pieces, line)
+    first, end, _ = piece(pieces, line)
     if first >= end:
         return
     n, p, q = part * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_P), tl.arange(0, CHUNK)
@@ -364,7 +360,7 @@ def _steps_backward_kernel(
     through the rows behind or before it, and on what passes through the chunk.
     """
     line = tl.program_id(0)
-    first, end, _ = _piece(pieces, line)
+    first, end, _ = piece(pieces, line)
     if first >= end:
         return
     rows, heads = first + tl.arange(0, CHUNK), tl.arange(0, BLOCK_H)

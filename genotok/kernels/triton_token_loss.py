@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.backend import multiprocessors
+
 ROWS = 64
 FEATURES = 128  # read at a time in the forward pass, and a program's share in the backward pass
 PROGRAMS = 4  # a multiprocessor and share, in the backward pass
@@ -48,7 +50,7 @@ class _Loss(torch.autograd.Function):
         states, weight, labels, logits = ctx.saved_tensors
         (total, width), vocabulary = states.shape, len(weight)
         shares = triton.cdiv(width, FEATURES)
-        programs = min(triton.cdiv(total, ROWS), PROGRAMS * _multiprocessors(states.device))
+        programs = min(triton.cdiv(total, ROWS), PROGRAMS * multiprocessors(states.device))
         to_states = torch.empty_like(states)
         to_weight = states.new_empty(programs, vocabulary, width, dtype=torch.float32)
         _backward[(programs, shares)](
@@ -74,12 +76,6 @@ class _Loss(torch.autograd.Function):
 
 def _settings(vocabulary: int) -> dict[str, int]:
     return {"ROWS": ROWS, "FEATURES": FEATURES, "TOKENS": max(16, triton.next_power_of_2(vocabulary))}
-
-
-def _multiprocessors(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 1
-    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-import torch
+from one_thread import settings_put_back
 from small_comparison import WINDOW, settings_of, write_genome
 
 from genotok.comparison.plan import make_plan
@@ -11,15 +11,7 @@ from genotok.shards.reader import training_letters
 from genotok.shards.writer import tokenize_genomes
 from genotok.tokenizers import train_bpe
 
-
-@pytest.fixture(autouse=True)
-def _settings_put_back():
-    """One thread, and torch's settings put back that a run changes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+__all__ = ["settings_put_back"]
 
 
 @pytest.fixture(scope="session")

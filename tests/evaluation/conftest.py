@@ -1,13 +1,5 @@
 """One thread in this folder, and torch's settings put back that a run changes."""
 
-import pytest
-import torch
+from one_thread import settings_put_back
 
-
-@pytest.fixture(autouse=True)
-def _settings_put_back():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+__all__ = ["settings_put_back"]

@@ -2,18 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
+from one_thread import settings_put_back
 
 from genotok.shards.writer import tokenize_genomes
 
-
-@pytest.fixture(autouse=True)
-def _settings_put_back():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+__all__ = ["settings_put_back"]
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,15 @@ from waiting import wait_for
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(900)]
 # Nothing waits in a queue here, so that a look at the jobs may come early.
 SLURM = ("--workflow-profile", "slurm", "--slurm-init-seconds-before-status-checks", "2")
-GPU_RULES = ("rule_train", "rule_evaluate", "rule_score_variants", "rule_report_tokens", "rule_trackhub")
+GPU_RULES = (
+    "rule_train",
+    "rule_evaluate",
+    "rule_score_variants",
+    "rule_score_saturation",
+    "rule_report_tokens",
+    "rule_trackhub",
+    "rule_attribute",
+)
 
 
 class Demo(Workflow):

@@ -72,9 +72,9 @@ def settings(options: argparse.Namespace, shards: Path, weight: float, seed: int
 
 def train(config: TrainConfig, folder: Path) -> list[dict[str, Any]]:
     """Train, unless it was done before; the records, with one of what ended a run that did not end well."""
-    lost = []
+    trainer, lost = Trainer(config, folder), []
     try:
-        Trainer(config, folder).run(resume=True)
+        trainer.run(resume=True)
     except InputError as error:
         lost = [{"split": "lost", "reason": str(error)}]
     return read_metrics(folder / METRICS_NAME) + lost

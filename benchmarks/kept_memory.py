@@ -3,8 +3,8 @@
 The models are those of `benchmarks.gpu` with three blocks of each run at most, at two small widths and in half
 precision, with Triton's kernels in its interpreter. Every tensor that is made is followed, whoever holds it, so that
 what is alive behind the forward pass is what is kept; it is told by the line of code that made it. What a row keeps
-grows in a line with the width, which gives that of the real one; it is multiplied by the blocks of the whole model and
-the rows of a step. Weights and their copies in half precision are left out.
+grows in a line with the width, which gives that of the real one; it is multiplied by the blocks of the whole model
+and the rows of a step. Weights and their copies in half precision are left out.
 
 The peak adds them, gradients and what the backward pass makes: so much as the peak that `benchmarks.gpu` has measured
 without checkpointing is above what is kept, and what one block of the outer stage works out again.

@@ -7,7 +7,7 @@ numbers and so to the same bits, and let go with its last reader.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+
+from genotok.kernels.backend import reference_is_asked_for, reference_kernels
 
 
 class Level(IntEnum):
@@ -78,11 +80,12 @@ def product(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
 class _Again:
     """How a value came to be, and in the backward pass the value as long as others will read it."""
 
-    __slots__ = ("autocast", "function", "inputs", "readers", "value")
+    __slots__ = ("autocast", "function", "inputs", "readers", "reference", "value")
 
     def __init__(self, function: Callable[..., Tensor], inputs: list[Any], device: str):
         self.function, self.inputs = function, inputs
         self.autocast = device, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        self.reference = reference_is_asked_for()  # backward passes run in threads of their own
         self.readers, self.value = 0, None
 
     def expect_reader(self) -> None:
@@ -100,7 +103,8 @@ class _Again:
             inputs = [_read(part) for part in self.inputs]
             device, enabled, dtype = self.autocast
             # A cast of a weight that is made here must not be taken for one of a forward pass, which has a gradient.
-            with torch.autocast(device, dtype, enabled, cache_enabled=False):
+            autocast = torch.autocast(device, dtype, enabled, cache_enabled=False)
+            with autocast, reference_kernels() if self.reference else nullcontext():
                 value = self.function(*inputs)
         self.value = value if self.readers > 0 else None
         return value

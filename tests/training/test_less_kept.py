@@ -7,12 +7,14 @@ import pytest
 import torch
 from toy_runs import TOY_MODEL
 
+from genotok.errors import InputError
 from genotok.kernels import less_kept
+from genotok.kernels.backend import reference_is_asked_for, reference_kernels
 from genotok.kernels.less_kept import Level, cheap, product
 from genotok.models import GenomicLM, ModelConfig
 from genotok.training import block_execution
-from genotok.training.block_execution import run_blocks
-from genotok.training.config import LoraConfig
+from genotok.training.block_execution import LESS_KEPT, run_blocks
+from genotok.training.config import LoraConfig, TrainConfig
 from genotok.training.float8 import put_float8_into_main_network
 from genotok.training.lora import add_adapters
 
@@ -95,7 +97,8 @@ def test_beside_compiled_blocks(monkeypatch, capsys, worked_out):
     monkeypatch.setattr(
         torch, "compile", lambda function, dynamic: compiled(function, dynamic=dynamic, backend="aot_eager")
     )
-    assert_equal(gradients(WIDE, "projections", compiled=True), gradients(WIDE, "none", compiled=True))
+    flat = {**WIDE, "layout": ["T1M1"], "d_model": [16], "d_intermediate": [24]}
+    assert_equal(gradients(flat, "projections", compiled=True), gradients(flat, "none", compiled=True))
     assert worked_out
     assert capsys.readouterr().err == ""
 
@@ -139,6 +142,30 @@ def test_a_value_is_worked_out_once_for_all_its_readers():
     assert calls == [True]
     out.sum().backward()
     assert calls == [True, False]
+
+
+def test_the_way_of_the_forward_pass_is_that_of_the_backward_pass():
+    """Its autocast, and whether it runs the references."""
+    seen = []
+
+    def doubled(x):
+        seen.append(
+            (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), reference_is_asked_for())
+        )
+        return 2 * x
+
+    x = torch.randn(5, 4, requires_grad=True)
+    with less_kept.less_kept(Level.LIGHT), reference_kernels(), torch.autocast("cpu", torch.float16):
+        loss = (cheap(doubled, x) ** 2).sum()
+    loss.backward()
+    assert seen == [(True, torch.float16, True)] * 2
+
+
+def test_every_value_of_the_setting_runs():
+    for value in (*LESS_KEPT, "blocks"):
+        TrainConfig(shards="toy", model=TOY_MODEL, steps=1, activation_checkpointing=value)
+    with pytest.raises(InputError, match="none, light, projections or blocks"):
+        TrainConfig(shards="toy", model=TOY_MODEL, steps=1, activation_checkpointing="all")
 
 
 def test_without_gradients_nothing_is_remembered(worked_out):

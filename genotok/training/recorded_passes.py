@@ -77,7 +77,7 @@ class Recorder(Protocol):
         """What does again what `run` does on the device; `run` itself need not take place."""
 
     def forget(self) -> None:
-        """Hear that no recording is used any more."""
+        """Let go of what recordings share; none is used any more."""
 
 
 class SameMemory:
@@ -245,9 +245,9 @@ class RecordedPasses:
     def enter(self, phase: Hashable) -> None:
         """Forget all recordings where a new phase of the run begins, whose shapes are others."""
         if phase != self._phase and self._recordings:
+            self.recorder.forget()
             self._recordings.clear()
             self._seen.clear()
-            self.recorder.forget()
         self._phase = phase
 
     def run(

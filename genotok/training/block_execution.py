@@ -31,7 +31,8 @@ def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) 
         if compiled and block.mlp is not None:
             block.after_mixer = _Compiled(block.after_mixer)
         if activation_checkpointing == "blocks":
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            # No block draws random numbers, whose state a CUDA graph could not keep.
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
     level = LESS_KEPT.get(activation_checkpointing, Level.NOTHING)
     if level is not Level.NOTHING:
         # The model for what lies between its stacks of blocks; each block lets go of its own values when it ends.

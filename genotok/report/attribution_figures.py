@@ -112,7 +112,7 @@ def attention_figure(maps: Sequence[AttentionMap], start: int, end: int, without
     shown = drawn_layers(maps)
     heads = min(max(len(one.weights) for one in shown), MOST_HEADS)
     side = WIDTH / max(heads, 3)
-    figure = Figure(figsize=(side * heads, 0.5 + side * len(shown)), layout="constrained")
+    figure = Figure(figsize=(side * heads, 0.5 + (side + 0.1) * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), heads, squeeze=False)
     for row, one in zip(panels, shown, strict=True):
         for head, axes in enumerate(row):
@@ -123,7 +123,7 @@ def attention_figure(maps: Sequence[AttentionMap], start: int, end: int, without
             extent = (start + 0.5, end + 0.5, end + 0.5, start + 0.5)
             norm = PowerNorm(0.5, 0, max(float(image.max()), 1e-6))
             axes.imshow(image, cmap=SEQUENTIAL, norm=norm, extent=extent, interpolation="nearest")
-            axes.set_title(f"{one.layer}, head {head}: {outside:.0%}", size=6.5, weight="normal")
+            axes.set_title(f"{one.layer}\nhead {head}, {outside:.0%} outside", size=6.5, weight="normal")
             axes.tick_params(labelsize=6, length=2)
             for axis, ticks in ((axes.xaxis, 2), (axes.yaxis, 3)):
                 axis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))

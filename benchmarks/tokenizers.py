@@ -2,8 +2,10 @@
 
 Goes through what `genotok compare` goes through: the same plan, runs and report. It takes the embedded genomes, or a
 folder of FASTA files, and shares the runs among GPUs, one process each. A run that is done is kept under --runs and
-in the JSON that is written, either of which a later call goes on from; one that was cut short goes on from its
-checkpoint under --runs. With --minutes no run begins that would probably not end in time.
+in the JSON, which is written anew whenever one ends; a later call goes on from either, on another machine with
+`--go-on JSON`. With --minutes no run begins that would probably not end in time, and those that have not ended then
+write a checkpoint, from which they go on where --runs is still there. A run that fails is told and left out, and
+tried again by the next call.
 
 With --pilot the arms whose chunks nobody fixes are first trained once, with a seed of their own, and sized with the
 chunks that they made in place of those that they are steered to.
@@ -16,7 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +47,10 @@ ARMS = (
     *("transformer", "mamba2", "static_3", "static_4", "static_6", "kmer_6"),
     *("bpe_32", "bpe_512", "entropy", "merge", "hnet_1stage", "hnet_2stage"),
 )
-PLAN, BASELINES, CLAIMS, WORKER = "plan.json", "baselines.json", "claims", "--worker"
+PLAN, BASELINES, CLAIMS, FAILURE = "plan.json", "baselines.json", "claims", "failure.txt"
+WORKER, COUNTER = "--worker", "--baselines"
 PILOT, PILOT_SEED = "pilot", 1000
+SECONDS_TO_STOP = 20  # that a run has for its checkpoint at the end of --minutes
 
 
 def find_genomes(folder: Path | None) -> list[Path]:
@@ -137,14 +142,17 @@ def in_turn(plan: dict[str, Any]) -> list[tuple[str, int]]:
     return [(name, seed) for seed in plan["settings"]["seeds"] for name in plan["arms"]]
 
 
-def work(runs: Path, ends_at: float) -> None:
+def work(runs: Path, ends_at: float) -> bool:
     """Do the runs of a plan that no other worker has claimed, as long as there is time.
 
     Args:
         runs: folder with the plan.
         ends_at: by the clock of the system, in seconds.
+
+    Returns:
+        Whether none of them failed; what was said of one that did stands in its folder.
     """
-    plan, longest = json.loads((runs / PLAN).read_text()), 0.0
+    plan, longest, good = json.loads((runs / PLAN).read_text()), 0.0, True
     for name, seed in in_turn(plan):
         folder = run_folder(runs, name, seed)
         if (folder / MEASURES_NAME).is_file() or time.time() + longest > ends_at:
@@ -158,12 +166,27 @@ def work(runs: Path, ends_at: float) -> None:
             run_arm(plan, name, seed, folder)
         except Terminated as stop:
             raise SystemExit(143) from stop
+        except Exception:  # one arm must not take all others with it
+            good = False
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / FAILURE).write_text(traceback.format_exc())
+            print(f"{name}, seed {seed}: failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            continue
         longest = max(longest, time.time() - began)
         print(f"{name}, seed {seed}: done in {time.time() - began:.0f} s", file=sys.stderr, flush=True)
+    return good
+
+
+def count_words(runs: Path) -> None:
+    """Write the baselines of a plan."""
+    write_result(runs / BASELINES, measure_baselines(json.loads((runs / PLAN).read_text())))
 
 
 def pilot(options: argparse.Namespace, shards: Path, ends_at: float) -> dict[str, list[float]]:
-    """Rows a chunk that arms are sized with: those of --expect, and with --pilot what chunks turn out to be."""
+    """Rows a chunk that arms are sized with: those of --expect, and with --pilot what chunks turn out to be.
+
+    An arm whose pilot fails is sized with the chunks that it is steered to.
+    """
     learning = [name for name in options.arms if find_arm(name).family in (ENTROPY, LEARNED)]
     known = dict(options.expect)
     if not options.pilot or not learning:
@@ -178,18 +201,48 @@ def pilot(options: argparse.Namespace, shards: Path, ends_at: float) -> dict[str
     )
     plan["arms"].pop("transformer")  # a plan has two arms at least
     write_result(folder / PLAN, plan)
-    wait(start_workers(options, folder, ends_at))
+    wait(start_workers(options, folder, ends_at), ends_at, saver(options, None))
     for name in learning:
-        file = run_folder(folder, name, PILOT_SEED) / MEASURES_NAME
-        if not file.is_file():
-            raise SystemExit(f"the pilot of {name} has not ended; see {folder}/worker_*.log, or call again")
-        known[name] = [round(1 / part, 3) for part in json.loads(file.read_text())["chunk_fraction"]]
+        run = run_folder(folder, name, PILOT_SEED)
+        if (run / MEASURES_NAME).is_file():
+            fractions = json.loads((run / MEASURES_NAME).read_text())["chunk_fraction"]
+            known[name] = [round(1 / part, 3) for part in fractions]
+        elif not (run / FAILURE).is_file():
+            raise SystemExit(f"the pilot of {name} has not ended; see {folder}/worker_*.log, and call again")
     return known
 
 
-def wait(workers: Sequence[subprocess.Popen]) -> list[int]:
-    """The exit codes of workers, which are told where this process is asked to end."""
-    signal.signal(signal.SIGTERM, lambda *_: [worker.terminate() for worker in workers])
+def wait(
+    workers: Sequence[subprocess.Popen],
+    ends_at: float,
+    save: Callable[[], object],
+    seconds_to_stop: float = SECONDS_TO_STOP,
+) -> list[int]:
+    """The exit codes of workers, which are told to stop where this process is, and at the end of the time.
+
+    Args:
+        workers: processes.
+        ends_at: by the clock of the system, in seconds.
+        save: called twice a second.
+        seconds_to_stop: after which those that do not listen are killed.
+    """
+
+    def stop(*_: Any) -> None:
+        for worker in workers:
+            worker.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    told = False
+    while any(worker.poll() is None for worker in workers):
+        time.sleep(0.5)
+        save()
+        if time.time() > ends_at and not told:
+            told = True
+            stop()
+        if time.time() > ends_at + seconds_to_stop:
+            for worker in workers:
+                worker.kill()
+    save()
     return [worker.wait() for worker in workers]
 
 
@@ -197,84 +250,152 @@ def start_workers(options: argparse.Namespace, runs: Path, ends_at: float) -> li
     """Processes that share the runs in a folder, each with a GPU; the log of each is there."""
     claims = runs / CLAIMS
     claims.mkdir(exist_ok=True)
-    for claim in claims.iterdir():
-        claim.unlink()
+    for stale in [*claims.iterdir(), *runs.glob(f"*/{FAILURE}")]:
+        stale.unlink()
     found = []
     for number in range(options.gpus * options.jobs_per_gpu):
         visible = {} if options.device == "cpu" else {"CUDA_VISIBLE_DEVICES": str(number % options.gpus)}
-        command = [sys.executable, "-m", "benchmarks.tokenizers", WORKER, str(runs), str(ends_at)]
-        with open(runs / f"worker_{number}.log", "a") as log:
-            found.append(subprocess.Popen(command, env=os.environ | visible, stdout=log, stderr=log))
+        found.append(start(runs, f"worker_{number}.log", visible, WORKER, str(runs), str(ends_at)))
     return found
 
 
-def collect(options: argparse.Namespace, plan: dict[str, Any], baselines: Any, ended: Sequence[int]) -> None:
-    """Write all runs that are done as one JSON, and the report on the seeds that every arm has."""
-    runs = [
-        json.loads((run_folder(options.runs, name, seed) / MEASURES_NAME).read_text())
-        for name, seed in in_turn(plan)
-        if (run_folder(options.runs, name, seed) / MEASURES_NAME).is_file()
-    ]
+def start(runs: Path, log: str, environment: dict[str, str], *arguments: str) -> subprocess.Popen:
+    """This module as another process."""
+    command = [sys.executable, "-m", "benchmarks.tokenizers", *arguments]
+    with open(runs / log, "a") as file:
+        return subprocess.Popen(command, env=os.environ | environment, stdout=file, stderr=file)
+
+
+def measured(runs: Path) -> list[Path]:
+    """The files of the runs of a folder that are done."""
+    return sorted(runs.glob(f"*/{MEASURES_NAME}"))
+
+
+def collect(options: argparse.Namespace, plan: dict[str, Any] | None) -> dict[str, Any]:
+    """Everything that is known so far, as JSON values.
+
+    Args:
+        options: of the command line.
+        plan: None where the pilots come first.
+    """
+    pilots = [json.loads(file.read_text()) for file in measured(options.runs / PILOT)]
+    runs = [] if plan is None else [json.loads(file.read_text()) for file in measured(options.runs)]
+    if plan is not None:
+        turn = in_turn(plan)
+        runs.sort(key=lambda run: turn.index((run["arm"], run["seed"])))
+    file = options.runs / BASELINES
     machine = describe_run(options.device, options.commit) | {
         "gpus": options.gpus,
         "jobs_per_gpu": options.jobs_per_gpu,
         "seconds_of_training": sum(run["seconds"] for run in runs),
+        "seconds_of_pilots": sum(run["seconds"] for run in pilots),
     }
-    write_result(options.output, {"machine": machine, "plan": plan, "baselines": baselines, "runs": runs})
-    done = {(run["arm"], run["seed"]) for run in runs}
+    return {
+        "machine": machine,
+        "plan": plan and without_folders(plan),
+        "baselines": json.loads(file.read_text()) if plan is not None and file.is_file() else None,
+        "runs": runs,
+        "pilots": pilots,
+    }
+
+
+def saver(options: argparse.Namespace, plan: dict[str, Any] | None) -> Callable[[], None]:
+    """A function that writes what is known, whenever that is more than the last time."""
+    before: list[Path] = []
+
+    def save() -> None:
+        nonlocal before
+        baselines = options.runs / BASELINES
+        now = [*measured(options.runs), *measured(options.runs / PILOT), *options.runs.glob(baselines.name)]
+        if now != before:
+            write_result(options.output, collect(options, plan))
+            before = now
+
+    return save
+
+
+def finish(options: argparse.Namespace, plan: dict[str, Any], ended: Sequence[int]) -> None:
+    """Say what is done and what is left, and report on the seeds that every arm has."""
+    known = collect(options, plan)
+    done = {(run["arm"], run["seed"]) for run in known["runs"]}
     left = [f"{name}-{seed}" for name, seed in in_turn(plan) if (name, seed) not in done]
     print(
         f"{len(done)} runs done, {len(left)} left: {', '.join(left)}"
         if left
         else f"all {len(done)} runs done"
     )
+    for failure in sorted(options.runs.glob(f"**/{FAILURE}")):
+        print(f"{failure.parent.name} failed: {failure.read_text().strip().splitlines()[-1]}")
     if any(ended):
         print(f"a worker ended with {max(ended, key=abs)}; see {options.runs}/worker_*.log")
-    shown, chosen = with_whole_seeds(plan, runs)
-    if chosen:
+    shown, chosen = with_whole_seeds(known["plan"], known["runs"])
+    if len({run["arm"] for run in chosen}) > 1:
         folder = options.output.parent
-        report_comparison(shown, chosen, folder, baselines, machine)
+        report_comparison(shown, chosen, folder, known["baselines"], known["machine"])
         print((folder / PAGE).read_text())
 
 
-def earlier_rows(options: argparse.Namespace) -> dict[str, list[float]]:
-    """The rows a chunk with which an earlier call has sized its arms; none where there is none."""
-    if options.go_on is None:
-        return {}
-    return json.loads(options.go_on.read_text())["plan"]["settings"]["expected_rows"]
+def without_folders(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan that is the same on every machine: of its files the names alone."""
+    shared = plan["settings"]
+    bare = {"shards": Path(shared["shards"]).name, "tokenizers": ""}
+    for section, keys in (("variants", ("vcf", "reference")), ("probe", ("table",))):
+        if shared[section] is not None:
+            bare[section] = shared[section] | {key: Path(shared[section][key]).name for key in keys}
+    return plan | {"settings": shared | bare}
+
+
+def earlier_rows(options: argparse.Namespace) -> dict[str, list[float]] | None:
+    """The rows a chunk with which an earlier call has sized its arms; None where none has."""
+    here = options.runs / PLAN
+    plan = json.loads(here.read_text()) if here.is_file() else None
+    if plan is None and options.go_on:
+        plan = json.loads(options.go_on.read_text())["plan"]
+    return None if plan is None or not options.pilot else plan["settings"]["expected_rows"]
 
 
 def restore(options: argparse.Namespace) -> None:
     """Put the runs of an earlier JSON where they were, so that they are not made again, and the baselines."""
     earlier = json.loads(options.go_on.read_text())
-    write_result(options.runs / BASELINES, earlier["baselines"])
-    for run in earlier["runs"]:
-        folder = run_folder(options.runs, run["arm"], run["seed"])
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / MEASURES_NAME).is_file():
-            (folder / MEASURES_NAME).write_text(json.dumps(run, indent=1) + "\n")
+    if earlier["baselines"] is not None:
+        write_result(options.runs / BASELINES, earlier["baselines"])
+    for folder, runs in ((options.runs, earlier["runs"]), (options.runs / PILOT, earlier.get("pilots", []))):
+        for run in runs:
+            file = run_folder(folder, run["arm"], run["seed"]) / MEASURES_NAME
+            if not file.is_file():
+                write_result(file, run)
+
+
+def check_plan(plan: dict[str, Any], file: Path, earlier: dict[str, Any] | None) -> None:
+    """End where runs are of another plan than this one, folders aside."""
+    plan = json.loads(json.dumps(plan))
+    if earlier is not None and without_folders(earlier) != without_folders(plan):
+        raise SystemExit(f"{file}: holds runs of another plan; take another folder")
 
 
 def compare(options: argparse.Namespace) -> None:
     """Plan, run, and report."""
     ends_at = time.time() + 60 * options.minutes
     options.runs.mkdir(parents=True, exist_ok=True)
+    if options.go_on:
+        restore(options)
     shards = make_shards(options)
     make_vocabularies(options, shards)
-    expected_rows = earlier_rows(options) or pilot(options, shards, ends_at)
+    expected_rows = earlier_rows(options)
+    if expected_rows is None:
+        expected_rows = pilot(options, shards, ends_at)
     plan = make_plan(settings(options, shards, expected_rows))
-    if (options.runs / PLAN).is_file() and json.loads((options.runs / PLAN).read_text()) != plan:
-        raise SystemExit(f"{options.runs}: holds runs of another plan; take another folder")
-    write_result(options.runs / PLAN, plan)
+    here = options.runs / PLAN
+    if here.is_file():
+        check_plan(plan, options.runs, json.loads(here.read_text()))
     if options.go_on:
-        if json.loads(options.go_on.read_text())["plan"] != plan:
-            raise SystemExit(f"{options.go_on}: holds runs of another plan")
-        restore(options)
+        check_plan(plan, options.go_on, json.loads(options.go_on.read_text())["plan"])
+    write_result(here, plan)
     workers = start_workers(options, options.runs, ends_at)
     if not (options.runs / BASELINES).is_file():  # on the CPU, while the GPUs work
-        write_result(options.runs / BASELINES, measure_baselines(plan))
-    ended = wait(workers)
-    collect(options, plan, json.loads((options.runs / BASELINES).read_text()), ended)
+        workers.append(start(options.runs, "baselines.log", {}, COUNTER, str(options.runs)))
+    ended = wait(workers, ends_at, saver(options, plan))
+    finish(options, plan, ended)
 
 
 def expected(text: str) -> tuple[str, list[float]]:
@@ -314,7 +435,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--jobs-per-gpu", type=int, default=1, help="more than 1 spoils the rates and the memory"
     )
     parser.add_argument("--loader-workers", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=1e4, help="no run begins that would end after these")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=1e4,
+        help="no run begins that would end after these, and what has not ended stops; the report comes after",
+    )
     parser.add_argument("--runs", type=Path, required=True, help="folder where runs are kept")
     parser.add_argument("--go-on", type=Path, metavar="JSON", help="of an earlier call, whose runs are kept")
     parser.add_argument("--commit", help="of the code, where it is no git checkout")
@@ -326,6 +452,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [WORKER]:
-        work(Path(sys.argv[2]), float(sys.argv[3]))
+        sys.exit(0 if work(Path(sys.argv[2]), float(sys.argv[3])) else 1)
+    elif sys.argv[1:2] == [COUNTER]:
+        count_words(Path(sys.argv[2]))
     else:
         compare(parse())

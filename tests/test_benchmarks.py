@@ -1,6 +1,9 @@
 """The arithmetic of benchmarks that train, on numbers that are known; the runs themselves are the training loop's."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -230,8 +233,87 @@ def test_runs_of_a_comparison_are_claimed_once_and_seed_by_seed(tmp_path, monkey
     assert done == [("transformer", 1), ("kmer_6", 2)]
 
 
+def test_an_arm_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
+    def run(plan, name, seed, folder):
+        if name == "transformer":
+            raise RuntimeError("out of memory")
+        folder.mkdir()
+        (folder / "measures.json").write_text(json.dumps({"arm": name, "seed": seed}))
+
+    monkeypatch.setattr(tokenizers, "run_arm", run)
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    (tmp_path / "claims").mkdir()
+    assert not tokenizers.work(tmp_path, time.time() + 60)
+    assert [file.parent.name for file in tokenizers.measured(tmp_path)] == ["kmer_6-1", "kmer_6-2"]
+    assert "out of memory" in (tmp_path / "transformer-2" / "failure.txt").read_text()
+
+
+def test_workers_stop_at_the_end_of_the_time(tmp_path):
+    """One ends when it is asked to, the other does not listen."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    workers = [subprocess.Popen(["sleep", "60"])]
+    workers.append(subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE))
+    workers[1].stdout.readline()
+    seen = []
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = tokenizers.wait(workers, time.time() + 0.2, lambda: seen.append(1), seconds_to_stop=0.5)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        workers[1].stdout.close()
+    assert ended == [-signal.SIGTERM, -signal.SIGKILL]
+    assert len(seen) >= 2
+
+
+def test_what_is_done_is_written_whenever_it_is_more(tmp_path):
+    words = [
+        "--runs",
+        str(tmp_path),
+        "-o",
+        str(tmp_path / "out" / "x.json"),
+        "--commit",
+        "c",
+        "--device",
+        "cpu",
+    ]
+    options = tokenizers.parse(words)
+    plan = PLAN | {"settings": {"seeds": [1, 2], **FILES}}
+    save = tokenizers.saver(options, plan)
+    for count, (name, seed) in enumerate([("kmer_6", 2), ("transformer", 1)], 1):
+        run = {"arm": name, "seed": seed, "seconds": 5.0}
+        tokenizers.write_result(tmp_path / f"{name}-{seed}" / "measures.json", run)
+        save()
+        found = json.loads(options.output.read_text())
+        assert len(found["runs"]) == count
+    assert [run["arm"] for run in found["runs"]] == ["transformer", "kmer_6"]  # the order of the plan
+    assert found["machine"]["seconds_of_training"] == 10.0
+    assert str(tmp_path) not in json.dumps(found["plan"])
+    written = options.output.stat().st_mtime_ns
+    save()
+    assert options.output.stat().st_mtime_ns == written
+
+
+FILES = {
+    "shards": "/one/shards",
+    "tokenizers": "/one",
+    "variants": {"vcf": "/here/v.vcf", "reference": "/here/r.fa", "truth": "T", "window": 504},
+    "probe": None,
+}
+
+
+def test_a_plan_is_the_same_on_another_machine(tmp_path):
+    plan = {"settings": {"seeds": [1], "draws": 5, **FILES}, "arms": {}}
+    there = json.loads(json.dumps(plan).replace("/one", "/two").replace("/here", "/there"))
+    tokenizers.check_plan(there, tmp_path, tokenizers.without_folders(plan))
+    there["settings"]["draws"] = 6
+    with pytest.raises(SystemExit, match="another plan"):
+        tokenizers.check_plan(there, tmp_path, plan)
+
+
 def test_runs_of_an_earlier_comparison_are_kept(tmp_path):
-    earlier = {"baselines": {"probe": None}, "runs": [{"arm": "kmer_6", "seed": 2, "bits": 1.9}]}
+    pilots = [{"arm": "merge", "seed": 1000, "chunk_fraction": [0.2]}]
+    runs = [{"arm": "kmer_6", "seed": 2, "bits": 1.9}]
+    earlier = {"baselines": {"probe": None}, "runs": runs, "pilots": pilots, "plan": None}
     (tmp_path / "earlier.json").write_text(json.dumps(earlier))
     words = ["--runs", str(tmp_path / "runs"), "-o", "x.json", "--go-on", str(tmp_path / "earlier.json")]
     options = tokenizers.parse([*words, "--expect", "hnet_2stage=3.5,1.9"])
@@ -240,6 +322,7 @@ def test_runs_of_an_earlier_comparison_are_kept(tmp_path):
     kept = json.loads((tmp_path / "runs" / "kmer_6-2" / "measures.json").read_text())
     assert kept == earlier["runs"][0]
     assert json.loads((tmp_path / "runs" / "baselines.json").read_text()) == earlier["baselines"]
+    assert [file.parent.name for file in tokenizers.measured(tmp_path / "runs" / "pilot")] == ["merge-1000"]
 
 
 def test_genomes_of_a_comparison(tmp_path):

@@ -105,12 +105,22 @@ def report_comparison_of_arms(
 
     if runs:
         known = None if baselines is None else read_json(baselines)
-        report_comparison(_read(plan), [read_json(path) for path in runs], output, known)
+        found = [read_json(path) for path in runs]
+        for path, run in zip(runs, found, strict=True):
+            if not {"arm", "seed", "bits_per_base", "deviation"} <= run.keys():
+                raise InputError(
+                    f"{path}: holds no measures; name the measures.json of `genotok compare run`"
+                )
+        report_comparison(_read(plan), found, output, known)
         return
     whole = read_json(plan)
     if not {"plan", "runs", "baselines", "machine"} <= whole.keys():
         raise InputError(
             f"{plan}: is no result of benchmarks.tokenizers; name the measures.json of the runs, too"
+        )
+    if whole["plan"] is None:
+        raise InputError(
+            f"{plan}: holds pilots alone; go on with `python -m benchmarks.tokenizers --go-on {plan}`"
         )
     chosen, kept = with_whole_seeds(whole["plan"], whole["runs"])
     report_comparison(chosen, kept, output, whole["baselines"], whole["machine"])

@@ -29,6 +29,9 @@ def conclude(comparison: Comparison) -> list[dict[str, Any]]:
     """
     found = [_work(comparison), *_caveats(comparison)]
     for quality in comparison.qualities:
+        if quality.key == "variants" and not any(_above_chance(comparison, arm) for arm in comparison.arms):
+            found.append(_nothing_to_rank(comparison, quality))
+            continue
         found.append(_ranking(comparison, quality))
         found += _families(comparison, quality)
     return [*found, *_baselines(comparison), _cost(comparison), *_stability(comparison)]
@@ -77,10 +80,6 @@ def _ranking(comparison: Comparison, quality: Quality) -> dict[str, Any]:
     for arm in others:
         difference = best.qualities[quality.key].minus(arm.qualities[quality.key])
         (worse if differs(difference, len(others)) == quality.sign else tied).append(arm)
-    if quality.key == "variants" and not any(_beyond_chance(arm, len(ordered)) for arm in ordered):
-        names = [arm.name for arm in ordered]
-        says = f"{_begin(quality)}: no arm's interval leaves out 0, so there is nothing to rank."
-        return {"about": quality.key, "says": says, "best": None, "undecided": names, "worse": []}
     says = f"{_begin(quality)}: best is {best.title}, {_number(best, quality)}. "
     says += f"Not to be told from it: {_list(tied)}. " if tied else "All others are worse. "
     says += f"Worse: {_list(worse)}." if tied and worse else ""
@@ -93,8 +92,22 @@ def _ranking(comparison: Comparison, quality: Quality) -> dict[str, Any]:
     }
 
 
-def _beyond_chance(arm: ArmResult, comparisons: int) -> bool:
-    return differs(arm.qualities["variants"], comparisons) != 0
+def _nothing_to_rank(comparison: Comparison, quality: Quality) -> dict[str, Any]:
+    """Where no arm's scores agree with the effects, the one that disagrees least is not the best."""
+    against = [arm for arm in comparison.arms if _sign(comparison, arm) < 0]
+    says = f"{_begin(quality)}: no arm's interval lies above 0, so there is nothing to rank."
+    says += f" Surely below 0, against the measured effects: {_list(against)}." if against else ""
+    names = [arm.name for arm in comparison.arms]
+    return {"about": quality.key, "says": says, "best": None, "undecided": names, "worse": []}
+
+
+def _above_chance(comparison: Comparison, arm: ArmResult) -> bool:
+    return _sign(comparison, arm) > 0
+
+
+def _sign(comparison: Comparison, arm: ArmResult) -> int:
+    """Of the correlation of an arm's variant scores, 0 where that is within chance."""
+    return differs(arm.qualities["variants"], len(comparison.arms))
 
 
 def _families(comparison: Comparison, quality: Quality) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from genotok.comparison.arms import ENTROPY, FIXED, LEARNED, SINGLE, VOCABULARY
 from genotok.comparison.conclusions import conclude
 from genotok.comparison.summary import ArmResult, Comparison, put_together
 from genotok.report.json_files import write_json
+from genotok.report.mark_names import name_marks
 from genotok.report.names import COMPARISON_FIGURE, COMPARISON_SUMMARY
 from genotok.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, WIDTH, save_figure, styled
 
@@ -106,7 +107,7 @@ def quality_against_cost(comparison: Comparison, data: pd.DataFrame) -> Figure:
             _draw(axes, data, cost, quality.key)
             if least:
                 axes.axhline(min(least.values()), color=GREY, linewidth=0.9, linestyle="--")
-            axes.margins(x=0.22)
+            axes.margins(x=0.08)
             axes.set_xlabel(COSTS[cost])
             axes.grid(axis="y")
         line[0].set_ylabel("Bits per base (95 % interval)")
@@ -116,7 +117,17 @@ def quality_against_cost(comparison: Comparison, data: pd.DataFrame) -> Figure:
         Axes.plot(panels[0, 0], [], [], MARKS[family], color=COLOURS[family], label=FAMILIES[family])[0]
         for family in present
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    if any((comparison.baselines or {}).get("bits_per_base", {}).values()):
+        line_of_words = {"color": GREY, "linewidth": 0.9, "linestyle": "--", "label": "best counts of words"}
+        handles += Axes.plot(panels[0, 0], [], [], **line_of_words)
+    close = {"columnspacing": 1.2, "handletextpad": 0.4}
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), **close)
+    figure.draw_without_rendering()  # the layout, on which the places of names depend
+    figure.set_layout_engine("none")
+    for line, quality in zip(panels, shown, strict=True):
+        for axes, cost in zip(line, COSTS, strict=True):
+            columns = [cost, quality.key, f"{quality.key}_low", f"{quality.key}_high"]
+            name_marks(axes, data["arm"].tolist(), data[columns].to_numpy())
     return figure
 
 
@@ -125,13 +136,16 @@ def _draw(axes: Axes, data: pd.DataFrame, cost: str, key: str) -> None:
         place, value, colour = row[cost], row[key], COLOURS[row["family"]]
         axes.plot([place, place], [row[f"{key}_low"], row[f"{key}_high"]], color=colour, linewidth=1.2)
         axes.plot(place, value, MARKS[row["family"]], color=colour, markersize=4.5)
-        near = {"textcoords": "offset points", "xytext": (4, 3), "size": 6.5, "color": colour}
-        axes.annotate(row["arm"], (place, value), **near)
 
 
 def page(comparison: Comparison, data: pd.DataFrame, said: list[dict[str, Any]]) -> str:
     """The table and the conclusions as Markdown."""
-    heads = ["arm", "parameters", "operations a base", *(quality.title for quality in comparison.qualities)]
+    heads = [
+        "arm",
+        "parameters",
+        "operations a base (furthest run off)",
+        *(quality.title for quality in comparison.qualities),
+    ]
     heads += [
         "training, bases/s",
         "memory, GB",

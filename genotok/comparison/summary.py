@@ -109,7 +109,7 @@ def put_together(
     missing = [(name, seed) for name in plan["arms"] for seed in seeds if (name, seed) not in by_run]
     gone = {name for name, _ in missing}
     complete = {name: [by_run[name, seed] for seed in seeds] for name in plan["arms"] if name not in gone}
-    if len(complete) < 2:
+    if not seeds or len(complete) < 2:
         raise InputError(
             "fewer than two arms have a run with every seed, and one alone compares with nothing"
         )
@@ -122,10 +122,13 @@ def put_together(
 def with_whole_seeds(
     plan: dict[str, Any], runs: Sequence[dict[str, Any]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A plan and its runs, of a comparison that was cut short, with those seeds alone that every arm has a run of."""
+    """A plan and its runs, of a comparison that was cut short, with those seeds alone that every arm has a run of.
+
+    An arm without any run, such as one that failed, holds back no seed.
+    """
     done = {(run["arm"], run["seed"]) for run in runs}
-    settings = plan["settings"]
-    seeds = [seed for seed in settings["seeds"] if all((name, seed) in done for name in plan["arms"])]
+    settings, begun = plan["settings"], {name for name, _ in done}
+    seeds = [seed for seed in settings["seeds"] if begun and all((name, seed) in done for name in begun)]
     kept = [run for run in runs if run["seed"] in seeds]
     return plan | {"settings": settings | {"seeds": seeds}}, kept
 

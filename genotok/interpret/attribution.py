@@ -220,8 +220,8 @@ class Attributor:
         if self.target.contig not in ("", region.contig):
             raise InputError(f"--variant: lies on {self.target.contig}, and the region on {region.contig}")
         window_around(region, self.reference.contigs[region.contig], self._reach(region))
-        if self.target.kind == "likelihood" and "mutagenesis" in methods:
-            found.changes = self._scored_changes(folder, region)
+        scored = self.target.kind == "likelihood" and "mutagenesis" in methods
+        if scored:
             methods.remove("mutagenesis")
         strands = strands_of(self.reference, region.contig, self.settings.strands) if methods else []
         parts = [self._of_strand(model, strand, region, methods) for strand in strands]
@@ -229,7 +229,8 @@ class Attributor:
             method: torch.stack([of_strand[method] for of_strand, _ in parts]).mean(0).cpu().numpy()
             for method in methods
         }
-        found.changes = means.get("mutagenesis", found.changes)
+        # Last, since it takes longest and every model can be scored: a model without gradients is told at once.
+        found.changes = self._scored_changes(folder, region) if scored else means.get("mutagenesis")
         if found.changes is not None:
             means["mutagenesis"] = hypothetical_of_changes(found.changes)
         found.contributions = {method: means[method] for method in wanted}

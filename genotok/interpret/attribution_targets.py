@@ -56,6 +56,11 @@ class Target:
     contig: str = ""
     edit: Edit | None = None
 
+    @property
+    def unit(self) -> str:
+        """Of the target's value; empty for a head's output, which has one of its own."""
+        return "" if self.kind == "label" else "nats"
+
 
 class Strand(NamedTuple):
     """One strand of a contig."""

@@ -25,7 +25,8 @@ class Enrichment:
         boundaries: at how many of them a chunk begins.
         rate: share of the kind's bases at which a chunk begins.
         elsewhere: share of all other bases.
-        odds_ratio: odds of a boundary there over the odds elsewhere, with 1/2 added to each count (Haldane).
+        odds_ratio: odds of a boundary there over the odds elsewhere, with 1/2 added to each count (Haldane); NaN
+            where there is no boundary at all.
         fold: boundaries over the mean of the rotations; None where that is 0.
         fold_low, fold_high: the 95 % range of the rotations over their mean: what chance alone gives.
         z: boundaries less the mean of the rotations, in their standard deviations; None where they do not vary.
@@ -120,7 +121,7 @@ class BoundaryEnrichment:
             observed,
             observed / bases,
             other_boundaries / others if others else float("nan"),
-            odds,
+            odds if all_boundaries else float("nan"),
             observed / mean if mean else None,
             float(low) / mean if mean else None,
             float(high) / mean if mean else None,

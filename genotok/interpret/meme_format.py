@@ -1,5 +1,6 @@
 """Motifs in the minimal MEME format (https://meme-suite.org/meme/doc/meme-format.html)."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ import numpy as np
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.interpret.motifs import Motif
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def write_meme(motifs: Sequence[Motif], background: np.ndarray, path: str | Path) -> None:
@@ -62,12 +65,16 @@ def read_meme(path: str | Path) -> dict[str, np.ndarray]:
     from memelite.io import read_meme as read
 
     try:
-        named = sum(line.startswith("MOTIF") for line in Path(path).read_text().splitlines())
+        lines = Path(path).read_text().splitlines()
+        named = sum(line.startswith("MOTIF") for line in lines)
         motifs = {name: np.ascontiguousarray(matrix.T) for name, matrix in read(str(path)).items()}
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{path}: holds a motif whose matrix cannot be read as DNA's: {error}") from error
+        said = _wrong_row(lines) or f"holds a motif whose matrix cannot be read as DNA's: {error}"
+        raise InputError(f"{path}: {said}") from error
+    if named != len(motifs) and (said := _wrong_row(lines)):
+        raise InputError(f"{path}: {said}")
     if not motifs:
         raise InputError(
             f"{path}: holds no motif in MEME format, a line MOTIF and a letter-probability matrix"
@@ -80,6 +87,28 @@ def read_meme(path: str | Path) -> dict[str, np.ndarray]:
         if not (np.isfinite(matrix).all() and (matrix >= 0).all() and (abs(matrix.sum(1) - 1) < 0.02).all()):
             raise InputError(f"{path}: motif {name}: a row of its matrix does not sum to 1")
     return motifs
+
+
+def _wrong_row(lines: Sequence[str]) -> str:
+    """Which row of which matrix is not four numbers, or missing; nothing where all are as long as they say."""
+    name, left = "", 0
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if line.startswith(("MOTIF", "letter-probability")):
+            if left:
+                return f"line {number}: the matrix of motif {name} has {left} rows fewer than it says (w=)"
+            if line.startswith("MOTIF"):
+                name = " ".join(words[1:])
+            else:
+                width = re.search(r"\bw= *(\d+)", line)
+                left = int(width[1]) if width else 0
+        elif left and words:
+            if len(words) != 4 or not all(_NUMBER.fullmatch(word) for word in words):
+                return (
+                    f"line {number}: {line.strip()!r} is no row of the matrix of motif {name}, four numbers"
+                )
+            left -= 1
+    return f"ends {left} rows before the matrix of motif {name} does" if left else ""
 
 
 def tomtom(queries: Sequence[np.ndarray], known: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from genotok.atomic import atomic_directory
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.genomes.regions import Region
+from genotok.interpret.annotation_masks import Annotation
 from genotok.interpret.attention_maps import NO_ATTENTION, mixer_kinds
 from genotok.interpret.attribution import Attribution, AttributionSettings, Attributor
 from genotok.interpret.attribution_files import (
@@ -89,6 +90,7 @@ def write_attributions(
         wanted = find_regions(reference, regions, bed)
         for region in wanted:
             _check_length(region)
+        annotation = None if gff is None else Annotation(reference.contigs, gff)
         attributor = Attributor(
             model_folder, reference, settings, device=choose_device(device), threads=threads
         )
@@ -100,7 +102,7 @@ def write_attributions(
                     name = region_name(region, summaries)
                     found = attributor.attribute(region)
                     tracks.add(found)
-                    summaries[name] = _write_region(attributor, found, folder / name, gff)
+                    summaries[name] = _write_region(attributor, found, folder / name, annotation)
                     shown.advance(region.end - region.start, note=region.contig)
             write_json(_summary(attributor, summaries), folder / ATTRIBUTION_SUMMARY)
 
@@ -115,21 +117,22 @@ def _check_length(region: Region) -> None:
 
 
 def _write_region(
-    attributor: Attributor, found: Attribution, folder: Path, gff: Path | None
+    attributor: Attributor, found: Attribution, folder: Path, annotation: Annotation | None
 ) -> dict[str, Any]:
     """Write the files of a region; returns its part of the summary."""
     folder.mkdir()
-    region, figures = found.region, []
+    region, figures, unit = found.region, [], attributor.target.unit
     chunks = _chunks(attributor, region)
     if found.contributions:
         write_arrays(found, folder / "attribution.npz")
-        save_figure(contributions_figure(found, chunks), attribution_table(found), folder, ATTRIBUTION_FIGURE)
+        picture = contributions_figure(found, chunks, unit)
+        save_figure(picture, attribution_table(found), folder, ATTRIBUTION_FIGURE)
         figures.append(ATTRIBUTION_FIGURE)
     if found.changes is not None:
-        save_figure(changes_figure(found), changes_table(found), folder, CHANGES_FIGURE)
+        save_figure(changes_figure(found, unit), changes_table(found), folder, CHANGES_FIGURE)
         figures.append(CHANGES_FIGURE)
     if chunks is not None:
-        genes = None if gff is None else genes_below(gff, attributor.reference, region)
+        genes = None if annotation is None else genes_below(annotation, attributor.reference, region)
         save_figure(*chunk_picture(chunks, genes), folder, CHUNKS_FIGURE)
         figures.append(CHUNKS_FIGURE)
     if "attention" in attributor.settings.methods:

@@ -30,17 +30,18 @@ MOST_LAYERS, MOST_HEADS = 4, 4
 LEAST_WEIGHT = 1e-3
 # Heights and margins in inches.
 _LOGO, _CHANGES, _GAP, _BETWEEN_LINES = 0.6, 0.56, 0.14, 0.4
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.88, 0.1, 0.12, 0.42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.96, 0.1, 0.12, 0.42
 _BAR = 0.55  # of the colours, below the map
 
 
 @styled
-def contributions_figure(found: Attribution, chunks: RegionChunks | None) -> Figure:
+def contributions_figure(found: Attribution, chunks: RegionChunks | None, unit: str = "nats") -> Figure:
     """The bases' contributions as letters, in lines of 50 bases with a panel for each method.
 
     Args:
         found: contributions by at least one method.
         chunks: of the region, whose edges are drawn; None where there are none.
+        unit: of the target; may be empty.
     """
     methods = list(found.contributions)
     heights = {method: found.contributions[method] * found.one_hot for method in methods}
@@ -53,15 +54,21 @@ def contributions_figure(found: Attribution, chunks: RegionChunks | None) -> Fig
             axes.set_ylim(*limits[method])
             axes.axhline(0, color=GREY, linewidth=0.6)
             axes.yaxis.set_major_locator(MaxNLocator(2, min_n_ticks=2))
-            _name_panel(axes, ATTRIBUTION_METHODS[method].replace(" ", "\n", 1))
+            name = ATTRIBUTION_METHODS[method].replace(" ", "\n", 1)
+            _name_panel(axes, f"{name}\n({unit})" if unit else name)
             axes.set_xticks([])
         _name_positions(panels[line][-1], found, first, last)
     return figure
 
 
 @styled
-def changes_figure(found: Attribution) -> Figure:
-    """What the target changes by with each letter in the place of each base, in lines of 50 bases."""
+def changes_figure(found: Attribution, unit: str = "nats") -> Figure:
+    """What the target changes by with each letter in the place of each base, in lines of 50 bases.
+
+    Args:
+        found: with changes.
+        unit: of the target; may be empty.
+    """
     most = max(float(np.abs(found.changes).max(initial=0)), 1e-12)
     length = len(found.letters)
     figure, panels = _lines(length, [_CHANGES], below=_BAR)
@@ -83,7 +90,9 @@ def changes_figure(found: Attribution) -> Figure:
     bar = figure.add_axes((_LEFT / width, 0.36 / height, 2.2 / width, 0.09 / height))
     figure.colorbar(image, cax=bar, orientation="horizontal")
     bar.tick_params(labelsize=6.5)
-    bar.set_title("Change of the target", size=7, weight="normal", pad=3)
+    bar.set_title(
+        f"Change of the target ({unit})" if unit else "Change of the target", size=7, weight="normal", pad=3
+    )
     return figure
 
 
@@ -103,7 +112,7 @@ def attention_figure(maps: Sequence[AttentionMap], start: int, end: int, without
     shown = drawn_layers(maps)
     heads = min(max(len(one.weights) for one in shown), MOST_HEADS)
     side = WIDTH / max(heads, 3)
-    figure = Figure(figsize=(side * heads, 0.3 + side * len(shown)), layout="constrained")
+    figure = Figure(figsize=(side * heads, 0.5 + (side + 0.1) * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), heads, squeeze=False)
     for row, one in zip(panels, shown, strict=True):
         for head, axes in enumerate(row):
@@ -114,11 +123,13 @@ def attention_figure(maps: Sequence[AttentionMap], start: int, end: int, without
             extent = (start + 0.5, end + 0.5, end + 0.5, start + 0.5)
             norm = PowerNorm(0.5, 0, max(float(image.max()), 1e-6))
             axes.imshow(image, cmap=SEQUENTIAL, norm=norm, extent=extent, interpolation="nearest")
-            axes.set_title(f"{one.layer}, head {head}: {outside:.0%}", size=6.5, weight="normal")
+            axes.set_title(f"{one.layer}\nhead {head}, {outside:.0%} outside", size=6.5, weight="normal")
             axes.tick_params(labelsize=6, length=2)
-            axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-            axes.ticklabel_format(style="plain", useOffset=False)
+            for axis, ticks in ((axes.xaxis, 2), (axes.yaxis, 3)):
+                axis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
+                axis.set_major_formatter("{x:,.0f}")
+    figure.supxlabel("Position that is looked at", size=8)
+    figure.supylabel("Position that looks", size=8)
     return figure
 
 

@@ -169,10 +169,11 @@ CAPTIONS = {
     ),
     "attention_maps": (
         "Which rows, across, each row of the region, downwards, takes its information from, a panel for each head "
-        "of each attention layer: darker is more. Rows are tokens in stage 0 and chunks further in; a chunk is as "
-        "wide as its bases. The number above a panel is the share of attention that goes to rows outside the "
-        "region. A line along the diagonal is a head that looks at the row itself or at a fixed distance; "
-        "vertical lines are rows that many others look at. Weights below 0.001 are left out of the data."
+        "of each attention layer: darker is more, on each panel's own scale. Rows are tokens in stage 0 and "
+        "chunks further in; a chunk is as wide as its bases. The number above a panel is the share of attention"
+        " that goes to rows outside the region. A line along the diagonal is a head that looks at the row "
+        "itself or at a fixed distance; vertical lines are rows that many others look at. Weights below 0.001 "
+        "are left out of the data."
     ),
     "motif_logos": (
         "Motifs of stretches whose bases contribute much to the output, those with most sites on top. Left: how much "

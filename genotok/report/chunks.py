@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.genomes.regions import Region, parse_region
+from genotok.interpret.annotation_masks import Annotation
 from genotok.interpret.chunks import RegionChunks, chunks_of_region
 from genotok.report.gene_track import (
     LABEL_LETTER,
@@ -87,8 +88,8 @@ def report_chunks(
     write_json(_summary(found, window), out_folder / CHUNKS_SUMMARY)
 
 
-def genes_below(gff: Path, reference: Reference, region: Region) -> list[Gene]:
-    """The genes that `chunk_picture` draws of a region, of a GFF3.
+def genes_below(gff: Path | Annotation, reference: Reference, region: Region) -> list[Gene]:
+    """The genes that `chunk_picture` draws of a region, of a GFF3 or what was read of one.
 
     Raises:
         InputError: the file cannot be read, or lies on none of the contigs.

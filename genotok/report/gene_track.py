@@ -59,14 +59,14 @@ class Gene:
         return self.exons[-1][1]
 
 
-def read_genes(gff: Path, reference: Reference, region: Region, letter: float) -> list[Gene]:
-    """The genes of a region with their codons, of a GFF3; see `genes_of_region`.
+def read_genes(gff: Path | Annotation, reference: Reference, region: Region, letter: float) -> list[Gene]:
+    """The genes of a region with their codons, of a GFF3 or what was read of one; see `genes_of_region`.
 
     Raises:
         InputError: the file cannot be read, or lies on none of the contigs.
     """
-    transcripts = Annotation(reference.contigs, gff).transcripts.get(region.contig, [])
-    return genes_of_region(transcripts, region, letter, reference)
+    annotation = gff if isinstance(gff, Annotation) else Annotation(reference.contigs, gff)
+    return genes_of_region(annotation.transcripts.get(region.contig, []), region, letter, reference)
 
 
 def genes_of_region(

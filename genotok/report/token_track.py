@@ -83,6 +83,7 @@ def track_figure(data: pd.DataFrame, transcripts: Transcripts | None = None) -> 
         _draw_compression(lowest, mine)
         lowest.set_title(contig)
         lowest.set_xlim(region.start, region.end)
+        lowest.xaxis.set_major_formatter("{x:,.0f}")
         if height:
             lowest = next(panels)
             lowest.set_xlim(0, region.end - region.start)

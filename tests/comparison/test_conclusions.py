@@ -1,8 +1,11 @@
 """Conclusions follow from the numbers: other numbers, other sentences."""
 
+import json
+
 import numpy as np
 import pytest
 
+from genotok.cli.comparison import report_comparison_of_arms
 from genotok.comparison.conclusions import conclude
 from genotok.comparison.report import comparison_table, page, report_comparison
 from genotok.comparison.summary import put_together, with_whole_seeds
@@ -107,6 +110,20 @@ def test_scores_without_a_correlation_are_not_ranked():
     assert better["best"] in BITS
 
 
+def test_scores_against_the_effects_have_no_best():
+    """That one arm is less wrong than the others is no merit."""
+    runs = runs_of(BITS, variants=measure(-0.3, NOISE[1]))
+    for run in runs:
+        if run["arm"] == "kmer_6":
+            run["variants"] = measure(0.0, NOISE[1])
+    said = conclude(put_together(plan_of(), runs))
+    (variants,) = (one for one in said if one["about"] == "variants")
+    assert variants["best"] is None
+    below = "Surely below 0, against the measured effects: single bases, transformer; BPE, 512 tokens; H-Net"
+    assert below in variants["says"]
+    assert "variants" not in [one["quality"] for one in said if one["about"] == "families"]
+
+
 def test_work_that_was_not_equal_is_said():
     assert said_of(BITS)["work"]["off"] == {}
     runs = runs_of(BITS)
@@ -170,6 +187,22 @@ def test_seeds_that_are_not_whole_are_left_out():
     assert plan["settings"]["seeds"] == [1, 2]
     assert len(kept) == 8
     assert put_together(plan, kept).missing == []
+    plan, kept = with_whole_seeds(plan_of(), [run for run in runs if run["arm"] != "bpe_512"])  # which failed
+    assert plan["settings"]["seeds"] == [1, 2, 3]
+    assert {name for name, _ in put_together(plan, kept).missing} == {"bpe_512"}
+    with pytest.raises(InputError, match="fewer than two arms"):
+        put_together(*with_whole_seeds(plan_of(), []))
+
+
+def test_results_without_measures_are_one_sentence(tmp_path):
+    result = {"plan": None, "runs": [], "baselines": None, "machine": {}}
+    (tmp_path / "pilots.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match="pilots alone"):
+        report_comparison_of_arms(tmp_path / "pilots.json", tmp_path / "out")
+    (tmp_path / "plan.json").write_text(json.dumps(plan_of()))
+    with pytest.raises(InputError, match="holds no measures"):
+        report_comparison_of_arms(tmp_path / "plan.json", tmp_path / "out", [tmp_path / "pilots.json"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_that_do_not_fit():

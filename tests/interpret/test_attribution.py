@@ -237,6 +237,16 @@ def test_a_model_without_chunks_is_complete_whatever_is_said(reference, tmp_path
     np.testing.assert_allclose(*(one.contributions["integrated_gradients"] for one in found), atol=1e-6)
 
 
+def test_a_model_without_gradients_is_told_before_the_mutagenesis(reference, tmp_path, monkeypatch):
+    values = {"tasks": ["mlm"], "layout": ["t1"], "d_model": [16], "d_intermediate": [0]}
+    values["attention"] = {"heads": 2, "rotary_dim": 8, "window": -1}
+    GenomicLM(ModelConfig.from_dict(values)).save_pretrained(tmp_path)
+    monkeypatch.setattr(Attributor, "_scored_changes", None)
+    settings = AttributionSettings(["mutagenesis", "integrated_gradients"], window=60)
+    with pytest.raises(InputError, match="has no gradient here; take --method mutagenesis"):
+        Attributor(tmp_path, reference, settings).attribute(REGION)
+
+
 def test_both_strands_are_the_mean_of_each(folder, reference):
     def of(strands):
         settings = AttributionSettings(["input_x_gradient"], strands=strands, window=60, random_draws=0)

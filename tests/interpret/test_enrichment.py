@@ -129,6 +129,14 @@ def test_planted_boundaries_are_found_and_scattered_ones_are_not():
     assert rows[2, "start"].p > 0.001
 
 
+def test_without_any_boundary_there_is_no_effect():
+    enrichment = BoundaryEnrichment(rotations=10)
+    enrichment.add([np.zeros(500, bool)], {"few": np.arange(500) < 10})
+    (row,) = enrichment.table()
+    assert (row.boundaries, row.fold, row.z, row.p) == (0, None, None, 1.0)
+    assert np.isnan(row.odds_ratio)
+
+
 def test_long_contigs_are_rotated_in_blocks(monkeypatch):
     monkeypatch.setattr("genotok.interpret.enrichment.LONGEST_BLOCK", 1000)
     random = np.random.default_rng(4)

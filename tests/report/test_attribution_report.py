@@ -11,14 +11,19 @@ import pandas as pd
 import pyBigWig
 import pytest
 import torch
+from matplotlib.text import Text
 
 import genotok.cli
+from genotok.errors import InputError
 from genotok.genomes.fasta import Reference, write_fasta
 from genotok.genomes.regions import Region
-from genotok.interpret.attribution import AttributionSettings, Attributor
+from genotok.interpret.attention_maps import AttentionMap
+from genotok.interpret.attribution import Attribution, AttributionSettings, Attributor
 from genotok.interpret.attribution_files import region_name
 from genotok.models import GenomicLM, ModelConfig
+from genotok.report import attribution as report_attribution
 from genotok.report.attribution import write_attributions
+from genotok.report.attribution_figures import attention_figure, changes_figure, contributions_figure
 
 RESOURCES = Path(__file__).parents[2] / "resources" / "genomes"
 CONTIG = "NC_045512.2"
@@ -183,6 +188,44 @@ def test_a_region_of_ambiguous_letters_alone(work, tmp_path):
         "pearson": [None] * 3,
         "spearman": [None] * 3,
     }
+
+
+def test_an_annotation_of_another_genome_is_told_before_any_work(work, tmp_path, monkeypatch):
+    (tmp_path / "other.gff3").write_text("chrZ\t.\tCDS\t1\t90\t.\t+\t0\tID=a\n")
+    monkeypatch.setattr(report_attribution, "Attributor", None)  # nothing is read of the model
+    with pytest.raises(InputError, match=r"other\.gff3: has no exon or CDS on a contig of the genome"):
+        write_attributions(
+            work / "model", work / "genome.fa.gz", tmp_path / "out", AttributionSettings(METHODS),
+            regions=[f"{CONTIG}:101-130"], gff=tmp_path / "other.gff3", device="cpu", threads=1,
+        )  # fmt: skip
+
+
+def test_all_names_are_within_the_figure_and_have_a_unit():
+    values = np.linspace(-1234, 1234, 32, dtype=np.float32).reshape(8, 4)
+    methods = dict.fromkeys(["integrated_gradients", "input_x_gradient", "mutagenesis"], values)
+    one_hot = np.eye(4, dtype=np.uint8)[[0, 1, 2, 3] * 2]
+    found = Attribution(Region("c", 1_234_567, 1_234_575), "ACGT" * 2, "f", one_hot, methods, changes=values)
+    for figure in (contributions_figure(found, None), changes_figure(found)):
+        figure.draw_without_rendering()
+        texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        boxes = [text.get_window_extent() for text in texts]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in boxes)
+        assert any("(nats)" in text.get_text() for text in texts)
+    assert not any("nats" in text.get_text() for text in changes_figure(found, "").findobj(Text))
+
+
+def test_attention_maps_have_whole_positions_and_titles_within_the_figure():
+    """Also where the region is one base."""
+    spans = np.array([[23_640, 23_641]])
+    maps = [AttentionMap("stage1.encoder.10", 0, spans, spans, np.ones((4, 1, 1), np.float32))]
+    figure = attention_figure(maps, 23_640, 23_641, "")
+    figure.draw_without_rendering()
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+    assert "23,641" in labels
+    assert all(label.replace(",", "").isdigit() for label in labels if label)
+    titles = [axes.title.get_window_extent() for axes in figure.axes]
+    assert len(titles) == 4
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in titles)
 
 
 def test_names_of_regions():

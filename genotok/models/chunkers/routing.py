@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.router import boundary_probability, pair_probability
-from genotok.models.cache import RoutingCache
+from genotok.models.cache import Cache
 
 
 @dataclass
@@ -107,6 +107,13 @@ class Boundaries:
     def of_chunks(self, values: Tensor, chunk_layout: Ragged) -> Tensor:
         """(T, ...) to (M, ...), what the first row of each chunk has."""
         return values.index_select(0, self.chunk_rows(chunk_layout))
+
+
+@dataclass
+class RoutingCache(Cache):
+    """The router's memory: `query` (B, D), that of each sequence's last row."""
+
+    query: Tensor
 
 
 class RoutingChunker(nn.Module):

@@ -1,13 +1,31 @@
 """Bringing chunk states back to their rows."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from genotok.kernels.cross_attention import attend_to_near_chunks
 from genotok.kernels.ema import ema_scan, ema_step, ema_upsample, rewarded
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import EMACache, NearChunksCache
+from genotok.models.cache import Cache
 from genotok.models.chunkers.routing import Boundaries
+
+
+@dataclass
+class EMACache(Cache):
+    """The upsampler's memory: `value` (B, D) float32, the upsampled state of each sequence's last chunk."""
+
+    value: Tensor
+
+
+@dataclass
+class NearChunksCache(Cache):
+    """`keys` and `values` (B, W, H, E) of the latest chunks, the last first; `chunks` (B,) int64, their number."""
+
+    keys: Tensor
+    values: Tensor
+    chunks: Tensor
 
 
 def continued_rows(chunks: Tensor, boundaries: Boundaries, before: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from genotok.kernels.attention import (
     step_attention,
 )
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import AttentionCache, KeyValueStore
+from genotok.models.mixers.key_values import AttentionCache, KeyValueStore
 
 
 class Attention(nn.Module):

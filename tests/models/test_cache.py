@@ -8,7 +8,7 @@ from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.models.chunkers.routing import Boundaries, RoutingChunker
 from genotok.models.chunkers.upsampling import EMAUpsampler
-from genotok.models.config import HyenaConfig, Mamba2Config
+from genotok.models.mixer_config import HyenaConfig, Mamba2Config
 from genotok.models.mixers.attention import Attention
 from genotok.models.mixers.hyena import Hyena
 from genotok.models.mixers.key_values import AttentionCache, KeyValueStore

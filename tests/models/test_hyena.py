@@ -8,7 +8,7 @@ import torch
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
-from genotok.models.config import HyenaConfig
+from genotok.models.mixer_config import HyenaConfig
 from genotok.models.mixers import convolution_memory
 from genotok.models.mixers import hyena as module
 from genotok.models.mixers.hyena import Hyena
@@ -135,7 +135,7 @@ def test_no_step_beyond_the_filters():
 MEASURED = """
 import resource, torch
 from genotok.kernels.ragged import Ragged
-from genotok.models.config import HyenaConfig
+from genotok.models.mixer_config import HyenaConfig
 from genotok.models.mixers.hyena import Hyena
 
 def peak():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, mamba2_step
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import Cache
-from genotok.models.config import Mamba2Config
+from genotok.models.mixer_config import Mamba2Config
 from genotok.models.norms import RMSNorm
 
 

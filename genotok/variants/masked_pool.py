@@ -5,7 +5,7 @@ import torch
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.models.likelihood import likelihood_task, token_log_likelihood
+from genotok.models.likelihood import check_masked_tokens, likelihood_task, token_log_likelihood
 from genotok.shards.sampler import Batch
 from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.tokenizers.kmer import CutTokenizer
@@ -111,15 +111,7 @@ def masked_way(model: GenomicLM, masked: str | None) -> str | None:
 
 
 def _way_of_tokens(tokenizer: Tokenizer, masked: str | None) -> str:
-    if tokenizer.mask_id is None:
-        raise InputError(
-            f"the tokenizer {tokenizer.name!r} has no mask token, so masked tokens have no likelihood"
-        )
-    if tokenizer.overlap:
-        raise InputError(
-            "a model of masked tokens has no likelihood where k-mers overlap, since neighbours hold the masked "
-            "letters; take a stride of k"
-        )
+    check_masked_tokens(tokenizer)
     cut_alike = isinstance(tokenizer, LetterTokenizer | CutTokenizer)
     if masked == "marginal" and not cut_alike:
         raise InputError(

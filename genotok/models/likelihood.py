@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from genotok.errors import InputError
-from genotok.models.language_model import GenomicLM, ModelOutput
+from genotok.models.language_model import GenomicLM
+from genotok.models.output import ModelOutput
 from genotok.models.token_tree import token_tree
 from genotok.shards.sampler import Batch, collate
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer

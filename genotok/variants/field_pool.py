@@ -8,8 +8,8 @@ from torch import Tensor
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.models.language_model import ModelOutput
 from genotok.models.likelihood import likelihood_task, token_log_likelihood
+from genotok.models.output import ModelOutput
 from genotok.shards.sampler import Batch
 from genotok.training.precision import autocast
 from genotok.variants.fields import ScoreField

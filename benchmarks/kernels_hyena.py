@@ -24,7 +24,7 @@ from genotok.kernels.causal_conv import causal_conv
 from genotok.kernels.fft_conv import fast_length
 from genotok.kernels.gated_long_conv import gated_long_conv
 from genotok.kernels.ragged import Ragged
-from genotok.models.config import HyenaConfig
+from genotok.models.mixer_config import HyenaConfig
 from genotok.models.mixers.hyena import Hyena
 
 ROWS, LONG = 1 << 17, 1 << 20

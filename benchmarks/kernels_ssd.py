@@ -17,8 +17,9 @@ from genotok.kernels.gated_norm import gated_rms_norm
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.ssd import ssd
 from genotok.kernels.triton_ssd import CHUNK
-from genotok.models.config import Mamba2Config, ModelConfig
+from genotok.models.config import ModelConfig
 from genotok.models.language_model import GenomicLM
+from genotok.models.mixer_config import Mamba2Config
 from genotok.models.mixers.mamba2 import Mamba2
 from genotok.tokenizers import load_tokenizer
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.scaling import TINY, random_shards
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
-from genotok.models.language_model import ModelOutput
+from genotok.models.output import ModelOutput
 from genotok.training.config import TrainConfig
 from genotok.training.loop import Trainer
 from genotok.training.monitor import METRICS_NAME, read_metrics

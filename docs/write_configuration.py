@@ -26,7 +26,8 @@ to the workflow. Examples: `config/human.yaml`, `config/yeast.yaml`, `config/bac
 def page() -> str:
     """The text of the page."""
     config = _schema("config")
-    parts = [HEAD, _table(_rows(config["properties"], set(config["required"])), "key")]
+    required = {*config["required"], *config["then"]["required"]}
+    parts = [HEAD, _table(_rows(config["properties"], required), "key")]
     for name, about in config["properties"].items():
         section = about if about.get("properties") else about.get("items", {})
         if section.get("properties"):

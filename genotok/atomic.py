@@ -30,14 +30,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{stem}.{os.getpid()}.tmp{suffixes}")
     _make_folder(target)
     try:
-        temporary.touch()  # here a folder that cannot be written to shows; pysam's BGZFile crashes on one
-        yield temporary
-        _flush_to_disk(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        if _about(error, temporary, target):
-            raise InputError(f"{target}: cannot be written: {error.strerror}") from error
-        raise
+        with _sentence(temporary, target):
+            temporary.touch()  # here a folder that cannot be written to shows; pysam's BGZFile crashes on one
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -56,17 +53,25 @@ def atomic_directory(target: str | Path) -> Iterator[Path]:
     _make_folder(target)
     shutil.rmtree(temporary, ignore_errors=True)  # a killed run, and in a container each has the same number
     try:
-        temporary.mkdir()
-        yield temporary
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+        with _sentence(temporary, target):
+            temporary.mkdir()
+            yield temporary
+            if target.exists():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _sentence(temporary: Path, target: Path) -> Iterator[None]:
+    """Say in a sentence that `target` cannot be written, where an error of the system is about it."""
+    try:
+        yield
     except OSError as error:
         if _about(error, temporary, target):
             raise InputError(f"{target}: cannot be written: {error.strerror}") from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _make_folder(target: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.evaluation.adaptive_markov import AdaptiveMarkov
+from genotok.evaluation.length_histogram import listed_lengths
 from genotok.evaluation.letter_markov import fit_letter_baselines, letter_codes
 from genotok.evaluation.markov import Baseline, fit_markov_baselines
 from genotok.models import GenomicLM, ModelOutput
@@ -26,8 +27,6 @@ from genotok.shards.reader import ShardDataset, Window, contig_sequences
 from genotok.shards.sampler import batches_in_order
 from genotok.training.columns import column_for
 from genotok.training.precision import autocast, choose_device
-
-LONGEST_LISTED_CHUNK = 64
 
 
 @dataclass
@@ -66,16 +65,13 @@ class Chunks:
         """One entry a stage: chunks, mean length in bases, and how many chunks have each length."""
         stages = []
         for index, counter in enumerate(self.lengths):
-            histogram: Counter = Counter()
-            for length, count in counter.items():
-                histogram[min(length, LONGEST_LISTED_CHUNK)] += count
             chunks = sum(counter.values())
             stages.append(
                 {
                     "stage": index,
                     "chunks": chunks,
                     "mean_length": self.letters / chunks,
-                    "lengths": {str(length): histogram[length] for length in sorted(histogram)},
+                    "lengths": listed_lengths(counter),
                 }
             )
         return stages

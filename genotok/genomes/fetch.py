@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from genotok.errors import InputError
 from genotok.genomes.download import AddressNotFound, checksum_complaint, download, local_path
@@ -23,9 +24,7 @@ def fetch_genome(
     *,
     sha256: str | None = None,
     md5: str | None = None,
-    timeout: float = 30.0,
-    retries: int = 5,
-    backoff: float = 1.0,
+    **patience: float,
 ) -> Path:
     """Get a genome and write it as FASTA with its index.
 
@@ -39,9 +38,8 @@ def fetch_genome(
         target: the file to write: BGZF when its name ends in `.gz` or `.bgz`, else plain. May be the source.
         sha256: expected SHA-256 of the source's bytes as downloaded (not of the target), in hexadecimal.
         md5: likewise MD5.
-        timeout: seconds without an answer or a byte after which an attempt counts as failed.
-        retries: attempts after the first.
-        backoff: seconds before the second attempt; doubled each time.
+        patience: `timeout`, `retries`, `backoff` and `longest_wait`, as `genotok.genomes.download.download` takes
+            them.
 
     Returns:
         `target`.
@@ -63,25 +61,15 @@ def fetch_genome(
         _convert(local, target, str(local))
         return target
     downloaded = target.with_name(f".{target.name}.download")
-    options = {"sha256": sha256, "md5": md5, "timeout": timeout, "retries": retries, "backoff": backoff}
     try:
-        address = _download_first(addresses, downloaded, options)
+        address = _download_first(addresses, downloaded, sha256=sha256, md5=md5, **patience)
         _convert(downloaded, target, address)
     finally:
         downloaded.unlink(missing_ok=True)
     return target
 
 
-def download_source(
-    source: str,
-    target: str | Path,
-    *,
-    sha256: str | None = None,
-    md5: str | None = None,
-    timeout: float = 30.0,
-    retries: int = 5,
-    backoff: float = 1.0,
-) -> Path:
+def download_source(source: str, target: str | Path, **options: Any) -> Path:
     """Download what a source names as it is, for machines where only one node reaches the network.
 
     `fetch_genome` makes an indexed FASTA of the file later. Arguments and errors are those of `fetch_genome`.
@@ -90,8 +78,7 @@ def download_source(
         `target`, whose bytes can be those of a genome: a web page is refused.
     """
     target = Path(target)
-    options = {"sha256": sha256, "md5": md5, "timeout": timeout, "retries": retries, "backoff": backoff}
-    address = _download_first(resolve_source(source), target, options)
+    address = _download_first(resolve_source(source), target, **options)
     try:
         genome_format(target, str(address))
     except InputError:
@@ -100,7 +87,7 @@ def download_source(
     return target
 
 
-def _download_first(addresses: list[str], target: Path, options: dict) -> str:
+def _download_first(addresses: list[str], target: Path, **options: Any) -> str:
     """Download the first address that exists; returns it."""
     for address in addresses[:-1]:
         try:

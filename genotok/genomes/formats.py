@@ -3,6 +3,7 @@
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from genotok.errors import InputError
@@ -151,10 +152,20 @@ def read_blocks(path: str | Path, label: str | None = None) -> Iterator[bytes]:
         raise InputError(f"{label}: is a {kind} file; convert it with: genotok fetch {path} -o NAME.fa.gz")
     if kind == "bgzf" and not _ends_with(path, BGZF_END):
         raise InputError(f"{label}: is truncated (the BGZF end marker is missing); get the file again")
+    with sentences_of_gzip(label), open(path, "rb") if kind == "fasta" else gzip.open(path, "rb") as handle:
+        while block := handle.read(BLOCK):
+            yield block
+
+
+@contextmanager
+def sentences_of_gzip(label: str) -> Iterator[None]:
+    """Say in a sentence why a file that may be compressed with gzip cannot be read to its end.
+
+    Raises:
+        InputError: it is truncated or damaged, or cannot be read at all.
+    """
     try:
-        with open(path, "rb") if kind == "fasta" else gzip.open(path, "rb") as handle:
-            while block := handle.read(BLOCK):
-                yield block
+        yield
     except EOFError as error:
         raise InputError(f"{label}: is truncated (the gzip stream breaks off); get the file again") from error
     except (zlib.error, gzip.BadGzipFile) as error:

@@ -1,5 +1,6 @@
 """Transcripts of a GFF3: their exons, and the coding parts with phase (Sequence Ontology, GFF3 1.26)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -27,8 +28,28 @@ class CodingPart(NamedTuple):
     phase: int | None
 
 
+class OnExons:
+    """Something that reaches from its first exon to its last.
+
+    Attributes:
+        exons: (start, end), 0-based and half-open, ascending.
+    """
+
+    exons: Sequence[tuple[int, int]]
+
+    @property
+    def start(self) -> int:
+        """The first base, 0-based."""
+        return self.exons[0][0]
+
+    @property
+    def end(self) -> int:
+        """Behind the last base."""
+        return self.exons[-1][1]
+
+
 @dataclass
-class Transcript:
+class Transcript(OnExons):
     """What hangs on one parent of a GFF3.
 
     Attributes:
@@ -50,16 +71,6 @@ class Transcript:
     coding: list[CodingPart] = field(default_factory=list)
     genetic_code: int = 1
     gene: str = ""
-
-    @property
-    def start(self) -> int:
-        """The first base, 0-based."""
-        return self.exons[0][0]
-
-    @property
-    def end(self) -> int:
-        """Behind the last base."""
-        return self.exons[-1][1]
 
     @property
     def introns(self) -> list[tuple[int, int]]:

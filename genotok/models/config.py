@@ -1,7 +1,7 @@
 """What a model is, as JSON that a person can read."""
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,11 @@ from genotok.models.chunkers.settings import (
     check_chunkers,
     check_upsamplers,
 )
+from genotok.models.config_values import check_keys, is_a, per_stage, section
 from genotok.models.heads import HEADS
+from genotok.models.hnet_json import from_hnet_json
 from genotok.models.layout import StageLayout, parse_layout
+from genotok.models.mixer_config import AttentionConfig, HyenaConfig, Mamba2Config
 from genotok.models.mlps import MLPS
 from genotok.models.norms import NORMS
 from genotok.models.positions import PERIODS
@@ -29,85 +32,6 @@ _CHOICES = {"norm": NORMS, "mlp": MLPS, "head": HEADS}
 STAGE_DEFAULTS = {"chunkers": ROUTING, "chunk_states": "select", "upsamplers": "ema", "positions": None}
 TASKS = ("lm", "mlm", "prediction")
 DIRECTIONS = ("causal", "bidirectional")
-
-
-@dataclass
-class AttentionConfig:
-    """Attention, one value a stage.
-
-    Attributes:
-        heads: number of heads; must divide the stage's width.
-        rotary_dim: how many features of a head the rotary embedding turns; even; 0 for none.
-        window: how many earlier positions are seen; -1 for all.
-        rotary_base: base of the rotary wave lengths.
-        bias: whether the projections have biases.
-        kv_heads: number of heads of keys and values, which must divide `heads`; None for as many as `heads`.
-    """
-
-    heads: list[int]
-    rotary_dim: list[int]
-    window: list[int]
-    rotary_base: float = 10_000.0
-    bias: bool = False
-    kv_heads: list[int] | None = None
-
-    def kv_heads_of(self, stage: int) -> int:
-        """The heads of keys and values of a stage."""
-        return (self.kv_heads or self.heads)[stage]
-
-
-@dataclass
-class Mamba2Config:
-    """Mamba-2: state size, convolution taps, expansion, features a head, rows a scan block."""
-
-    d_state: int = 128
-    d_conv: int = 4
-    expand: int = 2
-    head_dim: int = 64
-    chunk_size: int = 64
-
-    def __post_init__(self) -> None:
-        """Refuse what is no size."""
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if not _is_a(int, value) or value < 1:
-                raise InputError(f"mamba2.{item.name}: {value!r} should be a whole number, at least 1")
-
-
-@dataclass
-class HyenaConfig:
-    """Hyena.
-
-    Attributes:
-        order: gates of a row; one long convolution less.
-        max_length: longest sequence; the places in a filter are shares of it.
-        d_filter, filter_layers: width of the network that writes the filters, and its layers between the first
-            and the last.
-        d_position: features of a place that it reads; odd.
-        d_conv: taps of the short convolution.
-        shift: what the decay of a filter falls to.
-        frequency: of the network's sines in the beginning.
-    """
-
-    order: int = 2
-    max_length: int = 8192
-    d_filter: int = 64
-    filter_layers: int = 2
-    d_position: int = 5
-    d_conv: int = 3
-    shift: float = 0.05
-    frequency: float = 10.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
-        least = {"order": 2, "filter_layers": 0, "shift": 0, "frequency": 0}
-        for item in fields(self):
-            value, low = getattr(self, item.name), least.get(item.name, 1)
-            if not _is_a(item.type, value) or value < low:
-                what = "a whole number" if item.type is int else "a number"
-                raise InputError(f"hyena.{item.name}: {value!r} should be {what}, at least {low}")
-        if self.d_position % 2 == 0:
-            raise InputError(f"hyena.d_position: {self.d_position} should be odd")
 
 
 @dataclass
@@ -171,18 +95,18 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Fill in what is left out and refuse what cannot be built."""
         if not isinstance(self.attention, AttentionConfig):
-            self.attention = _section("attention", AttentionConfig, self.attention)
+            self.attention = section("attention", AttentionConfig, self.attention)
         if not isinstance(self.mamba2, Mamba2Config):
-            self.mamba2 = _section("mamba2", Mamba2Config, self.mamba2)
+            self.mamba2 = section("mamba2", Mamba2Config, self.mamba2)
         if not isinstance(self.hyena, HyenaConfig):
-            self.hyena = _section("hyena", HyenaConfig, self.hyena)
+            self.hyena = section("hyena", HyenaConfig, self.hyena)
         self._check_types()
         stages = self.stage_layout.depth
-        self.d_model = _per_stage("d_model", self.d_model, stages)
-        self.d_intermediate = _per_stage("d_intermediate", self.d_intermediate, stages)
+        self.d_model = per_stage("d_model", self.d_model, stages)
+        self.d_intermediate = per_stage("d_intermediate", self.d_intermediate, stages)
         grouped = ("kv_heads",) if self.attention.kv_heads is not None else ()
         for key in ("heads", "rotary_dim", "window", *grouped):
-            value = _per_stage(f"attention.{key}", getattr(self.attention, key), stages)
+            value = per_stage(f"attention.{key}", getattr(self.attention, key), stages)
             setattr(self.attention, key, value)
         self.chunkers = check_chunkers(self.chunkers, stages - 1)
         self.chunk_states = check_chunk_states(self.chunk_states, stages - 1)
@@ -237,7 +161,7 @@ class ModelConfig:
             ("attention.bias", self.attention.bias, bool, "true or false"),
         )
         for key, value, kind, what in wanted:
-            if not _is_a(kind, value):
+            if not is_a(kind, value):
                 raise InputError(f"{key}: {value!r} should be {what}")
         for key, known in _CHOICES.items():
             if getattr(self, key) not in list(known):
@@ -268,7 +192,7 @@ class ModelConfig:
         for name, head in self.heads.items():
             check_head_name(name)
             if not isinstance(head, HeadConfig):
-                self.heads = {**self.heads, name: _section(f"heads.{name}", HeadConfig, head)}
+                self.heads = {**self.heads, name: section(f"heads.{name}", HeadConfig, head)}
             self.heads[name].check(f"heads.{name}")
         if bool(self.heads) != ("prediction" in self.tasks):
             raise InputError("heads: a model has heads if 'prediction' is one of its tasks, and only then")
@@ -279,7 +203,7 @@ class ModelConfig:
                 raise InputError(
                     f"task_weights.{task}: only 'lm' and 'mlm' have a weight here; heads have their own"
                 )
-            if not _is_a(float, weight) or not weight > 0:
+            if not is_a(float, weight) or not weight > 0:
                 raise InputError(f"task_weights.{task}: {weight!r} should be a number, more than 0")
 
     def _check_widths(self) -> None:
@@ -353,7 +277,7 @@ class ModelConfig:
         """
         if "arch_layout" in values:
             values = from_hnet_json(values)
-        return _section("", cls, _architecture(values))
+        return section("", cls, _architecture(values))
 
     @classmethod
     def from_json(cls, path: str | Path) -> "ModelConfig":
@@ -405,28 +329,6 @@ def _architecture(values: Any) -> Any:
     return {key: value for key, value in values.items() if key not in _NOT_ARCHITECTURE}
 
 
-def from_hnet_json(values: dict[str, Any]) -> dict[str, Any]:
-    """Translate the JSON of H-Net's own code (github.com/goombalab/hnet, configs/) to genotok's keys."""
-    values = dict(values)
-    ssm, attention = values.pop("ssm_cfg", {}), values.pop("attn_cfg", {})
-    _check_keys("ssm_cfg", ssm, {"d_state", "d_conv", "expand", "chunk_size"}, set())
-    heads = {"num_heads", "rotary_emb_dim", "window_size"}
-    _check_keys("attn_cfg", attention, heads, heads)
-    if "d_intermediate" in values:
-        values["d_intermediate"] = _up_to_128(values["d_intermediate"])
-    return {
-        "layout": values.pop("arch_layout"),
-        "tokenizer": "byte",
-        "attention": {
-            "heads": attention["num_heads"],
-            "rotary_dim": attention["rotary_emb_dim"],
-            "window": attention["window_size"],
-        },
-        "mamba2": ssm,
-        **values,
-    }
-
-
 def check_positions(positions: Any, stages: int) -> list[dict[str, str] | None]:
     """Refuse positions that are none of `genotok.models.positions`; one value stands for every stage."""
     values = positions if isinstance(positions, list) else [positions] * stages
@@ -434,49 +336,9 @@ def check_positions(positions: Any, stages: int) -> list[dict[str, str] | None]:
         raise InputError(f"positions: {len(values)} values for the {stages} stages of the layout")
     for s, value in enumerate(values):
         if value is not None:
-            _check_keys(f"positions[{s}]", value, {"periods"}, {"periods"})
+            check_keys(f"positions[{s}]", value, {"periods"}, {"periods"})
             if value["periods"] not in PERIODS:
                 raise InputError(
                     f"positions[{s}].periods: {value['periods']!r} should be {' or '.join(map(repr, PERIODS))}"
                 )
-    return list(values)
-
-
-def _up_to_128(width: Any) -> Any:
-    """H-Net's code takes the next multiple of 128 for every MLP width."""
-    if isinstance(width, list):
-        return [_up_to_128(part) for part in width]
-    return -(-width // 128) * 128 if _is_a(int, width) else width
-
-
-def _is_a(kind: type, value: Any) -> bool:
-    """Whether a JSON value is of a type; a whole number is a number, but true is not."""
-    return type(value) is kind or (kind is float and type(value) is int)
-
-
-def _section(where: str, kind: type, values: dict[str, Any]) -> Any:
-    known = {item.name for item in fields(kind)}
-    needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
-    _check_keys(where, values, known, needed)
-    return kind(**values)
-
-
-def _check_keys(where: str, values: Any, known: set[str], needed: set[str]) -> None:
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: {values!r} should be an object with keys")
-    prefix = f"{where}." if where else ""
-    for key in values:
-        if key not in known:
-            raise InputError(f"{prefix}{key}: unknown key; known are {', '.join(sorted(known))}")
-    for key in sorted(needed):
-        if key not in values:
-            raise InputError(f"{prefix}{key}: this key is needed")
-
-
-def _per_stage(key: str, value: int | list[int], stages: int) -> list[int]:
-    values = [value] * stages if isinstance(value, int) else value
-    if not isinstance(values, list) or any(not isinstance(v, int) or isinstance(v, bool) for v in values):
-        raise InputError(f"{key}: {value!r} should be a whole number or a list of them, one a stage")
-    if len(values) != stages:
-        raise InputError(f"{key}: {len(values)} values for the {stages} stages of the layout")
     return list(values)

@@ -1,85 +1,27 @@
 """The model as users meet it: padded ids in, logits, loss and boundaries out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.token_loss import is_fused
 from genotok.kernels.transfers import to_device
 from genotok.models.cache import StageCache
-from genotok.models.chunkers.routing import Boundaries
 from genotok.models.chunkers.settings import WITH_INPUTS, check_chunkers
 from genotok.models.config import ModelConfig
 from genotok.models.entropies import entropy_cache, next_token_entropies, next_token_entropy_step
 from genotok.models.generation import generate
 from genotok.models.heads import HEADS, LinearHead
+from genotok.models.output import ModelOutput, StageBoundaries, ragged_to_length
 from genotok.models.prediction_heads import PredictionHead, checked_labels, prediction_loss
 from genotok.models.saved import LoadReport, model_hash, read_model, save_model
 from genotok.models.stage import Stage
+from genotok.models.token_losses import next_token_loss, token_loss
 from genotok.tokenizers import IGNORED_LABEL, load_tokenizer
-
-
-@dataclass
-class StageBoundaries:
-    """Boundaries of one stage in padded form: `prob` (B, L_s) float32 and `mask` (B, L_s) bool.
-
-    L_s is the length of the input in stage 0; further in it is the largest number of chunks that the stage around
-    it makes of a sequence. Behind the end of a sequence both are 0.
-    """
-
-    prob: Tensor
-    mask: Tensor
-
-
-@dataclass
-class ModelOutput:
-    """What a forward pass gives.
-
-    Attributes:
-        logits: (B, L, V); zero behind the end of a sequence. None where the only task is `prediction`.
-        loss: scalar, the weighted sum of `losses`, when labels were given; for `lm` or `mlm` alone the mean
-            cross-entropy in nats over the predicted tokens.
-        boundaries: one entry a chunking stage, outermost first.
-        hidden_states: on request, a list of (B, L, D): the embeddings, in a model of one stage the states between
-            its blocks, and the states after the final norm.
-        packed_boundaries: the same boundaries as the model holds them.
-        cache: on request, what `GenomicLM.step` needs to go on behind each sequence.
-        predictions: in the task `prediction`, what each head gives by its name, float32: (B, N), or (B, L, N) per
-            nucleotide; logits of classes, logits of yes, or numbers.
-        losses: scalars before weighting, by name: `lm`, `mlm`, and the heads that labels were given for.
-    """
-
-    logits: Tensor | None
-    loss: Tensor | None = None
-    boundaries: list[StageBoundaries] = field(default_factory=list)
-    hidden_states: list[Tensor] | None = None
-    packed_boundaries: list[Boundaries] = field(default_factory=list, repr=False)
-    cache: StageCache | None = field(default=None, repr=False)
-    predictions: dict[str, Tensor] = field(default_factory=dict)
-    losses: dict[str, Tensor] = field(default_factory=dict)
-
-    def with_empty_sequences(self, kept: Tensor) -> "ModelOutput":
-        """The output with zeros for the sequences that are not `kept` (B,) bool; the cache stays as it is."""
-
-        def spread(part: Tensor | None) -> Tensor | None:
-            if part is None:
-                return None
-            rows = kept.nonzero()[:, 0]
-            return part.new_zeros(len(kept), *part.shape[1:]).index_copy(0, rows, part)
-
-        return replace(
-            self,
-            logits=spread(self.logits),
-            predictions={name: spread(part) for name, part in self.predictions.items()},
-            boundaries=[StageBoundaries(spread(stage.prob), spread(stage.mask)) for stage in self.boundaries],
-            hidden_states=None if self.hidden_states is None else [spread(x) for x in self.hidden_states],
-        )
 
 
 class GenomicLM(nn.Module):
@@ -87,14 +29,12 @@ class GenomicLM(nn.Module):
 
     Causal when it predicts the next token; bidirectional when it predicts masked ones.
 
-    Attributes:
-        entropy_model: the small causal model whose entropies the chunker `entropy` cuts by, where the
-            configuration brings one along. It is frozen: training leaves it as it is.
-
     Args:
         config: the architecture.
 
     Attributes:
+        entropy_model: the small causal model whose entropies the chunker `entropy` cuts by, where the
+            configuration brings one along. It is frozen: training leaves it as it is.
         load_report: how the weights that it was read from fitted; None in a new model.
     """
 
@@ -487,39 +427,3 @@ def _rows_of(part: Tensor | Mapping[str, Tensor] | None, kept: Tensor) -> Tensor
     if isinstance(part, Mapping):
         return {name: _rows_of(value, kept) for name, value in part.items()}
     return None if part is None else part[kept.to(part.device)]
-
-
-def ragged_to_length(values: Tensor, ragged: Ragged, length: int) -> Tensor:
-    """(T, ...) to (B, length, ...), zero behind the end of each sequence."""
-    padded = ragged.to_padded(values)
-    missing = length - padded.shape[1]
-    if not missing:
-        return padded
-    return torch.cat([padded, padded.new_zeros(padded.shape[0], missing, *padded.shape[2:])], 1)
-
-
-def token_loss(
-    logits: Tensor, labels: Tensor, lengths: Tensor | None = None, label_smoothing: float = 0.0
-) -> Tensor:
-    """Mean cross-entropy in nats of (B, L) labels under (B, L, V) logits; 0 when nothing is to be predicted."""
-    labels = labels.long()
-    if lengths is not None:
-        places = torch.arange(labels.shape[1], device=labels.device)
-        lengths = to_device(lengths, labels.device)
-        labels = labels.masked_fill(places >= lengths[:, None], IGNORED_LABEL)
-    total = cross_entropy(
-        logits.float().flatten(0, 1),
-        labels.flatten(),
-        ignore_index=IGNORED_LABEL,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    return total / (labels != IGNORED_LABEL).sum().clamp(min=1)
-
-
-def next_token_loss(
-    logits: Tensor, labels: Tensor, lengths: Tensor | None = None, label_smoothing: float = 0.0
-) -> Tensor:
-    """Mean cross-entropy in nats of `labels[:, 1:]` under `logits[:, :-1]`; 0 when nothing is to be predicted."""
-    shorter = None if lengths is None else lengths - 1
-    return token_loss(logits[:, :-1], labels[:, 1:], shorter, label_smoothing)

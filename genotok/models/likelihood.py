@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from genotok.errors import InputError
-from genotok.models.language_model import GenomicLM, ModelOutput
+from genotok.models.language_model import GenomicLM
+from genotok.models.output import ModelOutput
 from genotok.models.token_tree import token_tree
 from genotok.shards.sampler import Batch, collate
-from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer
+from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer
 
 # Of the copies of windows, each with one token masked, that are run at once.
 _MOST_TOKENS, _MOST_LOGITS = 1 << 15, 1 << 25
@@ -153,11 +154,12 @@ def _letters_of_tokens(
     return found, output
 
 
-def _masked_one_by_one(
-    model: GenomicLM, batch: Batch, counted: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Rows and places (N,) of tokens, and the logits (N, V) at each where it alone is masked."""
-    tokenizer = model.tokenizer
+def check_masked_tokens(tokenizer: Tokenizer) -> None:
+    """Refuse tokens that have no likelihood when they are masked.
+
+    Raises:
+        InputError: there is no mask token, or neighbours hold the letters that it hides.
+    """
     if tokenizer.mask_id is None:
         raise InputError(
             f"the tokenizer {tokenizer.name!r} has no mask token, so masked tokens have no likelihood"
@@ -167,6 +169,14 @@ def _masked_one_by_one(
             "a model of masked tokens has no likelihood where k-mers overlap, since neighbours hold the masked "
             "letters; take a stride of k"
         )
+
+
+def _masked_one_by_one(
+    model: GenomicLM, batch: Batch, counted: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows and places (N,) of tokens, and the logits (N, V) at each where it alone is masked."""
+    tokenizer = model.tokenizer
+    check_masked_tokens(tokenizer)
     length = batch.input_ids.shape[1]
     size = max(1, min(_MOST_TOKENS // length, _MOST_LOGITS // (length * model.config.vocab_size)))
     for block in counted.nonzero().split(size):

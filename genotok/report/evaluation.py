@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from genotok.errors import InputError
+from genotok.evaluation.length_histogram import LONGEST_LISTED_CHUNK
 from genotok.report.json_files import read_json, write_json
 from genotok.report.names import BITS_FIGURE, EVALUATION_SUMMARY, LENGTHS_FIGURE, predictor_label
 from genotok.report.style import (
@@ -21,7 +22,6 @@ from genotok.report.style import (
     styled,
 )
 
-LONGEST_LISTED_CHUNK = 64  # as in genotok.evaluation.bits_per_base, which imports torch
 _MOST_VECTOR_POINTS = 5000  # beyond, the contigs become a picture inside the SVG
 
 

@@ -13,7 +13,7 @@ from genotok.evaluation.consequences import GENETIC_CODES
 from genotok.genomes.alphabets import BASE_COMPLEMENT
 from genotok.genomes.codons import Codon, codons
 from genotok.genomes.fasta import Reference
-from genotok.genomes.gff import Transcript
+from genotok.genomes.gff import OnExons, Transcript
 from genotok.genomes.regions import Region
 from genotok.interpret.annotation_masks import Annotation
 from genotok.report.style import BLACK, CODON_GREYS, GREEN, GREY, PALE
@@ -27,7 +27,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Gene:
+class Gene(OnExons):
     """A transcript as it is drawn; coordinates are 0-based and half-open.
 
     Attributes:
@@ -47,16 +47,6 @@ class Gene:
     codons: tuple[tuple[int, Codon, str], ...] = ()
     row: int = 0
     label: str = ""
-
-    @property
-    def start(self) -> int:
-        """The first base."""
-        return self.exons[0][0]
-
-    @property
-    def end(self) -> int:
-        """Behind the last base."""
-        return self.exons[-1][1]
 
 
 def read_genes(gff: Path | Annotation, reference: Reference, region: Region, letter: float) -> list[Gene]:

@@ -157,12 +157,22 @@ def _classes(scored: pd.DataFrame) -> dict[str, pd.Series]:
 
 def agreement_table(statistics: dict[str, Any]) -> pd.DataFrame:
     """Spearman's correlation with its interval: `variants` (`all` or a class), `predictor`, `n` and the rest."""
+    return _rows_of_groups(statistics).astype(dict.fromkeys(["spearman", "ci_low", "ci_high", "p"], float))
+
+
+def _rows_of_groups(statistics: dict[str, Any]) -> pd.DataFrame:
+    """A row for each group of variants and each predictor, with `variants`, `predictor` and what was found."""
     rows = [
         {"variants": group, "predictor": predictor, **values}
         for group, predictors in agreement_groups(statistics).items()
         for predictor, values in predictors.items()
     ]
-    return pd.DataFrame(rows).astype(dict.fromkeys(["spearman", "ci_low", "ci_high", "p"], float))
+    return pd.DataFrame(rows)
+
+
+def _places_of_rows(data: pd.DataFrame) -> pd.Series:
+    """Where rows are drawn: one below the other, with a gap between groups."""
+    return np.arange(len(data)) + 0.7 * (data["variants"] != data["variants"].shift()).cumsum() - 0.7
 
 
 @styled
@@ -173,7 +183,7 @@ def variant_effect(statistics: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         statistics: of `genotok.evaluation.variant_effect.evaluate_variants`.
     """
     data = agreement_table(statistics)
-    places = np.arange(len(data)) + 0.7 * (data["variants"] != data["variants"].shift()).cumsum() - 0.7
+    places = _places_of_rows(data)
     figure = Figure(figsize=(WIDTH, 0.8 + 0.25 * (places.max() + 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color=GREY, linewidth=0.9, linestyle="--")
@@ -209,12 +219,7 @@ def _name_rows(axes: Axes, data: pd.DataFrame, places: pd.Series) -> None:
 
 def label_table(labels: dict[str, Any]) -> pd.DataFrame:
     """The areas with their intervals: `variants` (`all` or a class), `predictor`, `n`, `positives` and the rest."""
-    rows = [
-        {"variants": group, "predictor": predictor, **values}
-        for group, predictors in agreement_groups(labels).items()
-        for predictor, values in predictors.items()
-    ]
-    return pd.DataFrame(rows).astype(
+    return _rows_of_groups(labels).astype(
         {f"{area}{end}": float for area in AREAS for end in ("", "_low", "_high")}
     )
 
@@ -227,7 +232,7 @@ def label_areas(labels: dict[str, Any]) -> tuple[Figure, pd.DataFrame]:
         labels: of `genotok.evaluation.variant_labels.evaluate_labels`.
     """
     data = label_table(labels)
-    places = np.arange(len(data)) + 0.7 * (data["variants"] != data["variants"].shift()).cumsum() - 0.7
+    places = _places_of_rows(data)
     figure = Figure(figsize=(WIDTH, 0.9 + 0.25 * (places.max() + 1)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     useless = 0.5, data["positives"] / data["n"].where(data["n"] > 0)

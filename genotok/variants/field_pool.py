@@ -8,17 +8,17 @@ from torch import Tensor
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.models.language_model import ModelOutput
 from genotok.models.likelihood import likelihood_task, token_log_likelihood
+from genotok.models.output import ModelOutput
 from genotok.shards.sampler import Batch
 from genotok.training.precision import autocast
 from genotok.variants.fields import ScoreField
-from genotok.variants.id_batches import RowRunner
+from genotok.variants.id_batches import BatchedPool, RowRunner
 from genotok.variants.masked_pool import MaskedPool
 from genotok.variants.plans import FieldPlan, IdRows, PlanTask
 
 
-class FieldPool:
+class FieldPool(BatchedPool):
     """Scores pairs of windows and finds optional fields, of which each is symmetric in REF and ALT.
 
     Every different window is run once as a whole. The embedding of a window is the mean over its letters of the
@@ -49,7 +49,9 @@ class FieldPool:
         fields: Sequence[ScoreField],
         likelihood: MaskedPool | None = None,
     ):
-        self.model, self.precision, self.likelihood = model, precision, likelihood
+        self._rows = RowRunner(model, batch_size)
+        super().__init__(model, precision, self._rows, *(likelihood.runners if likelihood else ()))
+        self.likelihood = likelihood
         self.task = likelihood_task(model)
         self.columns = [field.column for field in fields if field.choice]
         self.embedding = "l2" in self.columns
@@ -61,18 +63,6 @@ class FieldPool:
         self.plans = PlanTask(
             model.tokenizer.description, likelihood.plans.kind if likelihood else "whole", fields=True
         )
-        self._rows = RowRunner(model, batch_size)
-
-    @property
-    def batch_size(self) -> int:
-        """Windows a batch."""
-        return self._rows.batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._rows.batch_size = size
-        if self.likelihood is not None:
-            self.likelihood.batch_size = size
 
     def scores(self, plan: FieldPlan) -> np.ndarray:
         """(pairs, 1 + fields) float64: the log-likelihood ratios, and the fields in their order.

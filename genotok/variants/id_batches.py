@@ -141,3 +141,26 @@ class RowRunner:
         self.batch_size = min(self.batch_size, count - half)
         parts = (slice(which.start, which.start + half), slice(which.start + half, which.stop))
         return [found for part in parts for found in self._run(rows, part, compute)]
+
+
+class BatchedPool:
+    """Runs a model by one or several `RowRunner`s that share a size of batch.
+
+    Args:
+        model: on its device.
+        precision: `fp32` or `bf16`.
+        runners: all that run the model.
+    """
+
+    def __init__(self, model: GenomicLM, precision: str, *runners: RowRunner):
+        self.model, self.precision, self.runners = model, precision, runners
+
+    @property
+    def batch_size(self) -> int:
+        """Windows a batch, of the runner that takes the fewest."""
+        return min(runner.batch_size for runner in self.runners)
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        for runner in self.runners:
+            runner.batch_size = size

@@ -5,19 +5,19 @@ import torch
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
-from genotok.models.likelihood import likelihood_task, token_log_likelihood
+from genotok.models.likelihood import check_masked_tokens, likelihood_task, token_log_likelihood
 from genotok.shards.sampler import Batch
 from genotok.tokenizers import LetterTokenizer, Tokenizer
 from genotok.tokenizers.kmer import CutTokenizer
 from genotok.training.precision import autocast
-from genotok.variants.id_batches import RowRunner, on_device
+from genotok.variants.id_batches import BatchedPool, RowRunner, on_device
 from genotok.variants.plans import MaskedPlan, PlanTask
 
 WAYS = ("marginal", "pseudo")
 _MOST_LOGITS = 1 << 26  # at once, 256 MB
 
 
-class MaskedPool:
+class MaskedPool(BatchedPool):
     """Scores pairs of windows, as `genotok.variants.pool.PairPool` for a causal model.
 
     `marginal` scores a substitution, an allele as long as the other one, at its site: all tokens that hold a changed
@@ -43,19 +43,10 @@ class MaskedPool:
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int, way: str):
-        self.model, self.precision = model, precision
-        self.plans = PlanTask(model.tokenizer.description, way)
         self._at_sites = RowRunner(model, batch_size, _MOST_LOGITS // model.config.vocab_size)
         self._whole = RowRunner(model, batch_size)
-
-    @property
-    def batch_size(self) -> int:
-        """Windows a batch."""
-        return min(self._at_sites.batch_size, self._whole.batch_size)
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._at_sites.batch_size = self._whole.batch_size = size
+        super().__init__(model, precision, self._at_sites, self._whole)
+        self.plans = PlanTask(model.tokenizer.description, way)
 
     def scores(self, plan: MaskedPlan) -> np.ndarray:
         """(pairs,) float64: the log-likelihood ratio of each pair in nats.
@@ -120,15 +111,7 @@ def masked_way(model: GenomicLM, masked: str | None) -> str | None:
 
 
 def _way_of_tokens(tokenizer: Tokenizer, masked: str | None) -> str:
-    if tokenizer.mask_id is None:
-        raise InputError(
-            f"the tokenizer {tokenizer.name!r} has no mask token, so masked tokens have no likelihood"
-        )
-    if tokenizer.overlap:
-        raise InputError(
-            "a model of masked tokens has no likelihood where k-mers overlap, since neighbours hold the masked "
-            "letters; take a stride of k"
-        )
+    check_masked_tokens(tokenizer)
     cut_alike = isinstance(tokenizer, LetterTokenizer | CutTokenizer)
     if masked == "marginal" and not cut_alike:
         raise InputError(

@@ -7,7 +7,7 @@ from genotok.models import GenomicLM
 from genotok.models.likelihood import token_log_likelihood
 from genotok.shards.sampler import Batch
 from genotok.training.precision import autocast
-from genotok.variants.id_batches import RowRunner
+from genotok.variants.id_batches import BatchedPool, RowRunner
 from genotok.variants.plans import PairPlan, PlanTask
 
 _BATCH_LETTERS = {"cpu": 1 << 13, "cuda": 1 << 18}  # beyond, nothing gets faster
@@ -18,7 +18,7 @@ def default_batch_size(device: torch.device, window: int) -> int:
     return max(1, _BATCH_LETTERS.get(device.type, _BATCH_LETTERS["cpu"]) // window)
 
 
-class PairPool:
+class PairPool(BatchedPool):
     """Scores pairs of windows.
 
     Args:
@@ -28,18 +28,9 @@ class PairPool:
     """
 
     def __init__(self, model: GenomicLM, precision: str, batch_size: int):
-        self.model, self.precision = model, precision
-        self.plans = PlanTask(model.tokenizer.description, "whole")
         self._rows = RowRunner(model, batch_size)
-
-    @property
-    def batch_size(self) -> int:
-        """Windows a batch."""
-        return self._rows.batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._rows.batch_size = size
+        super().__init__(model, precision, self._rows)
+        self.plans = PlanTask(model.tokenizer.description, "whole")
 
     def scores(self, plan: PairPlan) -> np.ndarray:
         """(pairs,) float64: ln p(ALT window) - ln p(REF window) of each pair.

@@ -20,7 +20,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import pysam
 
 from genotok.errors import InputError
-from genotok.genomes.formats import BGZF_END
+from genotok.genomes.formats import BGZF_END, sentences_of_gzip
 from genotok.variants.vcf_header import VcfHeader
 
 _GZIP, _VCF, _BCF = b"\x1f\x8b", b"##fileformat=VCF", b"BCF"
@@ -314,16 +314,10 @@ def _why_no_vcf(start: bytes) -> str:
 
 
 def _text_lines(stream: BinaryIO, label: str) -> Iterator[bytes]:
-    try:
+    with sentences_of_gzip(label):
         first = stream.readline()
         yield first.removeprefix(_BYTE_ORDER_MARK)
         yield from stream
-    except EOFError as error:
-        raise InputError(f"{label}: is truncated (the gzip stream breaks off); get the file again") from error
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{label}: is damaged ({error}); get the file again") from error
-    except OSError as error:
-        raise InputError(f"{label}: cannot be read: {error.strerror}") from error
 
 
 def _bcf_lines(source: str | Path | BinaryIO, label: str) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from genotok.comparison.sizing import Budget, entropy_model, flops_per_base, out
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.cost import training_flops
-from genotok.models.language_model import next_token_loss
+from genotok.models.token_losses import next_token_loss
 
 KMERS = Cuts({"type": "kmer", "k": 6}, 6.0)
 CUTS = {

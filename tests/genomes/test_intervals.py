@@ -15,7 +15,6 @@ from genotok.genomes.intervals import (
     interval_edges,
     read_intervals,
 )
-from genotok.models.chunkers.given import mask_of_intervals
 
 BED = "# by hand\ntrack name=x\nbrowser position a\na\t3\t7\tgene\nb 0 2\n\na\t5\t5\r\n"
 GFF = """##gff-version 3
@@ -85,10 +84,22 @@ def test_files_that_cannot_be_read(tmp_path):
     st.integers(1, 20),
 )
 def test_the_mask_of_a_stretch(intervals, start, length):
-    """Held against the mask that the chunker's own function makes."""
-    intervals = np.array([(begin, begin + size) for begin, size in intervals])
-    wanted = mask_of_intervals(intervals, start, start + length).numpy()
-    assert np.array_equal(boundary_mask(interval_edges(intervals), start, start + length), wanted)
+    """Held against the rule itself, letter by letter."""
+    intervals = [(begin, begin + size) for begin, size in intervals]
+    wanted = [
+        place == start or any(place in interval for interval in intervals)
+        for place in range(start, start + length)
+    ]
+    mask = boundary_mask(interval_edges(np.array(intervals)), start, start + length)
+    assert mask.tolist() == wanted
+
+
+def test_the_mask_of_a_window():
+    """Ten bases from 100; of the intervals one reaches in, one overlaps it, two lie outside, and one is empty."""
+    intervals = np.array([[95, 103], [101, 106], [50, 60], [108, 108], [110, 120]])
+    mask = boundary_mask(interval_edges(intervals), 100, 110)
+    assert mask.nonzero()[0].tolist() == [0, 1, 3, 6, 8]
+    assert boundary_mask(np.empty(0, np.int64), 0, 3).tolist() == [True, False, False]
 
 
 def test_contigs_of_other_names(tmp_path):

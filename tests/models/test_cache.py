@@ -6,13 +6,13 @@ from tiny_models import STEPPED, TINY, tiny_model
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import AttentionCache, KeyValueStore, Mamba2Cache
 from genotok.models.chunkers.routing import Boundaries, RoutingChunker
 from genotok.models.chunkers.upsampling import EMAUpsampler
-from genotok.models.config import HyenaConfig, Mamba2Config
+from genotok.models.mixer_config import HyenaConfig, Mamba2Config
 from genotok.models.mixers.attention import Attention
 from genotok.models.mixers.hyena import Hyena
-from genotok.models.mixers.mamba2 import Mamba2
+from genotok.models.mixers.key_values import AttentionCache, KeyValueStore
+from genotok.models.mixers.mamba2 import Mamba2, Mamba2Cache
 
 WIDTH = 16
 PROMPTS = torch.tensor([1, 2, 9, 4, 3])

@@ -8,7 +8,6 @@ from tiny_models import tiny_model
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
-from genotok.models.chunkers.given import mask_of_intervals, mask_of_positions
 from genotok.models.chunkers.length_limits import choose_starts, split_long_chunks
 from genotok.models.chunkers.settings import KINDS, check_chunkers, make_chunker
 from genotok.models.chunkers.upsampling import EMAUpsampler, RepeatUpsampler
@@ -324,24 +323,6 @@ def test_static_chunks_come_back_almost_unsmoothed():
     chunks = torch.randn(layout.total, 4)
     smooth, plain = (up(chunks, boundaries, layout, None) for up in (EMAUpsampler(), RepeatUpsampler()))
     torch.testing.assert_close(smooth, plain, atol=1e-3, rtol=0)
-
-
-def test_positions_and_intervals():
-    assert mask_of_positions([4, 2, 4], 6).tolist() == [True, False, True, False, True, False]
-    with pytest.raises(InputError, match="boundary position 6 lies outside 0 to 5"):
-        mask_of_positions([6], 6)
-    # A window of ten bases from 100; of the intervals one reaches in, one overlaps it, two lie outside.
-    intervals = [[95, 103], [101, 106], [50, 60], [108, 108], [110, 120]]
-    mask = mask_of_intervals(intervals, 100, 110)
-    assert mask.nonzero()[:, 0].tolist() == [0, 1, 3, 6, 8]
-    shifted = mask_of_intervals(intervals, 100, 110, start_tokens=1)
-    assert shifted.nonzero()[:, 0].tolist() == [0, 2, 4, 7, 9]
-    assert mask_of_intervals([], 0, 3).tolist() == [True, False, False]
-    assert mask_of_intervals([[0, 3]], 0, 3, start_tokens=1).tolist() == [True, False, False, False]
-    with pytest.raises(InputError, match=r"interval \[5, 4\]: ends before it starts"):
-        mask_of_intervals([[1, 2], [5, 4]], 0, 9)
-    with pytest.raises(InputError, match="the window 4 to 4 is empty"):
-        mask_of_intervals([], 4, 4)
 
 
 @pytest.mark.parametrize("kind", ["given", "entropy"])

@@ -8,8 +8,8 @@ import torch
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
-from genotok.models import cache as cache_module
-from genotok.models.config import HyenaConfig
+from genotok.models.mixer_config import HyenaConfig
+from genotok.models.mixers import convolution_memory
 from genotok.models.mixers import hyena as module
 from genotok.models.mixers.hyena import Hyena
 
@@ -72,7 +72,7 @@ def test_groups_of_channels_change_nothing(at_once, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 4 * WIDTH * 7])
 def test_steps_in_blocks_of_the_history(at_once, monkeypatch):
-    monkeypatch.setattr(cache_module, "STEP_AT_ONCE", at_once)
+    monkeypatch.setattr(convolution_memory, "STEP_AT_ONCE", at_once)
     mixer, ragged = mixer_of(), Ragged.from_lengths(LENGTHS)
     with torch.no_grad():
         _, cache = mixer.prefill(rows_of(LENGTHS), ragged)
@@ -135,7 +135,7 @@ def test_no_step_beyond_the_filters():
 MEASURED = """
 import resource, torch
 from genotok.kernels.ragged import Ragged
-from genotok.models.config import HyenaConfig
+from genotok.models.mixer_config import HyenaConfig
 from genotok.models.mixers.hyena import Hyena
 
 def peak():

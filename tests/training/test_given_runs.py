@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from toy_runs import TOY_MODEL, TOY_SETTINGS, toy_config, train
@@ -11,8 +12,8 @@ from typer.testing import CliRunner
 
 from genotok.cli import app
 from genotok.errors import InputError
+from genotok.genomes.intervals import boundary_mask, interval_edges
 from genotok.models import GenomicLM
-from genotok.models.chunkers.given import mask_of_intervals
 from genotok.shards.boundaries import add_boundaries
 from genotok.shards.reader import ShardDataset
 from genotok.training.config import TrainConfig
@@ -63,6 +64,12 @@ def run(bounded, tmp_path_factory):
     return folder / "run"
 
 
+def boundaries_behind_start(contig, start, end):
+    """(1 + end - start,) bool: the start token begins the first chunk, which the window's first letter goes on."""
+    mask = boundary_mask(interval_edges(np.array(GENES[contig])), start, end)
+    return torch.from_numpy(np.concatenate([[True, False], mask[1:]]))
+
+
 def bits_and_chunks(model, shards):
     """Bits a base and the chunks of the split `valid`, window by window, with masks made of the intervals."""
     nats, count, chunks = 0.0, 0, 0
@@ -71,7 +78,7 @@ def bits_and_chunks(model, shards):
         window = dataset[i]
         ids = torch.tensor([[model.tokenizer.start_id, *window.ids.tolist()]])
         end = window.start + len(window.ids)
-        mask = mask_of_intervals(torch.tensor(GENES[window.contig]), window.start, end, start_tokens=1)
+        mask = boundaries_behind_start(window.contig, window.start, end)
         with torch.no_grad():
             output = model(ids, boundary_inputs=mask[None])
         shares = output.logits[0, :-1].double().log_softmax(-1)
@@ -114,7 +121,7 @@ def test_masked_tokens(bounded, tmp_path):
     assert shown.input_ids.equal(plain.input_ids)
     assert shown.boundary_inputs.shape == shown.input_ids.shape
     dataset = ShardDataset(bounded, "valid")
-    wanted = mask_of_intervals(torch.tensor(GENES["b"]), 32, 64, 1)
+    wanted = boundaries_behind_start("b", 32, 64)
     assert dataset[1].start == 32
     assert shown.boundary_inputs[1].equal(wanted)
     genotok("evaluate", tmp_path / "run", bounded, "--split", "valid", "-o", tmp_path / "m.json", *ONE)

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from toy_runs import TOY_SETTINGS, results, toy_config, train
+from toy_runs import TOY_SETTINGS, pull_the_plug, results, toy_config, train
 
 from genotok.errors import InputError
 from genotok.shards.writer import tokenize_genomes
@@ -17,23 +17,9 @@ from genotok.training.loop import Trainer
 from genotok.training.monitor import read_metrics
 
 
-class Pulled(BaseException):
-    """Somebody pulled the plug."""
-
-
 def train_until(shards, folder, step, resume=False):
     """Run and fall over in the middle of the step behind `step`."""
-    trainer = Trainer(toy_config(shards), folder)
-    whole_step = trainer._train_step
-
-    def last_step(*arguments):
-        if trainer.step == step:
-            raise Pulled
-        whole_step(*arguments)
-
-    trainer._train_step = last_step
-    with pytest.raises(Pulled):
-        trainer.run(resume=resume)
+    pull_the_plug(Trainer(toy_config(shards), folder), step, resume=resume)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_runs import TOY_MODEL, TOY_SETTINGS, results, train
+from toy_runs import TOY_MODEL, TOY_SETTINGS, pull_the_plug, results, train
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
@@ -103,16 +103,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(step, tables, tmp_path):
     model = {**MODEL, "heads": {"motif": {**HEAD, "dropout": 0.3, "hidden": 8}}}
     train_on(tables, tmp_path / "whole", model=model)
     trainer = Trainer(TrainConfig(**(TOY_SETTINGS | on(tables, model=model))), tmp_path / "run")
-    whole_step = trainer._train_step
-
-    def last_step(*arguments):
-        if trainer.step == step:
-            raise KeyboardInterrupt
-        whole_step(*arguments)
-
-    trainer._train_step = last_step
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    pull_the_plug(trainer, step)
     torch.rand(3)
     train_on(tables, tmp_path / "run", resume=True, model=model)
     assert results(tmp_path / "run") == results(tmp_path / "whole")

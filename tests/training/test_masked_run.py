@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy_runs import TOY_MODEL, losses_of, results, toy_config, train
+from toy_runs import TOY_MODEL, losses_of, pull_the_plug, results, toy_config, train
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
@@ -66,16 +66,7 @@ def test_validation_masks_are_fixed_by_the_seed(finished, toy_shards):
 @pytest.mark.parametrize("step", [3, 7])
 def test_an_interrupted_run_ends_with_the_same_bytes(step, finished, toy_shards, tmp_path):
     trainer = Trainer(toy_config(toy_shards, **MASKED), tmp_path)
-    whole_step = trainer._train_step
-
-    def last_step(*arguments):
-        if trainer.step == step:
-            raise KeyboardInterrupt
-        whole_step(*arguments)
-
-    trainer._train_step = last_step
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
+    pull_the_plug(trainer, step)
     train(toy_shards, tmp_path, resume=True, **MASKED)
     assert results(tmp_path) == results(finished)
 

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from toy_runs import TOY_MODEL, results, toy_config, train
+from toy_runs import TOY_MODEL, pull_the_plug, results, toy_config, train
 
 from genotok.errors import InputError
 from genotok.settings import parse_settings
@@ -144,19 +144,10 @@ def test_a_run_that_goes_on_ends_with_the_same_bytes(parts, tmp_path):
 
     def run(folder, steps_before_a_fall=None, **more):
         trainer = Trainer(settings(parts, **changes, **more), folder)
-        whole_step = trainer._train_step
-
-        def step(*arguments):
-            if trainer.step == steps_before_a_fall:
-                raise KeyboardInterrupt
-            whole_step(*arguments)
-
-        trainer._train_step = step
         if steps_before_a_fall is None:
             trainer.run(resume=True)
-            return
-        with pytest.raises(KeyboardInterrupt):
-            trainer.run(resume=True)
+        else:
+            pull_the_plug(trainer, steps_before_a_fall, resume=True)
 
     run(tmp_path / "whole")
     for fall in (5, 11, 16):

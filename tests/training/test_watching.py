@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_runs import TOY_MODEL, results, toy_config, train
+from toy_runs import TOY_MODEL, pull_the_plug, results, toy_config, train
 
 from genotok.errors import InputError
 from genotok.training import alarms
@@ -79,22 +79,8 @@ def test_tensorboard_has_all_of_it(toy_shards, tmp_path):
 
 def train_in_parts(shards, folder, stops, **changes):
     """Run, fall over in front of the steps named, and go on each time."""
-
-    class Pulled(BaseException):
-        pass
-
     for stop in stops:
-        trainer = Trainer(toy_config(shards, **changes), folder)
-        whole_step = trainer._train_step
-
-        def until(*arguments, trainer=trainer, whole_step=whole_step, stop=stop):
-            if trainer.step == stop:
-                raise Pulled
-            whole_step(*arguments)
-
-        trainer._train_step = until
-        with pytest.raises(Pulled):
-            trainer.run(resume=True)
+        pull_the_plug(Trainer(toy_config(shards, **changes), folder), stop, resume=True)
     train(shards, folder, resume=True, **changes)
 
 

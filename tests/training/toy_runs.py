@@ -1,5 +1,7 @@
 """Runs of a few steps."""
 
+import pytest
+
 from genotok.training.config import TrainConfig
 from genotok.training.distributed import Ranks
 from genotok.training.loop import Trainer
@@ -36,6 +38,24 @@ def train(shards, folder, resume=False, restart_if_changed=False, **changes):
     trainer = Trainer(toy_config(shards, **changes), folder)
     trainer.run(resume, restart_if_changed)
     return trainer
+
+
+class Pulled(BaseException):
+    """Somebody pulled the plug."""
+
+
+def pull_the_plug(trainer, step, **how):
+    """Run, and fall over in the middle of the step behind `step`."""
+    whole_step = trainer._train_step
+
+    def last_step(*arguments):
+        if trainer.step == step:
+            raise Pulled
+        whole_step(*arguments)
+
+    trainer._train_step = last_step
+    with pytest.raises(Pulled):
+        trainer.run(**how)
 
 
 def losses_of(model, batch, targets, weight, task="lm", **changes):

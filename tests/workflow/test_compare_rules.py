@@ -13,8 +13,9 @@ ARMS = ["transformer", "static_3", "bpe_32", "hnet_1stage"]
 
 @pytest.fixture(scope="module")
 def workflow(tmp_path_factory) -> Workflow:
-    """Four arms and two seeds, a few steps each."""
+    """Four arms and two seeds, a few steps each, and no model of the configuration's own."""
     made = Workflow(tmp_path_factory.mktemp("compare") / "work")
+    del made.config["model"]
     write_table(made.folder / "labelled.csv", 40, 3)
     made.config["tokenize"] = {"window": 516}
     made.config["train"] |= {"steps": 6, "checkpoint_every": 0}
@@ -66,3 +67,12 @@ def test_keys_are_checked(workflow, key, value):
     done = workflow.run("compare_tokenizers", "--dry-run", "--configfile", "wrong.yaml", check=False)
     assert done.returncode
     assert "comparison" in done.stdout + done.stderr
+
+
+def test_other_targets_need_a_model(workflow):
+    done = workflow.run("--dry-run", check=False)
+    assert "model: is left out, and this target trains it" in done.stdout + done.stderr
+    config = {key: value for key, value in workflow.config.items() if key != "comparison"}
+    (workflow.folder / "alone.yaml").write_text(json.dumps(config))
+    done = workflow.run("--dry-run", "--configfile", "alone.yaml", check=False)
+    assert "'model' is a required property" in done.stdout + done.stderr

@@ -341,9 +341,18 @@ def read_json(path):
         raise WorkflowError(f"{path}: cannot be read as a model: {error}")
 
 
-def train_settings():
+def model_to_train():
+    """The model of the configuration, which one that only compares may leave out."""
+    if "model" not in config:
+        raise WorkflowError(
+            "model: is left out, and this target trains it; name a preset or a JSON file, or run compare_tokenizers"
+        )
+    return config["model"]
+
+
+def train_settings(wildcards):
     """The settings of `genotok train` as JSON."""
-    model, settings = model_setting(config["model"]), dict(config["train"])
+    model, settings = model_setting(model_to_train()), dict(config["train"])
     if ENTROPY:
         settings["entropy_model"] = f"{RESULTS}/entropy_model"
     for path in published_weights():
@@ -366,7 +375,7 @@ def entropy_train_settings():
 
 def training_provenance():
     """All settings on which the trained model depends, so that the same settings have the same hash everywhere."""
-    model = config["model"]
+    model = model_to_train()
     is_file = isinstance(model, str) and model.endswith(".json")
     return {key: config.get(key) for key in ("tokenize", "train", "entropy_model")} | {
         "genomes": {name: GENOMES[name] for name in trained_genomes()},
@@ -399,12 +408,17 @@ def settings_hash(settings):
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def training_hash(wildcards):
+    """What the trained model carries."""
+    return settings_hash(training_provenance())
+
+
 def scoring_hash(wildcards):
     """What the scored VCF of a set carries."""
     return settings_hash(scoring_provenance(wildcards.set))
 
 
-def provenance_settings():
+def provenance_settings(wildcards):
     """The configuration, and what the hashes that models and VCFs carry stand for, as JSON."""
     parts = {f"scores/{name}": scoring_provenance(name) for name in VARIANTS}
     parts["model"] = training_provenance()

@@ -235,7 +235,7 @@ rule provenance:
         mem_mb=scaled(1000),
         runtime=scaled(60),
     params:
-        settings=provenance_settings(),
+        settings=provenance_settings,
     shell:
         "genotok report provenance {input:q} -o {output:q} --settings - <<< {params.settings:q} > {log:q} 2>&1"
 

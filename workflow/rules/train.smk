@@ -33,8 +33,8 @@ rule train:
         gpu=train_gpus(),
         nodes=1,
     params:
-        settings=train_settings(),
-        provenance=settings_hash(training_provenance()),
+        settings=train_settings,
+        provenance=training_hash,
         folder=subpath(output.config, parent=True),
     shell:
         # The shell waits for the checkpoint that a run writes when it is told to end.

@@ -1,11 +1,13 @@
 """BLT's rule: a chunk begins where the next token was hard to foresee (arXiv 2412.09871, section 2.3)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from genotok.errors import InputError
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import EntropyCache
+from genotok.models.cache import Cache
 from genotok.models.chunkers.length_limits import split_long_chunks
 from genotok.models.chunkers.routing import Boundaries
 
@@ -60,6 +62,24 @@ def entropy_starts(
     behind = starts_behind(entropies.float(), positions, threshold, threshold_add, monotonicity)
     starts = behind.roll(1) | (positions == 0)
     return starts if max_length is None else split_long_chunks(starts, max_length)
+
+
+@dataclass
+class EntropyCache(Cache):
+    """The memory of chunks that begin behind tokens of high entropy.
+
+    Attributes:
+        entropy, previous: (B,) float32, at each sequence's last row and at the one before it.
+        position: (B,) int64, that of the row that comes next.
+        begun: (B,) int64, that of the last row at which the entropies, not the longest length, began a chunk.
+        model: of the entropy model, which has read every row.
+    """
+
+    entropy: Tensor
+    previous: Tensor
+    position: Tensor
+    begun: Tensor
+    model: Cache | None = None
 
 
 class EntropyChunker(nn.Module):

@@ -1,6 +1,7 @@
 """Adaptive merging: a row that resembles the rows before it joins their chunk."""
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
@@ -9,12 +10,29 @@ from torch.nn.functional import logsigmoid, normalize
 
 from genotok.kernels.linear_scan import linear_scan
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import MergeCache
+from genotok.models.cache import Cache
 from genotok.models.chunkers.length_limits import choose_starts
 from genotok.models.chunkers.routing import Boundaries
 
 SHARPNESS = 2.0  # slope of the probability in standard deviations, at the start of training
 LEAST_VARIANCE = 1e-4  # of distances, which lie between 0 and 1; steadier ones count as all the same
+
+
+@dataclass
+class MergeCache(Cache):
+    """The memory of merging chunks.
+
+    Attributes:
+        memory: (B, D) float32, the fading sum of the keys so far.
+        moments: (B, 2) float64, the sums of the distances so far and of their squares.
+        position: (B,) int64, of the row that comes next.
+        since: (B,) int64, the rows of the last chunk so far.
+    """
+
+    memory: Tensor
+    moments: Tensor
+    position: Tensor
+    since: Tensor
 
 
 class MergeChunker(nn.Module):

@@ -9,7 +9,7 @@ from genotok.kernels.less_kept import cheap, product
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.rounding import as_products_take_it
 from genotok.kernels.router import boundary_probability, pair_probability
-from genotok.models.cache import RoutingCache
+from genotok.models.cache import Cache
 
 
 @dataclass
@@ -109,6 +109,13 @@ class Boundaries:
     def of_chunks(self, values: Tensor, chunk_layout: Ragged) -> Tensor:
         """(T, ...) to (M, ...), what the first row of each chunk has."""
         return values.index_select(0, self.chunk_rows(chunk_layout))
+
+
+@dataclass
+class RoutingCache(Cache):
+    """The router's memory: `query` (B, D), that of each sequence's last row."""
+
+    query: Tensor
 
 
 class RoutingChunker(nn.Module):

@@ -6,14 +6,42 @@ it, and the first one a learned state (as the patches of the Byte Latent Transfo
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from genotok.kernels.cross_attention import attend_to_own_rows, own_row_scores
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import Cache, CrossStateCache, MeanStateCache
+from genotok.models.cache import Cache
 from genotok.models.chunkers.routing import Boundaries
+
+
+@dataclass
+class MeanStateCache(Cache):
+    """The chunk in hand: `total` (B, D) float32, the sum of its rows so far, and `rows` (B,) int64, their number."""
+
+    total: Tensor
+    rows: Tensor
+
+
+@dataclass
+class CrossStateCache(Cache):
+    """The chunk in hand, as its first row sees it.
+
+    Attributes:
+        first: (B, D), the chunk's first row.
+        query: (B, H, E), its query.
+        highest: (B, H) float32, the highest score so far.
+        total: (B, H) float32, the sum of exp(score - highest).
+        summed: (B, H, E) float32, that of exp(score - highest) * value.
+    """
+
+    first: Tensor
+    query: Tensor
+    highest: Tensor
+    total: Tensor
+    summed: Tensor
 
 
 class SelectedRows(nn.Module):

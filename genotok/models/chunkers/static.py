@@ -1,10 +1,19 @@
 """Chunks of a fixed length, the baseline that learned chunks are held against."""
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import StaticCache
+from genotok.models.cache import Cache
 from genotok.models.chunkers.routing import Boundaries
+
+
+@dataclass
+class StaticCache(Cache):
+    """The memory of chunks of a fixed length: `position` (B,) int64, that of the row that comes next."""
+
+    position: Tensor
 
 
 class StaticChunker(nn.Module):

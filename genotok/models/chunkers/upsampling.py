@@ -1,13 +1,31 @@
 """Bringing chunk states back to their rows."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from genotok.kernels.cross_attention import attend_to_near_chunks
 from genotok.kernels.ema import ema_scan, ema_step, ema_upsample, rewarded
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import EMACache, NearChunksCache
+from genotok.models.cache import Cache
 from genotok.models.chunkers.routing import Boundaries
+
+
+@dataclass
+class EMACache(Cache):
+    """The upsampler's memory: `value` (B, D) float32, the upsampled state of each sequence's last chunk."""
+
+    value: Tensor
+
+
+@dataclass
+class NearChunksCache(Cache):
+    """`keys` and `values` (B, W, H, E) of the latest chunks, the last first; `chunks` (B,) int64, their number."""
+
+    keys: Tensor
+    values: Tensor
+    chunks: Tensor
 
 
 def continued_rows(chunks: Tensor, boundaries: Boundaries, before: Tensor) -> Tensor:
@@ -30,8 +48,8 @@ def only_real(values: Tensor, layout: Ragged) -> Tensor:
     return torch.where(layout.is_real.view(-1, *[1] * (values.ndim - 1)), values, 0)
 
 
-class EMAUpsampler(nn.Module):
-    """Smooths the chunk states by their boundaries' probabilities and gives each row its chunk's state."""
+class RepeatUpsampler(nn.Module):
+    """Gives each row its chunk's state as it is."""
 
     def forward(
         self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
@@ -43,23 +61,19 @@ class EMAUpsampler(nn.Module):
             boundaries: of the T rows, M of them boundaries.
             chunk_layout: the layout of the M chunks.
             rows: (T, D), the states in front of the chunker.
-            causal: whether the moving average runs from the beginning to the end only; otherwise both ways.
+            causal: whether rows learn nothing of chunks behind their own.
 
         Returns:
             (T, D) float32.
         """
-        if causal:
-            return self._spread(chunks, boundaries, chunk_layout)
-        smooth = ema_scan(chunks, boundaries.of_chunks(boundaries.prob, chunk_layout), chunk_layout)
-        smooth = (smooth + self._smooth_backwards(chunks, boundaries, chunk_layout)) / 2
-        return rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries.confidence)
+        return rewarded(chunks.float().index_select(0, boundaries.chunk_of_row), boundaries.confidence)
 
     def prefill(
         self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
     ) -> tuple[Tensor, EMACache]:
         """`forward`, and the cache behind each sequence's last chunk."""
-        upsampled = self._spread(chunks, boundaries, chunk_layout)
-        return upsampled, EMACache(upsampled[boundaries.ragged.last_rows].detach())
+        upsampled = self(chunks, boundaries, chunk_layout, rows)
+        return upsampled, EMACache(chunks[chunk_layout.last_rows].float().detach())
 
     def extend(
         self,
@@ -83,8 +97,8 @@ class EMAUpsampler(nn.Module):
         Returns:
             (T, D) float32.
         """
-        smooth = ema_scan(chunks, boundaries.prob[rows], chunk_layout, before[begun])
-        return continued_rows(smooth, boundaries, before)
+        further = self._further(chunks, boundaries.prob[rows], chunk_layout, before[begun])
+        return continued_rows(further, boundaries, before)
 
     def step(
         self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
@@ -101,9 +115,46 @@ class EMAUpsampler(nn.Module):
         Returns:
             (B, D) float32.
         """
-        smooth = ema_step(chunks, boundaries.prob[begins], cache.value[begins])
-        cache.value = cache.value.index_copy(0, begins, smooth)
+        cache.value = cache.value.index_copy(0, begins, chunks.float())
         return cache.value
+
+    def _further(self, chunks: Tensor, prob: Tensor, chunk_layout: Ragged, before: Tensor) -> Tensor:
+        """(M, D) float32 of chunks (M, D) with the boundaries' probabilities (M,), behind `before` (S, D)."""
+        return chunks.float()
+
+
+class EMAUpsampler(RepeatUpsampler):
+    """Smooths the chunk states by their boundaries' probabilities and gives each row its chunk's state.
+
+    A causal moving average runs from the beginning to the end only; otherwise both ways.
+    """
+
+    def forward(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
+    ) -> Tensor:
+        """Bring chunk states to their rows, (T, D) float32."""
+        if causal:
+            return self._spread(chunks, boundaries, chunk_layout)
+        smooth = ema_scan(chunks, boundaries.of_chunks(boundaries.prob, chunk_layout), chunk_layout)
+        smooth = (smooth + self._smooth_backwards(chunks, boundaries, chunk_layout)) / 2
+        return rewarded(smooth.index_select(0, boundaries.chunk_of_row), boundaries.confidence)
+
+    def prefill(
+        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
+    ) -> tuple[Tensor, EMACache]:
+        """`forward`, and the cache behind each sequence's last chunk."""
+        upsampled = self._spread(chunks, boundaries, chunk_layout)
+        return upsampled, EMACache(upsampled[boundaries.ragged.last_rows].detach())
+
+    def step(
+        self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
+    ) -> Tensor:
+        """The upsampled state of one further row of each sequence, (B, D) float32."""
+        smooth = ema_step(chunks, boundaries.prob[begins], cache.value[begins])
+        return super().step(smooth, boundaries, begins, rows, cache)
+
+    def _further(self, chunks: Tensor, prob: Tensor, chunk_layout: Ragged, before: Tensor) -> Tensor:
+        return ema_scan(chunks, prob, chunk_layout, before)
 
     def _spread(self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged) -> Tensor:
         prob = only_real(boundaries.of_chunks(boundaries.prob, chunk_layout), chunk_layout)
@@ -118,47 +169,11 @@ class EMAUpsampler(nn.Module):
         return ema_scan(chunks[mirrored], prob[mirrored], chunk_layout)[mirrored]
 
 
-class RepeatUpsampler(nn.Module):
-    """Gives each row its chunk's state as it is; arguments as those of `EMAUpsampler`."""
-
-    def forward(
-        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor, causal: bool = True
-    ) -> Tensor:
-        """Bring chunk states to their rows, (T, D) float32."""
-        return rewarded(chunks.float().index_select(0, boundaries.chunk_of_row), boundaries.confidence)
-
-    def prefill(
-        self, chunks: Tensor, boundaries: Boundaries, chunk_layout: Ragged, rows: Tensor
-    ) -> tuple[Tensor, EMACache]:
-        """`forward`, and the cache behind each sequence's last chunk."""
-        upsampled = self(chunks, boundaries, chunk_layout, rows)
-        return upsampled, EMACache(chunks[chunk_layout.last_rows].float().detach())
-
-    def extend(
-        self,
-        chunks: Tensor,
-        boundaries: Boundaries,
-        rows: Tensor,
-        begun: Tensor,
-        chunk_layout: Ragged,
-        before: Tensor,
-    ) -> Tensor:
-        """The upsampled states (T, D) float32 of rows that follow on others."""
-        return continued_rows(chunks.float(), boundaries, before)
-
-    def step(
-        self, chunks: Tensor, boundaries: Boundaries, begins: Tensor, rows: Tensor, cache: EMACache
-    ) -> Tensor:
-        """The upsampled state of one further row of each sequence, (B, D) float32."""
-        cache.value = cache.value.index_copy(0, begins, chunks.float())
-        return cache.value
-
-
 class CrossAttentionUpsampler(nn.Module):
     """Each row asks its own chunk and the nearest ones, up to `window` in all on a side.
 
     A causal row sees its own chunk and the `window` - 1 before it, otherwise as many behind it as well. A learned
-    bias tells how far off a chunk is. Arguments as those of `EMAUpsampler`.
+    bias tells how far off a chunk is. Arguments as those of `RepeatUpsampler`.
 
     Args:
         width: features a row.

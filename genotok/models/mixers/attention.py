@@ -14,7 +14,7 @@ from genotok.kernels.attention import (
 )
 from genotok.kernels.less_kept import cheap, product
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import AttentionCache, KeyValueStore
+from genotok.models.mixers.key_values import AttentionCache, KeyValueStore
 
 
 class Attention(nn.Module):

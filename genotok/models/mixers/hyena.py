@@ -12,8 +12,8 @@ from genotok.errors import InputError
 from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
 from genotok.kernels.gated_long_conv import gated_long_conv
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import ConvolutionStore, HyenaCache
-from genotok.models.config import HyenaConfig
+from genotok.models.mixer_config import HyenaConfig
+from genotok.models.mixers.convolution_memory import ConvolutionStore, HyenaCache
 
 # Rows times channels that are worked off at once where memory counts, and up to which training keeps everything.
 AT_ONCE, KEPT = 1 << 24, 1 << 26

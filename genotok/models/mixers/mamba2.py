@@ -1,6 +1,7 @@
 """Mamba-2, a selective state space with a scalar decay a head (Dao and Gu 2024, arXiv 2405.21060)."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,22 @@ from torch import Tensor, nn
 from genotok.kernels.less_kept import product
 from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, mamba2_step
 from genotok.kernels.ragged import Ragged
-from genotok.models.cache import Mamba2Cache
-from genotok.models.config import Mamba2Config
+from genotok.models.cache import Cache
+from genotok.models.mixer_config import Mamba2Config
 from genotok.models.norms import RMSNorm
+
+
+@dataclass
+class Mamba2Cache(Cache):
+    """Mamba-2's memory.
+
+    Attributes:
+        conv: (B, K - 1, C), the convolution's last inputs, oldest first.
+        state: (B, H, N, P) float32.
+    """
+
+    conv: Tensor
+    state: Tensor
 
 
 class Mamba2(nn.Module):

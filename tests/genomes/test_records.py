@@ -302,7 +302,7 @@ def test_proteins(tmp_path):
     ]
     assert "contig p1, position 3: 'V' is no" not in (said := complaint(path))
     assert "contig p1, position 4: 'L' is no nucleotide letter" in said
-    assert "give --alphabet protein if these are proteins" in said
+    assert "read proteins with `genotok tokenize --alphabet protein` and a model of proteins" in said
     path.write_text(">p\nMK-L\n")
     assert "contig p, position 3: '-' is no amino-acid letter" in complaint(path, alphabet=PROTEIN)
     path.write_text(fastq(READS))

@@ -2,7 +2,8 @@
 
 Each check prints a line, and the command fails where one does not hold:
 
-- steps whose chunks have room go by without a wait, also those that are noted (`set_sync_debug_mode("error")`);
+- steps whose chunks have room go by without a wait, also those that are noted (`set_sync_debug_mode("error")`), and
+  likewise where they are replayed as CUDA graphs;
 - a gradient that is no number leaves every weight as it was, although the host sees it a step later;
 - chunks that are filled up to a capacity give the losses and gradients of chunks at their exact size, with memory
   poisoned in front, since kernels leave what nothing reads unwritten.
@@ -43,9 +44,10 @@ def trainer_of(folder: Path, **changes: Any) -> Trainer:
     return Trainer(TrainConfig(shards=str(shards), **(settings | changes)), folder / "run")
 
 
-def check_steps_without_waiting(folder: Path, precision: str) -> None:
+def check_steps_without_waiting(folder: Path, precision: str, graph: bool) -> None:
     """Steps 4 to 11 of a run."""
-    trainer = trainer_of(folder, precision=precision, chunk_capacity=[1.0], ema_decay=0.9)
+    settings = {"chunk_capacity": [1.0], "ema_decay": 0.9, "cuda_graph": graph}
+    trainer = trainer_of(folder, precision=precision, **settings)
     whole_step = trainer._train_step
 
     def forbidden(*arguments: Any) -> None:
@@ -121,10 +123,11 @@ def main() -> None:
     """Run all of them."""
     if not torch.cuda.is_available():
         raise SystemExit("no CUDA device: these checks need one")
-    for precision in ("bf16", "fp32"):
+    for precision, graph in (("bf16", False), ("fp32", False), ("bf16", True), ("fp32", True)):
         with tempfile.TemporaryDirectory() as folder:
-            check_steps_without_waiting(Path(folder), precision)
-        print(f"steps without waiting, {precision}: hold", flush=True)
+            check_steps_without_waiting(Path(folder), precision, graph)
+        replayed = ", replayed" if graph else ""
+        print(f"steps without waiting, {precision}{replayed}: hold", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         check_no_weight_is_destroyed(Path(folder))
     print("no weight is destroyed: holds", flush=True)

@@ -1,10 +1,10 @@
-"""How the kernels of Mamba-2 are best launched: `python -m benchmarks.tune_mamba2 PROGRAMS=512 scan=8:2,COLUMNS=64`.
+"""How the kernels of Mamba-2 are best launched: `python -m benchmarks.tune_mamba2 scan=4:1:168,PAIRED=states`.
 
 Each argument is a variant: constants of `genotok.kernels.triton_ssd` and `triton_causal_conv`, and launches as
-`kernel=num_warps:num_stages`. Output and gradients of a variant are held against those of the constants as they are,
-on fresh random numbers; then the time of every kernel is that of a profile of both passes, in milliseconds. Shapes
-are those of the outer and of the main network of `hnet_1stage_dna`: 131,072 and 43,696 rows in 16 sequences. Needs a
-CUDA device.
+`kernel=num_warps:num_stages`, maybe with a bound of registers behind them. Output and gradients of a variant are held
+against those of the constants as they are, on fresh random numbers; the time of every kernel is that of a profile
+of both passes, in milliseconds. Shapes are those of the outer and of the main network of `hnet_1stage_dna`: 131,072
+and 43,696 rows in 16 sequences. Needs a CUDA device.
 """
 
 import argparse
@@ -30,14 +30,13 @@ def constants(variant: str) -> Iterator[None]:
     try:
         for name, value in (part.split("=") for part in variant.split(",") if part):
             if name in launches:
-                warps, stages = value.split(":")
-                triton_ssd.LAUNCHES[name] = int(warps), int(stages)
+                triton_ssd.LAUNCHES[name] = tuple(int(part) for part in value.split(":"))
                 continue
             owner = next((module for module in MODULES if hasattr(module, name)), None)
             if owner is None:
                 raise SystemExit(f"{name}: neither a constant nor one of the kernels {', '.join(launches)}")
             before.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, int(value))
+            setattr(owner, name, set(value.split("+")) if name == "PAIRED" else int(value))
         yield
     finally:
         triton_ssd.LAUNCHES.update(launches)
@@ -80,7 +79,7 @@ def milliseconds(run: Callable[[], object]) -> dict[str, float]:
         torch.cuda.synchronize()
     times: dict[str, float] = {}
     for event in seen.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA and event.name.startswith("_"):
+        if event.device_type == torch.autograd.DeviceType.CUDA and event.name.endswith("_kernel"):
             name = event.name.strip("_").removesuffix("_kernel")
             times[name] = times.get(name, 0.0) + event.time_range.elapsed_us() / PASSES / 1000
     return dict(sorted(times.items(), key=lambda item: -item[1]))

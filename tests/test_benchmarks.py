@@ -6,7 +6,16 @@ import time
 import pytest
 import torch
 
-from benchmarks import ema_drift, long_context, loss_curves, precision, ratio_weight, step_trace, tokenizers
+from benchmarks import (
+    ema_drift,
+    graph_step,
+    long_context,
+    loss_curves,
+    precision,
+    ratio_weight,
+    step_trace,
+    tokenizers,
+)
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -170,6 +179,32 @@ def test_a_traced_training(tmp_path, capsys):
     assert found["profile"]["aten::_local_scalar_dense"] > 0
     step_trace.print_table(found)
     assert "bases_per_second: " in capsys.readouterr().out
+
+
+def test_replayed_steps_beside_launched_ones(tmp_path, capsys):
+    options = graph_step.parse(["--tiny", "--steps", "2", "--warmup", "2", "--models", "hnet M15"])
+    (line,) = graph_step.measure(options, tmp_path)
+    assert line["graph"]["replays"] == 3  # all steps but the first
+    assert line["launched"]["replays"] == 0
+    assert line["graph_and_launched"] == line["launched_twice"] == dict.fromkeys(line["launched_twice"], 0)
+    assert line["agrees"]
+    assert "hnet M15: " in capsys.readouterr().out
+
+
+def test_replayed_steps_that_are_others_do_not_agree():
+    def curve(losses, replays):
+        found = {"mbases_s": 1.0, "replays": replays}
+        return graph_step.Curve(losses, [1.0] * len(losses), [0.4] * len(losses), found)
+
+    def agrees(losses, replays):
+        launched = curve([2.0] * 8, 0)
+        curves = {"launched": launched, "launched_again": launched, "graph": curve(losses, replays)}
+        return graph_step.compared("x", curves, 8, 1)["agrees"]
+
+    assert agrees([2.0] * 7 + [2.009], 7)
+    assert not agrees([2.0] * 7 + [2.011], 7)
+    assert not agrees([2.0] * 4 + [2.002] * 4, 7)
+    assert not agrees([2.0] * 8, 6)
 
 
 PLAN = {"settings": {"seeds": [1, 2]}, "arms": {"transformer": {}, "kmer_6": {}}}

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from genotok.kernels.triton_ssd import _softplus
+from genotok.kernels.triton_decay import softplus
 
 CHANNELS = 256  # of the convolution that a program takes
 
@@ -117,7 +117,7 @@ def _scan_step(
 ):  # fmt: skip
     sequence, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, p = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_P)
-    size = _softplus(
+    size = softplus(
         tl.load(dt + sequence * dt_row + head).to(tl.float32) + tl.load(dt_bias + head).to(tl.float32)
     )
     decay = tl.exp(-size * tl.exp(tl.load(a_log + head).to(tl.float32)))

@@ -1,4 +1,4 @@
-"""How Triton kernels read the pieces that `Ragged.pieces` cuts sequences into."""
+"""How Triton kernels read the pieces that `Ragged.pieces` cuts sequences into, and the rows of a matrix there."""
 
 import triton
 import triton.language as tl
@@ -8,3 +8,10 @@ import triton.language as tl
 def piece(pieces, line):
     """Of a line: its first row, the row behind its last, and its sequence."""
     return tl.load(pieces + 3 * line), tl.load(pieces + 3 * line + 1), tl.load(pieces + 3 * line + 2)
+
+
+@triton.jit
+def tile(base, rows, row_stride, end, columns, width):
+    """Rows x columns of a matrix; 0 outside of it."""
+    at = base + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
+    return tl.load(at, mask=(rows < end)[:, None] & (columns < width)[None, :], other=0.0)

@@ -27,7 +27,8 @@ def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) 
         if compiled and block.mlp is not None:
             block.after_mixer = _Compiled(block.after_mixer)
         if activation_checkpointing == "blocks":
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            # No block draws random numbers, whose state a CUDA graph could not keep.
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 class _Compiled:

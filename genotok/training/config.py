@@ -12,7 +12,7 @@ WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
 HOW_IT_RUNS = (
     *("accumulate", "parallel", "rank_timeout", "activation_checkpointing", "compile"),
-    *("chunk_capacity", "checkpoint_every", "keep_checkpoints", "keep_best", "loader_workers"),
+    *("chunk_capacity", "cuda_graph", "checkpoint_every", "keep_checkpoints", "keep_best", "loader_workers"),
 )
 
 
@@ -176,6 +176,9 @@ class TrainConfig:
         chunk_capacity: how many chunks there is room for, as a share of the rows of each chunking stage, outermost
             first. Chunks are filled up to so many, so that the host never waits for their number and all shapes stay
             as they are; a step that makes more is done again at its exact size. None for exact sizes throughout.
+        cuda_graph: whether forward and backward passes of `lm` and `mlm` over windows of one length are recorded as
+            CUDA graphs and replayed, see `genotok.training.recorded_passes`. On one GPU; models with chunks need
+            `chunk_capacity`.
         precision: `fp32`, `bf16`, `fp16` with loss scaling, `fp8` in the main network and bf16 elsewhere, or
             `auto` for the preset of the task, see `genotok.training.precision.choose_precision`.
         threads: threads on the CPU; part of the run, since sums depend on it.
@@ -230,6 +233,7 @@ class TrainConfig:
     activation_checkpointing: str = "none"
     compile: bool = False
     chunk_capacity: list[float] | None = None
+    cuda_graph: bool = False
     precision: str = "auto"
     threads: int = 2
     log_every: int = 10

@@ -33,6 +33,7 @@ from genotok.training.measures import MEASURES
 from genotok.training.monitor import Monitor
 from genotok.training.optimizer import make_optimizer
 from genotok.training.precision import Precision, choose_precision
+from genotok.training.recorded_passes import Recorder, check_recordable
 from genotok.training.records import one_record, validation_records
 from genotok.training.resuming import choose_checkpoint
 from genotok.training.saving import drop_others, plain_model, save_best, take_best
@@ -52,9 +53,10 @@ class Trainer:
         config: settings of the run.
         folder: where the run is written: `config.json`, `model.safetensors` and `README.md` at the end,
             `metrics.jsonl`, `speed.jsonl`, `tensorboard/`, and `checkpoints/`. The first rank alone writes.
+        recorder: what records steps where `cuda_graph` asks for it; None for CUDA graphs.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path):
+    def __init__(self, config: TrainConfig, folder: Path, recorder: Recorder | None = None):
         self.config, self.folder = config, folder
         self.ranks = Ranks.join(config.device, config.rank_timeout)
         self.device = self.ranks.device
@@ -63,8 +65,12 @@ class Trainer:
         torch.use_deterministic_algorithms(self.device.type == "cpu")
         with self.ranks.together():
             self._build()
+            if config.cuda_graph:
+                recorder = check_recordable(config, self.model, self.data, self.ranks, recorder)
         run_blocks(self.model, config.activation_checkpointing, config.compile)
-        self.gradient = GradientStep(self.model, config, self.ranks, self.precision)
+        self.gradient = GradientStep(
+            self.model, config, self.ranks, self.precision, recorder if config.cuda_graph else None
+        )
         with self.ranks.together():
             self.optimizer = make_optimizer(self.model, config)
         self.average = Average(self.model, config.ema_decay)

@@ -25,6 +25,7 @@ from genotok.training.objective import (
     ratio_slope,
 )
 from genotok.training.precision import Precision
+from genotok.training.recorded_passes import MicroWeights, RecordedPasses, Recorder
 from genotok.training.sharing import Shared
 from genotok.training.stages import StageNumbers
 
@@ -98,20 +99,35 @@ class GradientStep:
         config: of the run.
         ranks: who else is there.
         precision: of the products; in fp16 the gradient comes scaled.
+        recorder: records passes over micro batches, which are then replayed; None for none. One rank alone.
 
     Attributes:
-        passes: runs the model; its `output` is that of the latest micro batch of this rank.
+        passes: runs the model; its `output` is that of the latest micro batch of this rank, or None where that was
+            replayed.
         targets: tokens a chunk that the ratio loss steers each stage to, those of the latest step.
+        recorded: the passes that are recorded; None without a recorder.
     """
 
-    def __init__(self, model: GenomicLM, config: TrainConfig, ranks: Ranks, precision: Precision):
+    def __init__(
+        self,
+        model: GenomicLM,
+        config: TrainConfig,
+        ranks: Ranks,
+        precision: Precision,
+        recorder: Recorder | None = None,
+    ):
         self.model, self.config, self.ranks, self.precision = model, config, ranks, precision
         self.passes = Passes(model, config.label_smoothing)
         self.shared = Shared(self.passes, config.parallel, ranks)
         self.targets = value_at(config.target_chunk_length, 0)
+        self.recorded = None
+        if recorder is not None:
+            self.recorded = RecordedPasses(recorder, self.passes, self._pass, self._counts)
 
     def backward(self, batch: AnyBatch, task: str, exact: bool = False) -> FoundLosses:
         """Add the gradient to the parameters; without a `chunk_capacity` the host waits once a chunking stage.
+
+        With a recorder the parameters must have no gradient yet, and get those that recordings write to.
 
         Args:
             batch: what this rank reads of the global batch, on the host.
@@ -122,6 +138,21 @@ class GradientStep:
         count, parts = len(batch.lengths), self.config.accumulate
         micros = [_rows(batch, slice(count * k // parts, count * (k + 1) // parts)) for k in range(parts)]
         self.targets = value_at(self.config.target_chunk_length, batch.step)
+        weights, tokens_a_nucleotide = self._weights(batch, micros, task)
+        found = None
+        if self.recorded is not None and not exact:
+            self.recorded.enter(value_at(self.config.window_length, batch.step))
+            found = self.recorded.run(micros, task, capacity, weights, self._looks_ahead(micros))
+        values, learned = found or self._run(micros, task, capacity, weights)
+        names = sorted(weights[0].shares)
+        of_losses = {name: loss_weight(self.model.config, name) for name in names}
+        settings = (task, tokens_a_nucleotide, self.targets, self.config, of_losses)
+        return FoundLosses(self.ranks.sum(values), names, learned, *settings)
+
+    def _weights(
+        self, batch: AnyBatch, micros: list[AnyBatch], task: str
+    ) -> tuple[list[MicroWeights], float]:
+        """What the micro batches weigh in the step, and the labels of the global batch over its nucleotides."""
         own = [label_counts(micro, task, self.model.config) for micro in micros]
         plain = [plain_count(micro, task) for micro in micros]
         nucleotides = float(batch.nucleotides) if task == "lm" else 0.0
@@ -130,53 +161,89 @@ class GradientStep:
             [*(sum(count[name] for count in own) for name in names), sum(plain), nucleotides]
         )
         counts = dict(zip(names, counts, strict=True))
-        ahead = self._boundaries_ahead(micros, task, capacity) if len(micros) > 1 else None
-        found, shares = [], []
-        for k, (micro, count) in enumerate(zip(micros, own, strict=True)):
-            share = {name: count[name] / (counts[name] or 1.0) for name in names}
-            with self.shared.more_to_come(k + 1 < len(micros)):
-                with self.precision.autocast():
-                    sums = self.shared(_on_device(micro, self.ranks.device), task, capacity)
-                global_counts = ahead or self._of_all_ranks([(sums.chosen, sums.rows)])
-                self.precision.backward(self._loss(sums, share, *global_counts))
-            found.append(PassSums(*_detached(sums)))
-            shares.append(share)
-        self.shared.finish_gradients()
-        of_labels = [count / max(labels, 1.0) for count in plain]
-        return self._losses(found, shares, of_labels, task, labels / max(nucleotides, 1.0))
+        weights = [
+            MicroWeights(
+                {name: count[name] / (counts[name] or 1.0) for name in names},
+                of_plain / max(labels, 1.0),
+                self.config.ratio_weight,
+                self.targets,
+            )
+            for count, of_plain in zip(own, plain, strict=True)
+        ]
+        return weights, labels / max(nucleotides, 1.0)
 
-    def _loss(self, sums: PassSums, share: dict[str, float], chosen: Tensor, rows: Tensor) -> Tensor:
+    def _run(
+        self, micros: list[AnyBatch], task: str, capacity: tuple[float, ...], weights: list[MicroWeights]
+    ) -> tuple[Tensor, list[bool]]:
+        """Forward and backward: the `values` of `FoundLosses` on this rank, and its `learned`."""
+        ahead = None
+        if self._looks_ahead(micros):
+            counts = [self._counts(_on_device(micro, self.ranks.device), task, capacity) for micro in micros]
+            ahead = self._of_all_ranks(counts)
+        values = torch.zeros((), dtype=torch.float64, device=self.ranks.device)
+        for k, (micro, weight) in enumerate(zip(micros, weights, strict=True)):
+            with self.shared.more_to_come(k + 1 < len(micros)):
+                found, learned = self._pass(
+                    _on_device(micro, self.ranks.device), task, capacity, weight, ahead
+                )
+            values = values + found
+        self.shared.finish_gradients()
+        return values, learned
+
+    def _pass(
+        self,
+        micro: AnyBatch,
+        task: str,
+        capacity: tuple[float, ...],
+        weights: MicroWeights,
+        ahead: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, list[bool]]:
+        """Forward and backward of one micro batch, which lies on the device.
+
+        Args:
+            micro: the micro batch.
+            task, capacity: as in `backward`.
+            weights: what it weighs.
+            ahead: how many chunks begin in all micro batches and how many rows they have, (S,) float64 both; None
+                for those of this one and of its like on the other ranks.
+
+        Returns:
+            What it adds to the `values` of `FoundLosses`, and the `learned` of these.
+        """
+        with self.precision.autocast():
+            sums = self.shared(micro, task, capacity)
+        learned = [stage.learned for stage in self.passes.output.packed_boundaries]
+        global_counts = ahead or self._of_all_ranks([(sums.chosen, sums.rows)])
+        self.precision.backward(self._loss(sums, weights, learned, *global_counts))
+        return self._values(sums, weights), learned
+
+    def _loss(
+        self, sums: PassSums, weights: MicroWeights, learned: list[bool], chosen: Tensor, rows: Tensor
+    ) -> Tensor:
         """What this micro batch adds to the loss; of several ranks the mean is taken, hence the factor."""
         total = sums.nats.new_zeros(())
         for name, loss in sums.losses.items():
-            total = total + loss_weight(self.model.config, name) * share[name] * loss
-        for s in self._learned():
-            slope = ratio_slope(chosen[s] / rows[s], self.targets[s]) / rows[s]
-            total = total + (self.config.ratio_weight * slope).float() * sums.likely[s]
+            weight = loss_weight(self.model.config, name) * weights.shares[name]
+            total = total + (weight.to(loss.dtype) if isinstance(weight, Tensor) else weight) * loss
+        for s in (s for s in range(len(learned)) if learned[s]):
+            slope = ratio_slope(chosen[s] / rows[s], weights.targets[s]) / rows[s]
+            total = total + (weights.ratio_weight * slope).float() * sums.likely[s]
         return total * self.ranks.size
 
-    def _learned(self) -> list[int]:
-        """The stages whose boundaries follow the model's own scores."""
-        return [s for s, stage in enumerate(self.passes.output.packed_boundaries) if stage.learned]
+    def _looks_ahead(self, micros: list[AnyBatch]) -> bool:
+        """Whether chunks are counted in front of the step.
+
+        The slope of the ratio loss needs the number of those that begin in all micro batches before the first of
+        these goes backward.
+        """
+        return len(micros) > 1 and bool(self.config.ratio_weight and self.model.config.chunkers)
 
     @torch.no_grad()
-    def _boundaries_ahead(
-        self, micros: list[AnyBatch], task: str, capacity: tuple[float, ...]
-    ) -> tuple[Tensor, Tensor] | None:
-        """Where several micro batches make up a step: how many chunks begin in all of them.
-
-        The slope of the ratio loss needs this number before the first of them goes backward.
-        """
-        if not self.config.ratio_weight or not self.model.config.chunkers:
-            return None
-        counts = []
-        for micro in micros:
-            micro = _on_device(micro, self.ranks.device)
-            inputs = {"lengths": micro.lengths, "boundary_inputs": getattr(micro, "boundary_inputs", None)}
-            inputs["chunk_capacity"] = capacity
-            with self.precision.autocast():
-                counts.append(boundary_counts(self.model(micro.input_ids, task=task, **inputs)))
-        return self._of_all_ranks(counts)
+    def _counts(self, micro: AnyBatch, task: str, capacity: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+        """The `boundary_counts` of a micro batch, which lies on the device."""
+        inputs = {"lengths": micro.lengths, "boundary_inputs": getattr(micro, "boundary_inputs", None)}
+        with self.precision.autocast():
+            return boundary_counts(self.model(micro.input_ids, task=task, chunk_capacity=capacity, **inputs))
 
     def _of_all_ranks(self, counts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         chosen, rows = (torch.stack(parts).sum(0) for parts in zip(*counts, strict=True))
@@ -184,37 +251,14 @@ class GradientStep:
             return chosen, rows
         return tuple(self.ranks.sum(torch.stack([chosen, rows])))
 
-    def _losses(
-        self,
-        found: list[PassSums],
-        shares: list[dict[str, float]],
-        of_labels: list[float],
-        task: str,
-        tokens_a_nucleotide: float,
-    ) -> FoundLosses:
-        """The sums of the global batch."""
-        names, stages = sorted(shares[0]), len(found[0].chosen)
-        sums = torch.zeros(len(names) + 1 + 5 * stages, dtype=torch.float64, device=self.ranks.device)
-        for part, share, of_all_labels in zip(found, shares, of_labels, strict=True):
-            means = [share[name] * part.losses[name].double() for name in names]
-            nats = of_all_labels * part.nats.double()
-            counts = (part.likely.double(), part.chosen, part.rows, part.unsure, part.left_out)
-            sums += torch.cat([torch.stack([*means, nats]), *(count.to(sums.device) for count in counts)])
-        return FoundLosses(
-            self.ranks.sum(sums),
-            names,
-            [stage.learned for stage in self.passes.output.packed_boundaries],
-            task,
-            tokens_a_nucleotide,
-            self.targets,
-            self.config,
-            {name: loss_weight(self.model.config, name) for name in names},
-        )
-
-
-def _detached(sums: PassSums) -> list:
-    losses = {name: loss.detach() for name, loss in sums.losses.items()}
-    return [losses, *(part.detach() for part in sums[1:])]
+    @torch.no_grad()
+    def _values(self, sums: PassSums, weights: MicroWeights) -> Tensor:
+        """What a micro batch adds to the `values` of `FoundLosses`."""
+        means = [share * sums.losses[name].double() for name, share in sorted(weights.shares.items())]
+        nats = weights.of_labels * sums.nats.double()
+        counts = (sums.likely.double(), sums.chosen, sums.rows, sums.unsure, sums.left_out)
+        counts = counts if len(sums.chosen) else ()  # without stages these are empty, and lie on the host
+        return torch.cat([torch.stack([*means, nats]), *counts])
 
 
 def _on_device(batch: AnyBatch, device: torch.device) -> AnyBatch:

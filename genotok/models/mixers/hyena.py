@@ -60,7 +60,8 @@ class Hyena(nn.Module):
         groups = self._groups(ragged.total)
         for channels in groups:
             if len(groups) > 1 and torch.is_grad_enabled():
-                part = checkpoint(self._operate, x, waves, ragged, channels, use_reentrant=False)
+                settings = {"use_reentrant": False, "preserve_rng_state": False}  # nothing is drawn by chance
+                part = checkpoint(self._operate, x, waves, ragged, channels, **settings)
             else:
                 part = self._operate(x, waves, ragged, channels)
             done.append(part)

@@ -75,6 +75,7 @@ class Row:
         free: whether the router decides where chunks begin.
         compiled: whether blocks are compiled.
         mode: `eager`; `room`, chunks have a fixed room; or `graph`, and the pass is replayed as a CUDA graph too.
+        checkpointing: what the backward pass works out again, see `genotok.training.block_execution.run_blocks`.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Row:
     free: bool = False
     compiled: bool = False
     mode: str = "eager"
+    checkpointing: str = "none"
 
     @property
     def room(self) -> tuple[float, ...]:
@@ -95,6 +97,7 @@ class Row:
         """As printed."""
         kinds = [("dna", self.tokenizer == "nucleotide"), ("free", self.free), ("compiled", self.compiled)]
         kinds.append((self.mode, self.mode != "eager"))
+        kinds.append((self.checkpointing, self.checkpointing != "none"))
         return " ".join([self.name, *(kind for kind, here in kinds if here)])
 
     def config(self, width: int = 512) -> ModelConfig:
@@ -119,7 +122,7 @@ class Row:
         if not self.free:
             for chunker in (part for part in model.modules() if isinstance(part, RoutingChunker)):
                 chunker.__class__ = EveryThird
-        run_blocks(model, "none", self.compiled)
+        run_blocks(model, self.checkpointing, self.compiled)
         return model
 
     def letters(self, device: str, bases: int = BASES) -> Tensor:
@@ -300,6 +303,13 @@ def main() -> None:
     parser.add_argument("--modes", nargs="*", default=["room", "graph"], choices=["room", "graph"])
     parser.add_argument("--compiled", action="store_true", help="rows with compiled blocks as well")
     parser.add_argument(
+        "--checkpointing",
+        nargs="*",
+        default=[],
+        choices=["light", "projections", "blocks"],
+        help="rows of these",
+    )
+    parser.add_argument(
         "--profile", type=int, default=0, metavar="N", help="the N slowest kernels of each model"
     )
     parser.add_argument("-o", "--output", type=Path, help="JSON file to write")
@@ -321,6 +331,11 @@ def main() -> None:
     ]
     if arguments.compiled:
         wanted += [Row(name, arguments.lengths[0], compiled=True) for name in arguments.models]
+    wanted += [
+        Row(name, arguments.lengths[0], checkpointing=way)
+        for way in arguments.checkpointing
+        for name in arguments.models
+    ]
     measured = []
     for row in wanted:
         measured.append(measure(row, "cuda", limits["matmul_tflop_s"], arguments.repeats))

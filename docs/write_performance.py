@@ -167,6 +167,13 @@ def of_scoring(result: dict[str, Any]) -> Iterable[tuple]:
         )
 
 
+def of_kept_memory(result: dict[str, Any]) -> Iterable[tuple]:
+    """What is kept and what the peak should be, by policy."""
+    for line in result["summary"]:
+        found = (_number(line.get(key)) for key in ("kept_gib", "peak_gib", "milliseconds"))
+        yield line["outside"], line["inside"], *found
+
+
 def of_quality(result: dict[str, Any]) -> Iterable[tuple]:
     """Bits per base on the way and at the end."""
     for line in result["curve"][:-1]:
@@ -200,11 +207,23 @@ SECTIONS = (
         "pass of `hnet M15` about a third are matrix products, near what the device can do; a third is the "
         "state-space scan, whose chunks keep a state of 128 x 64 for each head and 64 rows, written once and read "
         "twice in the backward pass; the rest are norms, gates and the short convolution, each one pass over "
-        "memory in each direction. Memory is what the backward pass keeps; `activation_checkpointing: blocks` "
+        "memory in each direction. Memory is what the backward pass keeps; `activation_checkpointing` "
         "trades it for time.",
         ("gpu",),
         ("model", "window", "train", "peer", "forward", "peer", "train GiB", "peer", "of products"),
         of_models,
+    ),
+    Section(
+        "Memory kept for the backward pass",
+        "`python -m benchmarks.kept_memory`: what `hnet M15` keeps of a step of 131,072 bases by "
+        "`activation_checkpointing`, one value for the blocks of the outer stage and one for what is inside, as in "
+        "[training](training.md#memory). Worked out on the CPU from the bytes that each line of code keeps; the peak "
+        "is that of the measured step without checkpointing, less what is not kept and with what one block works out "
+        "again, and the milliseconds are the most that an H200 should take more. A step takes one value for all of "
+        "its blocks.",
+        ("kept_memory",),
+        ("outer stage", "inside", "kept GiB", "peak GiB", "ms more"),
+        of_kept_memory,
     ),
     Section(
         "Bits per base by time",

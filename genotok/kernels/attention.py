@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from genotok.kernels.backend import uses_triton
+from genotok.kernels.less_kept import cheap
 from genotok.kernels.ragged import Ragged
 
 # What torch's flash attention takes; other heads and precisions go through padded sequences and a mask.
@@ -30,7 +31,7 @@ def ragged_attention(
         (T, H, E).
     """
     # Repeated rather than `enable_gqa`, with which masks and float32 miss torch's fused kernels.
-    k, v = (_repeated(part, q.shape[1]) for part in (k, v))
+    k, v = (cheap(_repeated, part, q.shape[1]) for part in (k, v))
     limited = 0 <= window < ragged.max_seqlen - 1
     if (limited or not ragged.is_uniform) and _flash_takes(q, k, v):
         return _flash_attention(q, k, v, ragged, causal, window if limited else -1)

@@ -25,6 +25,11 @@ def reference_kernels() -> Iterator[None]:
         _forced.reset(token)
 
 
+def reference_is_asked_for() -> bool:
+    """Whether operations run their torch reference on every device."""
+    return _forced.get()
+
+
 def uses_triton(*tensors: Tensor) -> bool:
     """Whether an operation on these tensors is Triton's: all on CUDA, none in float64, no reference asked for.
 

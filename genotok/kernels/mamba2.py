@@ -12,6 +12,7 @@ from genotok.kernels.causal_conv import (
     last_inputs,
 )
 from genotok.kernels.gated_norm import gated_rms_norm
+from genotok.kernels.less_kept import cheap, remember
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.ssd import ssd, ssd_step, ssd_with_states
 
@@ -55,12 +56,14 @@ def mamba2_inner(
 
         if inner <= WIDEST and state_fits(inner // heads, states):
             parameters = (conv_weight, conv_bias, dt_bias, a_log, skip, norm_weight)
-            return Mamba2Inner.apply(projected, *parameters, eps, states, ragged)
+            out, y = Mamba2Inner.apply(projected, *parameters, eps, states, ragged)
+            remember(out, gated_rms_norm, y, projected[:, :inner], norm_weight, eps, projected.dtype)
+            return out
     z, mixed, dt = projected.split([inner, inner + 2 * states, heads], -1)
-    convolved = causal_conv_silu(mixed, conv_weight, conv_bias, ragged)
+    convolved = cheap(causal_conv_silu, mixed, conv_weight, conv_bias, ragged)
     scan = scan_inputs(convolved, dt, dt_bias, a_log, states)
     y = ssd(*scan, ragged, chunk, skip, projected.dtype)
-    return gated_rms_norm(y.flatten(1), z, norm_weight, eps, projected.dtype)
+    return cheap(gated_rms_norm, y.flatten(1), z, norm_weight, eps, projected.dtype)
 
 
 def mamba2_inner_with_states(

@@ -32,7 +32,8 @@ def linear_cross_entropy(states: Tensor, weight: Tensor, labels: Tensor) -> tupl
     if is_fused(states, len(weight)):
         from genotok.kernels import triton_token_loss
 
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else states.dtype
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         return triton_token_loss.linear_cross_entropy(states, weight, labels, dtype)
     logits = linear(states, weight)
     return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none"), logits

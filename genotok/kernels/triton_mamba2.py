@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from genotok.kernels.less_kept import remember
+from genotok.kernels.ragged import Ragged
 from genotok.kernels.triton_causal_conv import convolve, convolve_backward
 from genotok.kernels.triton_gated_norm import gated_norm, gated_norm_backward
 from genotok.kernels.triton_ssd import Gradients, Sizes, cumulate, scan, scan_backward
@@ -14,8 +16,13 @@ def _split(convolved: Tensor, heads: int, states: int) -> tuple[Tensor, Tensor, 
     return x.unflatten(1, (heads, -1)), b[:, None], c[:, None]
 
 
+def _convolved(mixed: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged) -> Tensor:
+    with torch.cuda.device_of(mixed):
+        return convolve(mixed, weight, bias, ragged, True)
+
+
 class Mamba2Inner(torch.autograd.Function):
-    """`genotok.kernels.mamba2.mamba2_inner`."""
+    """`genotok.kernels.mamba2.mamba2_inner`, and what its norm reads beside the gate: y (T, C), no gradient."""
 
     @staticmethod
     def forward(
@@ -27,20 +34,24 @@ class Mamba2Inner(torch.autograd.Function):
         z, mixed, dt = projected.split([inner, inner + 2 * states, heads], 1)
         a = -a_log.float().exp()
         with torch.cuda.device_of(projected):
-            convolved = convolve(mixed, conv_weight, conv_bias, ragged, True)
+            convolved = _convolved(mixed, conv_weight, conv_bias, ragged)
+            remember(convolved, _convolved, mixed, conv_weight, conv_bias, ragged)
             x, b, c = _split(convolved, heads, states)
             sizes = Sizes.of(x, b, ragged)
             decays = cumulate(dt, a, dt_bias, sizes)
             y, entering, _ = scan(x, b, c, decays, skip, sizes, projected.dtype)
-            out = gated_norm(y.flatten(1), z, norm_weight, eps, projected.dtype)
+            y = y.flatten(1)
+            out = gated_norm(y, z, norm_weight, eps, projected.dtype)
         ctx.save_for_backward(
             projected, conv_weight, conv_bias, dt_bias, a, skip, norm_weight, convolved, y, entering
         )
         ctx.sizes, ctx.eps = sizes, eps
-        return out
+        ctx.mark_non_differentiable(y)
+        ctx.set_materialize_grads(False)
+        return out, y
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx, gradient, _):
         """Gradients of `projected` and of the parameters; all of the former are written into one tensor."""
         projected, conv_weight, conv_bias, dt_bias, a, skip, norm_weight, convolved, y, entering = (
             ctx.saved_tensors
@@ -52,9 +63,7 @@ class Mamba2Inner(torch.autograd.Function):
         to_z, to_mixed, to_dt = to_projected.split(parts, 1)
         to_convolved, to_y = torch.empty_like(convolved), torch.empty_like(y)
         with torch.cuda.device_of(projected):
-            to_norm = gated_norm_backward(
-                y.flatten(1), z, norm_weight, ctx.eps, gradient.contiguous(), to_y.flatten(1), to_z
-            )
+            to_norm = gated_norm_backward(y, z, norm_weight, ctx.eps, gradient.contiguous(), to_y, to_z)
             decays = cumulate(dt, a, dt_bias, sizes)
             into = Gradients(*_split(to_convolved, heads, sizes.n), to_dt)
             (to_a, to_skip, to_bias), _ = scan_backward(
@@ -64,7 +73,7 @@ class Mamba2Inner(torch.autograd.Function):
                 skip,
                 sizes,
                 entering,
-                to_y,
+                to_y.unflatten(1, (heads, -1)),
                 into,
                 softplus=True,
             )

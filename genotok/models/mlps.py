@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from genotok.kernels.less_kept import cheap, product
 from genotok.kernels.swiglu import swiglu
 
 
@@ -16,7 +17,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) to (T, D)."""
-        return self.out(swiglu(self.value_gate(x)))
+        return self.out(cheap(swiglu, product(self.value_gate, x)))
 
 
 class GeluMLP(nn.Module):
@@ -29,7 +30,11 @@ class GeluMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) to (T, D)."""
-        return self.out(gelu(self.up(x), approximate="tanh"))
+        return self.out(cheap(_gelu, product(self.up, x)))
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return gelu(x, approximate="tanh")
 
 
 MLPS = {"swiglu": SwiGLU, "gelu": GeluMLP}

@@ -8,8 +8,12 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from genotok.kernels.less_kept import Level, less_kept
 from genotok.models import GenomicLM
 from genotok.models.blocks import Block
+
+# The values of `activation_checkpointing` by which less is kept than operations would by themselves.
+LESS_KEPT = {"none": Level.NOTHING, "light": Level.LIGHT, "projections": Level.PRODUCTS}
 
 
 def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) -> None:
@@ -17,8 +21,8 @@ def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) 
 
     Args:
         model: the model.
-        activation_checkpointing: `none`, or `blocks`: a block's activations are worked out again in the backward pass
-            and not kept until then.
+        activation_checkpointing: one of `LESS_KEPT`, or `blocks`: all of a block but what enters it is worked out
+            again in the backward pass and not kept until then.
         compiled: whether `torch.compile` makes kernels of what follows the mixer in a block, norm and MLP, which work
             row by row: once, for any number of rows. Mixers have kernels of their own, through which it cannot see.
             Where it fails, blocks run as they are, and a sentence says so.
@@ -29,6 +33,16 @@ def run_blocks(model: GenomicLM, activation_checkpointing: str, compiled: bool) 
         if activation_checkpointing == "blocks":
             # No block draws random numbers, whose state a CUDA graph could not keep.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+    level = LESS_KEPT.get(activation_checkpointing, Level.NOTHING)
+    if level is not Level.NOTHING:
+        # The model for what lies between its stacks of blocks; each block lets go of its own values when it ends.
+        for part in (model, *(part for part in model.backbone.modules() if isinstance(part, Block))):
+            part.forward = partial(_keeping_less, level, part.forward)
+
+
+def _keeping_less(level: Level, forward: Callable, *inputs: Any, **named: Any) -> Any:
+    with less_kept(level):
+        return forward(*inputs, **named)
 
 
 class _Compiled:

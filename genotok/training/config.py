@@ -170,8 +170,11 @@ class TrainConfig:
         both_strands: whether sequences are read from either strand; None for windows yes, rows of a table no.
         seed: of weights and order.
         device: `auto`, `cpu`, `cuda` or a device of torch.
-        activation_checkpointing: `none`, or `blocks`, which works the activations of a block out again in the
-            backward pass and so saves memory.
+        activation_checkpointing: what the backward pass works out again and the forward pass does not keep until
+            then: `none`; `light`, what only moves memory (norms, gates, short convolutions, rotations);
+            `projections`, the products of rows with weights as well, so that residual streams, scans and attention
+            are kept; or `blocks`, all but what enters a block. Each keeps less than the one before it and takes more
+            time.
         compile: whether `torch.compile` makes kernels of norms and MLPs.
         chunk_capacity: how many chunks there is room for, as a share of the rows of each chunking stage, outermost
             first. Chunks are filled up to so many, so that the host never waits for their number and all shapes stay
@@ -264,8 +267,9 @@ class TrainConfig:
             self._need(key, 0 <= getattr(self, key) < 1, "from 0 to less than 1")
         self._need("decay", self.warmup + self.decay <= 1, "at most 1 together with warmup")
         self._need("patience", not self.patience or self.validate_every > 0, "0 without validate_every")
-        ways = ("none", "blocks")
-        self._need("activation_checkpointing", self.activation_checkpointing in ways, "none or blocks")
+        ways = ("none", "light", "projections", "blocks")
+        known = f"{', '.join(ways[:-1])} or {ways[-1]}"
+        self._need("activation_checkpointing", self.activation_checkpointing in ways, known)
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
         self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
         self._check_schedules()

@@ -138,8 +138,15 @@ def ranks(toy_shards, table, alone, tmp_path_factory):
     jobs = {
         "ddp": {"settings": deep},
         "fsdp": {"settings": {**deep, "parallel": "fsdp"}},
-        "fsdp_micro": {"settings": {**deep, "parallel": "fsdp", "accumulate": 2}},
-        "ddp_micro": {"settings": {**deep, "accumulate": 2}},
+        "fsdp_micro": {
+            "settings": {
+                **deep,
+                "parallel": "fsdp",
+                "accumulate": 2,
+                "activation_checkpointing": "projections",
+            }
+        },
+        "ddp_micro": {"settings": {**deep, "accumulate": 2, "activation_checkpointing": "light"}},
         "going_on": {"settings": {**deep, "parallel": "fsdp"}, "resume": True},
         "masked": {"settings": {"shards": str(toy_shards), **MASKED}},
         "heads": {"settings": of_table(table)},

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from genotok.kernels.less_kept import cheap, product
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.rounding import as_products_take_it
 from genotok.kernels.router import boundary_probability, pair_probability
 from genotok.models.cache import RoutingCache
 
@@ -129,7 +131,7 @@ class RoutingChunker(nn.Module):
         Other than causal, a row's query is held against the key of the row before it as well, and the probability
         is the mean of both, so that a sequence and its mirror image have the same boundaries.
         """
-        query, key = self.query(x), self.key(x)
+        query, key = (product(part, cheap(as_products_take_it, x)) for part in (self.query, self.key))
         if causal:
             return Boundaries(*boundary_probability(query, key, ragged), ragged)
         prob = (pair_probability(query[:-1], key[1:]) + pair_probability(query[1:], key[:-1])) / 2

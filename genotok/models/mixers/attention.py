@@ -12,6 +12,7 @@ from genotok.kernels.attention import (
     rotate,
     step_attention,
 )
+from genotok.kernels.less_kept import cheap, product
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import AttentionCache, KeyValueStore
 
@@ -75,9 +76,10 @@ class Attention(nn.Module):
 
     def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         both = self.heads + self.kv_heads
-        turned, v = self.qkv(x).view(len(x), both + self.kv_heads, -1).split([both, self.kv_heads], 1)
+        rows = product(self.qkv, x).view(len(x), both + self.kv_heads, -1)
+        turned, v = rows.split([both, self.kv_heads], 1)
         if self.rotary_dim:
-            turned = rotate(turned, positions, self.rotary_dim, self.rotary_base)
+            turned = cheap(rotate, turned, positions, self.rotary_dim, self.rotary_base)
         return *turned.split([self.heads, self.kv_heads], 1), v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from genotok.kernels.less_kept import product
 from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, mamba2_step
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import Mamba2Cache
@@ -78,7 +79,7 @@ class Mamba2(nn.Module):
 
     def _inner_arguments(self, x: Tensor, ragged: Ragged) -> tuple:
         """What `mamba2_inner` takes."""
-        return self.in_proj(x), *self._inner_parameters(), ragged, self.chunk
+        return product(self.in_proj, x), *self._inner_parameters(), ragged, self.chunk
 
     def _inner_parameters(self) -> tuple:
         return (

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from genotok.tokenizers.base import LETTER_COMPLEMENT
+from genotok.genomes.alphabets import DNA, LETTER_COMPLEMENT, Alphabet
 
 
 def either_strand(sequence: str) -> bytes:
@@ -14,24 +14,30 @@ def either_strand(sequence: str) -> bytes:
     return min(letters, letters.translate(LETTER_COMPLEMENT)[::-1])
 
 
-def duplicate_groups(sequences: Sequence[str], known: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Number the sequences so that copies and reverse complements have one number.
+def duplicate_groups(
+    sequences: Sequence[str], known: Sequence[str] = (), alphabet: Alphabet = DNA
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number the sequences so that copies and, where there are any, reverse complements have one number.
 
     Args:
         sequences: R of them.
         known: others to look for among them.
+        alphabet: of all.
 
     Returns:
         (R,) int64 numbers from 0 in the order of appearance, and (R,) bool, which stand among `known`.
     """
-    numbers: dict[bytes, int] = {}
-    elsewhere = {either_strand(sequence) for sequence in known}
-    keys = [either_strand(sequence) for sequence in sequences]
+    numbers: dict[bytes | str, int] = {}
+    key_of = either_strand if alphabet.has_strands else str.upper
+    elsewhere = {key_of(sequence) for sequence in known}
+    keys = [key_of(sequence) for sequence in sequences]
     groups = [numbers.setdefault(key, len(numbers)) for key in keys]
     return np.array(groups, np.int64), np.array([key in elsewhere for key in keys], bool)
 
 
-def describe_duplicates(sequences: Sequence[str], groups: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def describe_duplicates(
+    sequences: Sequence[str], groups: np.ndarray, labels: np.ndarray, alphabet: Alphabet = DNA
+) -> dict[str, Any]:
     """Counts of what stands there more than once.
 
     Returns:
@@ -39,7 +45,7 @@ def describe_duplicates(sequences: Sequence[str], groups: np.ndarray, labels: np
         `reverse_complements` (further rows of which a row before holds the opposite strand alone), and
         `contradictory` (rows of sequences whose rows have different labels).
     """
-    seen = {letters.upper().replace("U", "T") for letters in sequences}
+    seen = {letters.upper().replace(*alphabet.same or ("", "")) for letters in sequences}
     different = int(groups.max()) + 1 if len(groups) else 0
     copies = len(sequences) - len(seen)
     flat = labels.reshape(len(labels), -1)

@@ -21,12 +21,12 @@ from genotok.evaluation.labelled_rows import (
     read_rows,
     stream_fasta,
 )
+from genotok.genomes.alphabets import LETTER_COMPLEMENT, Alphabet
 from genotok.kernels.ragged import Ragged
 from genotok.models import GenomicLM
 from genotok.models.prediction_heads import pooled
 from genotok.progress import progress
 from genotok.shards.sampler import Batch, collate
-from genotok.tokenizers.base import LETTER_COMPLEMENT
 from genotok.training.columns import cuts_by_given
 from genotok.training.precision import autocast
 
@@ -68,6 +68,8 @@ class Embedder:
             raise InputError(f"--pool: {self.pool!r} should be {', '.join(EMBEDDING_POOLS)}")
         if self.pool == "nucleotide" and self.both_strands:
             raise InputError("--both-strands: states per nucleotide are of one strand")
+        if self.both_strands and not self.model.tokenizer.has_strands:
+            raise InputError("--both-strands: the model reads proteins, which have no opposite strand")
         if cuts_by_given(self.model.config):
             raise InputError("the model's chunker 'given' cuts by boundaries, and sequences alone have none")
         tasks = self.model.config.tasks
@@ -80,6 +82,11 @@ class Embedder:
             raise InputError(
                 f"--layer: {self.layer} should be from {-found} to {found - 1}; the model has {found}"
             )
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Of the sequences that are read; of several alphabets the model's first."""
+        return self.model.tokenizer.alphabets[0]
 
     @property
     def width(self) -> int:
@@ -268,10 +275,12 @@ def _blocks(
     """Sequences and kept columns, so many at once that the output of a block stays small."""
     if is_fasta(source):
         _check_columns(source, keep)
-        rows = ((letters, (name, header)) for name, header, letters in stream_fasta(source))
+        rows = (
+            (letters, (name, header)) for name, header, letters in stream_fasta(source, embedder.alphabet)
+        )
         values_of = {name: FASTA_COLUMNS.index(name) for name in keep}
     else:
-        table = read_rows(source, sequence, keep)
+        table = read_rows(source, sequence, keep, embedder.alphabet)
         rows = (
             zip(table.sequences, zip(*(table.values[name] for name in keep), strict=True), strict=True)
             if keep

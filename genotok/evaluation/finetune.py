@@ -24,6 +24,7 @@ from genotok.models.saved import CONFIG_NAME
 from genotok.progress import progress
 from genotok.settings import parse_settings
 from genotok.shards.sampler import collate
+from genotok.tokenizers import load_tokenizer
 from genotok.training.config import TrainConfig
 from genotok.training.labelled import LabelledTable
 from genotok.training.loop import Trainer
@@ -131,7 +132,8 @@ def prepare_finetuning(
     settings = settings or FinetuneSettings()
     fraction = 0.0 if test else settings.test_fraction
     how = ProbeSettings(test_fraction=fraction, seed=settings.seed, draws=settings.draws)
-    data = read_data(table, columns, test, sequence, kind, max_length, how)
+    tokenizer = load_tokenizer(ModelConfig.from_json(Path(model_folder) / CONFIG_NAME).tokenizer)
+    data = read_data(table, columns, test, sequence, kind, max_length, how, tokenizer.alphabets[0])
     parts = _parts(data, settings)
     train = data.rows.take(parts["train"])
     config = train_config(model_folder, train, len(parts["valid"]) > 0, run, settings, max_length)

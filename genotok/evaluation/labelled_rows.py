@@ -4,21 +4,22 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genotok.errors import InputError
+from genotok.genomes.alphabets import DNA, Alphabet
+from genotok.genomes.byte_streams import ByteStream
 from genotok.genomes.fasta_text import fasta_records
-from genotok.genomes.formats import read_blocks
+from genotok.genomes.formats import named_format, read_blocks
 from genotok.genomes.table_rows import column_names as table_columns
 from genotok.models.prediction_heads import KINDS, HeadConfig
 from genotok.shards.tables import TableRows, read_table, table_format
 from genotok.training.labelled import UNKNOWN
 
-FASTA_ENDINGS = (".fa", ".fasta", ".fna", ".fas", ".ffn")
 FASTA_COLUMNS = ("name", "description")
 MOST_GUESSED_CLASSES = 20
 
@@ -33,6 +34,7 @@ class LabelledRows:
         head: the kind of the labels, their number and the names of classes.
         labels: (R,) int64 of classes; else (R, N) float32.
         unlabelled: how many rows were left out because their label is empty, NA or NaN.
+        alphabet: of the sequences.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class LabelledRows:
     head: HeadConfig
     labels: np.ndarray
     unlabelled: int = 0
+    alphabet: Alphabet = DNA
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -48,7 +51,7 @@ class LabelledRows:
         """Some of the rows, by index or by mask."""
         rows = np.arange(len(self))[rows]
         chosen = [self.sequences[row] for row in rows]
-        return LabelledRows(self.path, chosen, self.head, self.labels[rows], self.unlabelled)
+        return replace(self, sequences=chosen, labels=self.labels[rows])
 
     def class_name(self, number: int) -> str:
         """What a class is called."""
@@ -57,24 +60,37 @@ class LabelledRows:
 
 def is_fasta(path: str | Path) -> bool:
     """Whether a file's name is that of FASTA."""
-    return str(path).lower().removesuffix(".gz").endswith(FASTA_ENDINGS)
+    return named_format(str(path).lower()) == "fasta"
 
 
-def stream_fasta(path: str | Path) -> Iterator[tuple[str, str, str]]:
+def stream_fasta(path: str | Path, alphabet: Alphabet = DNA) -> Iterator[tuple[str, str, str]]:
     """The records of a FASTA file in which names may occur again, as (name, whole header, sequence).
+
+    Args:
+        path: plain, gzip, BGZF or zstd.
+        alphabet: of the sequences.
 
     Raises:
         InputError: as `genotok.genomes.fasta.read_fasta`, but for names; or a record holds no sequence, or DNA is
             mixed with RNA.
     """
-    check = OneAlphabet(path)
-    for numbered, blocks in fasta_records(_numbered_headers(read_blocks(path)), str(path)):
+    check = OneAlphabet(path, alphabet)
+    for numbered, blocks in fasta_records(_numbered_headers(_text(path)), str(path), alphabet):
         number, header = numbered.split(" ", 1)
         sequence = b"".join(blocks).decode().upper()
         if not sequence:
             raise InputError(f"{path}: record {number} holds no sequence; remove it")
         check(f"record {number}", sequence)
         yield (header.split(maxsplit=1) or [""])[0], header.strip(), sequence
+
+
+def _text(path: str | Path) -> Iterator[bytes]:
+    """The decompressed bytes of a FASTA file."""
+    if not str(path).lower().endswith(".zst"):
+        yield from read_blocks(path)
+        return
+    with ByteStream(path) as stream:
+        yield from stream.blocks()
 
 
 def _numbered_headers(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -94,7 +110,7 @@ def _numbered_headers(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield re.sub(rb"^>", numbered, rest)
 
 
-def read_rows(path: str | Path, sequence: str, columns: Sequence[str]) -> TableRows:
+def read_rows(path: str | Path, sequence: str, columns: Sequence[str], alphabet: Alphabet = DNA) -> TableRows:
     """Sequences and further columns of a table, or of FASTA, whose columns are `name` and `description`.
 
     `name` is what stands in front of the first blank of a header, `description` the whole header.
@@ -103,15 +119,15 @@ def read_rows(path: str | Path, sequence: str, columns: Sequence[str]) -> TableR
         InputError: the file cannot be read, a column is missing, or DNA is mixed with RNA.
     """
     if not is_fasta(path):
-        rows = read_table(path, sequence, columns)
-        check = OneAlphabet(path)
+        rows = read_table(path, sequence, columns, alphabet)
+        check = OneAlphabet(path, alphabet)
         for place, letters in zip(rows.places, rows.sequences, strict=True):
             check(place, letters)
         return rows
     for column in columns:
         if column not in FASTA_COLUMNS:
             raise InputError(f"{path}: no column {column!r}; FASTA has {' and '.join(FASTA_COLUMNS)}")
-    records = list(stream_fasta(path))
+    records = list(stream_fasta(path, alphabet))
     places = [f"record {k}" for k in range(1, len(records) + 1)]
     values = {"name": [record[0] for record in records], "description": [record[1] for record in records]}
     sequences = [record[2] for record in records]
@@ -125,10 +141,11 @@ class OneAlphabet:
 
     Args:
         path: how error sentences call the file.
+        alphabet: in that of proteins T and U are two letters, which may both occur.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = path
+    def __init__(self, path: str | Path, alphabet: Alphabet = DNA):
+        self.path, self.letters = path, "TU" if alphabet.has_strands else ""
         self.first: dict[str, str] = {}
 
     def __call__(self, place: str, letters: str) -> None:
@@ -137,7 +154,7 @@ class OneAlphabet:
         Raises:
             InputError: it has the letter of the other alphabet.
         """
-        for letter in "TU":
+        for letter in self.letters:
             if letter in letters:
                 self.first.setdefault(letter, place)
         if len(self.first) == 2:
@@ -166,6 +183,7 @@ def read_labelled_rows(
     kind: str = "auto",
     max_length: int | None = None,
     like: HeadConfig | None = None,
+    alphabet: Alphabet = DNA,
 ) -> LabelledRows:
     """Read the rows of a table whose labels are known.
 
@@ -177,6 +195,7 @@ def read_labelled_rows(
             20 values, are a regression; several columns of 0 and 1 are answers; all else is classes.
         max_length: letters of a sequence that are read; None for all.
         like: what another table holds, to which the labels of this one must belong.
+        alphabet: of the sequences.
 
     Raises:
         InputError: names the file, and the line and column of what is wrong; or there is only one class.
@@ -185,7 +204,7 @@ def read_labelled_rows(
         raise InputError("--label: name the column of the labels")
     if kind not in ("auto", *KINDS):
         raise InputError(f"--kind: {kind!r} should be auto, {', '.join(KINDS)}")
-    rows = read_rows(path, sequence, columns)
+    rows = read_rows(path, sequence, columns, alphabet)
     known = [k for k in range(len(rows)) if not any(_is_unknown(rows.values[name][k]) for name in columns)]
     if not known:
         raise InputError(f"{path}: column {columns[0]!r} holds no label")
@@ -198,7 +217,7 @@ def read_labelled_rows(
     kind = like.kind if like else (cells.guess() if kind == "auto" else kind)
     head, labels = cells.classes(like) if kind == "classification" else cells.numbers(kind, like)
     sequences = [rows.sequences[k][:max_length] for k in known]
-    return LabelledRows(Path(path), sequences, head, labels, len(rows) - len(known))
+    return LabelledRows(Path(path), sequences, head, labels, len(rows) - len(known), alphabet)
 
 
 @dataclass

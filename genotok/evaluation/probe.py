@@ -1,7 +1,7 @@
 """`genotok probe`: how well labels can be read off a frozen model, beside what can be known without it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from genotok.atomic import sha256_of
 from genotok.errors import InputError
 from genotok.evaluation.duplicates import describe_duplicates, duplicate_groups
 from genotok.evaluation.embeddings import Embedder
-from genotok.evaluation.kmer_counts import LONGEST_WORD, kmer_frequencies
+from genotok.evaluation.kmer_counts import LONGEST_WORD, kmer_frequencies, longest_word
 from genotok.evaluation.labelled_rows import LabelledRows, read_labelled_rows
 from genotok.evaluation.linear_probe import Features, fit_and_predict, majority
 from genotok.evaluation.resampling import compare_methods
 from genotok.evaluation.splits import folds, hold_out
+from genotok.genomes.alphabets import DNA, Alphabet
 from genotok.models import GenomicLM
 from genotok.models.random_weights import random_model
 from genotok.progress import progress
@@ -120,9 +121,15 @@ def probe(
     settings = settings or ProbeSettings()
     if embedding.get("pool") == "nucleotide":
         raise InputError("--pool: a probe needs one state a sequence, of 'mean' or 'last'")
-    data = read_data(table, columns, test, sequence, kind, embedding.get("max_length"), settings)
     model = GenomicLM.from_pretrained(model_folder, choose_device(device))
     embedder = Embedder(model, **embedding)
+    if settings.kmers_both_strands and not embedder.alphabet.has_strands:
+        raise InputError("--kmers-both-strands: the model reads proteins, which have no opposite strand")
+    longest, max_length = longest_word(embedder.alphabet), embedding.get("max_length")
+    if settings.kmers and min(settings.kmers) > longest:
+        raise InputError(f"--kmers: words of amino acids should have from 1 to {longest} letters")
+    settings = replace(settings, kmers=[k for k in settings.kmers if k <= longest])
+    data = read_data(table, columns, test, sequence, kind, max_length, settings, embedder.alphabet)
     fitted = _Methods(data, settings)
     fitted.fit("probe", {"embeddings": _embed(embedder, data.rows, "embed")})
     if settings.random_weights:
@@ -149,7 +156,7 @@ def _words(rows: LabelledRows, settings: ProbeSettings) -> dict[str, Features]:
     """Shares of words by their length, dense where they are few: only these can be centred."""
     found = {}
     for k in settings.kmers:
-        shares = kmer_frequencies(rows.sequences, k, settings.kmers_both_strands)
+        shares = kmer_frequencies(rows.sequences, k, settings.kmers_both_strands, rows.alphabet)
         found[f"{k}-mers"] = shares.toarray() if shares.shape[1] <= MOST_DENSE_WORDS else shares
     return found
 
@@ -169,17 +176,19 @@ def read_data(
     kind: str,
     max_length: int | None,
     settings: ProbeSettings,
+    alphabet: Alphabet = DNA,
 ) -> LabelledSplits:
     """The rows of one or two tables, and how they are split; see `probe`."""
-    rows = read_labelled_rows(table, columns, sequence, kind, max_length)
-    held = None if test is None else read_labelled_rows(test, columns, sequence, kind, max_length, rows.head)
+    how = (columns, sequence, kind, max_length)
+    rows = read_labelled_rows(table, *how, alphabet=alphabet)
+    held = None if test is None else read_labelled_rows(test, *how, rows.head, alphabet)
     known = rows.sequences if held is not None else []
     parts = {"table": rows} if held is None else {"table": rows, "test": held}
     every = rows if held is None else joined(rows, held)
-    groups, _ = duplicate_groups(every.sequences)
+    groups, _ = duplicate_groups(every.sequences, (), alphabet)
     shared = np.zeros(len(every), bool)
     if held is not None:
-        shared[len(rows) :] = duplicate_groups(held.sequences, known)[1]
+        shared[len(rows) :] = duplicate_groups(held.sequences, known, alphabet)[1]
     splits, how = _splits(every, groups, len(rows) if held is not None else None, settings)
     files = {"table": table} if held is None else {"table": table, "test": test}
     counts = {name: _duplicates(part) for name, part in parts.items()}
@@ -190,7 +199,7 @@ def read_data(
         "files": {name: {"name": Path(path).name, "sha256": sha256_of(path)} for name, path in files.items()},
         "unlabelled": {name: part.unlabelled for name, part in parts.items()},
         "duplicates": counts | ({} if held is None else {"test_in_train": int(shared.sum())}),
-        "statement": " ".join(_statements(counts, None if held is None else int(shared.sum()), how)),
+        "statement": " ".join(_statements(counts, None if held is None else int(shared.sum()), alphabet)),
         "split": how,
     }
     return LabelledSplits(every, groups, splits, shared, about)
@@ -199,27 +208,32 @@ def read_data(
 def joined(one: LabelledRows, other: LabelledRows) -> LabelledRows:
     """The rows of two tables, one behind the other."""
     labels = np.concatenate([one.labels, other.labels])
-    return LabelledRows(one.path, one.sequences + other.sequences, one.head, labels)
+    return replace(one, sequences=one.sequences + other.sequences, labels=labels, unlabelled=0)
 
 
 def _duplicates(rows: LabelledRows) -> dict[str, Any]:
-    return describe_duplicates(rows.sequences, duplicate_groups(rows.sequences)[0], rows.labels)
+    groups = duplicate_groups(rows.sequences, (), rows.alphabet)[0]
+    return describe_duplicates(rows.sequences, groups, rows.labels, rows.alphabet)
 
 
-def _statements(counts: dict[str, dict[str, Any]], shared: int | None, how: dict[str, Any]) -> list[str]:
+def _statements(counts: dict[str, dict[str, Any]], shared: int | None, alphabet: Alphabet) -> list[str]:
     """What a person should know of copies, in sentences."""
+    strands = alphabet.has_strands
     said = [
         f"Of the {found['rows']:,} rows of the {'table' if name == 'table' else 'test table'} {found['copies']:,} "
-        f"repeat a sequence, {found['reverse_complements']:,} the opposite strand of one, and "
-        f"{found['contradictory']:,} have a copy with another label."
+        + (
+            f"repeat a sequence, {found['reverse_complements']:,} the opposite strand of one, and "
+            if strands
+            else "repeat a sequence, and "
+        )
+        + f"{found['contradictory']:,} have a copy with another label."
         for name, found in counts.items()
     ]
     if shared is None:
-        return [*said, "Copies and opposite strands are kept on one side of every split."]
-    return [
-        *said,
-        f"{shared:,} rows of the test table stand in the training table as well, on either strand.",
-    ]
+        kept = "Copies and opposite strands" if strands else "Copies"
+        return [*said, f"{kept} are kept on one side of every split."]
+    where = ", on either strand" if strands else ""
+    return [*said, f"{shared:,} rows of the test table stand in the training table as well{where}."]
 
 
 def _splits(

@@ -71,7 +71,7 @@ class Alphabet:
         """What is wrong with a byte that is no letter."""
         advice = "correct the file"
         if self.has_strands and chr(byte).upper() in PROTEIN.letters:
-            advice += ", or give --alphabet protein if these are proteins"
+            advice += ", or read proteins with `genotok tokenize --alphabet protein` and a model of proteins"
         return f"{chr(byte)!r} is no {self.one} ({self.letters}); {advice}"
 
     @property

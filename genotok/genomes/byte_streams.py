@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import re
 import shutil
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from genotok.genomes.formats import BGZF_END, BLOCK, FOREIGN, ZSTD
 
 STANDARD_INPUT = "-"
 _SKIPPABLE = b"\x2a\x4d\x18"  # bytes 1 to 3 of a frame that holds no data, e.g. of pzstd
+SILENCE = 60.0  # seconds without a byte after which a server is given up
 _PACKAGES = "the package of its file system is not installed"
 
 
@@ -32,9 +34,17 @@ def is_address(source: str | Path) -> bool:
     return "://" in str(source)
 
 
+def public_address(address: str) -> str:
+    """An address without what may be secret: the part behind `?` or `#`, and a user's name and password."""
+    scheme, rest = address.split("://", 1)
+    place, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
 def source_label(source: str | Path) -> str:
-    """How sentences call a source."""
-    return "standard input" if str(source) == STANDARD_INPUT else str(source)
+    """How sentences call a source; of an address without what may be secret."""
+    text = str(source)
+    return "standard input" if text == STANDARD_INPUT else public_address(text) if is_address(text) else text
 
 
 class _Noted(io.RawIOBase):
@@ -43,8 +53,8 @@ class _Noted(io.RawIOBase):
     Errors of any file system become sentences.
     """
 
-    def __init__(self, handle: BinaryIO, label: str, hashed: bool = True):
-        self.handle, self.label, self.hashed = handle, label, hashed
+    def __init__(self, handle: BinaryIO, source: str | Path, hashed: bool = True):
+        self.handle, self.source, self.label, self.hashed = handle, source, source_label(source), hashed
         self.digest, self.tail = hashlib.sha256(), b""
 
     def readable(self) -> bool:
@@ -59,7 +69,7 @@ class _Noted(io.RawIOBase):
             except InputError:
                 raise
             except Exception as error:  # each file system of fsspec raises its own kinds
-                raise InputError(f"{self.label}: cannot be read: {_said(error)}") from error
+                raise InputError(f"{self.label}: cannot be read: {_said(error, self.source)}") from error
             if not part:
                 break
             view[done : done + len(part)] = part
@@ -87,7 +97,7 @@ class ByteStream:
     def __init__(self, source: str | Path):
         self.label = source_label(source)
         handle, is_file = _opened(source, self.label), _is_file(source)
-        self._raw = _Noted(handle, self.label, hashed=not is_file)
+        self._raw = _Noted(handle, source, hashed=not is_file)
         # A file is hashed beside the reading, which brings it into memory.
         self._hashing = ThreadPoolExecutor(1) if is_file else None
         self._digest = self._hashing.submit(sha256_of, source) if is_file else None
@@ -184,7 +194,7 @@ def local_copy(source: str | Path) -> Iterator[tuple[Path, str]]:
     What is no file yet is copied into the temporary directory first.
     """
     label = source_label(source)
-    handle = _Noted(_opened(source, label), label)
+    handle = _Noted(_opened(source, label), source)
     with contextlib.closing(handle.handle):
         if _is_file(source):
             path = Path(source)
@@ -209,13 +219,29 @@ def _opened(source: str | Path, label: str) -> BinaryIO:
             return open(source, "rb", buffering=0)
         import fsspec
 
-        return fsspec.open(str(source), "rb").open()
+        return fsspec.open(str(source), "rb", **_options(str(source))).open()
     except OSError as error:
-        raise InputError(f"{label}: cannot be read: {_said(error)}") from error
+        raise InputError(f"{label}: cannot be read: {_said(error, source)}") from error
     except ImportError as error:
-        raise InputError(f"{label}: cannot be read: {_PACKAGES}: {_said(error)}") from error
+        raise InputError(f"{label}: cannot be read: {_PACKAGES}: {_said(error, source)}") from error
     except Exception as error:  # each file system of fsspec raises its own kinds
-        raise InputError(f"{label}: cannot be read: {_said(error)}") from error
+        raise InputError(f"{label}: cannot be read: {_said(error, source)}") from error
+
+
+def _options(address: str) -> dict[str, Any]:
+    """How fsspec opens an address.
+
+    Of http one request brings the whole, as it lies there, since not every server sends parts of a file; it may take
+    as long as it takes while bytes come.
+    """
+    if not address.startswith(("http://", "https://")):
+        return {}
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
+    headers = {"Accept-Encoding": "identity"}
+    client = {"timeout": timeout, "trust_env": True}  # the proxy of HTTPS_PROXY, as everywhere
+    return {"block_size": 0, "headers": headers, "client_kwargs": client}
 
 
 def _decompressed(handle: io.BufferedReader, head: bytes) -> tuple[str, BinaryIO]:
@@ -227,9 +253,14 @@ def _decompressed(handle: io.BufferedReader, head: bytes) -> tuple[str, BinaryIO
     return "plain", handle
 
 
-def _said(error: BaseException) -> str:
-    """An error in one line."""
+def _said(error: BaseException, source: str | Path = "") -> str:
+    """An error in one line, which calls an address as sentences do."""
+    while isinstance(error, FileNotFoundError) and error.__cause__:  # the address itself is all that it says
+        error = error.__cause__
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if isinstance(error, FileNotFoundError) and not error.strerror:  # the address itself is all that it says
-        text = str(error.__cause__ or "there is nothing at this address")
+    if type(error).__name__ == "FSTimeoutError":
+        text = f"nothing came for {SILENCE:g} seconds"
+    if is_address(source):
+        text = "there is nothing at this address" if text == str(source) else text
+        text = text.replace(str(source), source_label(source))
     return " ".join(text.split()) or type(error).__name__

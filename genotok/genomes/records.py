@@ -16,6 +16,7 @@ from genotok.genomes.byte_streams import (
     ByteStream,
     is_address,
     local_copy,
+    public_address,
     source_label,
 )
 from genotok.genomes.fasta_text import fasta_records
@@ -115,9 +116,11 @@ def source_name(source: str | Path) -> str:
 
 
 def source_file(source: str | Path) -> str:
-    """What a manifest calls a source: a file's name, or an address without its query, which may hold a key."""
+    """What a manifest calls a source: a file's name, or an address without what may be secret."""
     text = str(source)
-    return text.split("?")[0] if is_address(source) else text if text == STANDARD_INPUT else Path(text).name
+    if is_address(source):
+        return public_address(text)
+    return text if text == STANDARD_INPUT else Path(text).name
 
 
 @contextlib.contextmanager

@@ -195,7 +195,10 @@ class ModelConfig:
                 self.heads = {**self.heads, name: section(f"heads.{name}", HeadConfig, head)}
             self.heads[name].check(f"heads.{name}")
         if bool(self.heads) != ("prediction" in self.tasks):
-            raise InputError("heads: a model has heads if 'prediction' is one of its tasks, and only then")
+            what = "add it to `tasks`" if self.heads else "name some, or take it from `tasks`"
+            raise InputError(
+                f"heads: a model has heads if 'prediction' is one of its tasks, and only then; {what}"
+            )
         if not isinstance(self.task_weights, dict):
             raise InputError(f"task_weights: {self.task_weights!r} should be an object with a number a task")
         for task, weight in self.task_weights.items():

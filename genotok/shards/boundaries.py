@@ -46,6 +46,10 @@ def add_boundaries(
     load_letter_tokenizer(manifest.tokenizer)
     if manifest.boundaries is not None:
         raise InputError(f"{source}: has boundaries already; give the shards that `genotok tokenize` wrote")
+    if not manifest.contigs:
+        raise InputError(
+            f"{source}: lists no contigs, as of reads, rows and proteins, so no intervals lie on them"
+        )
     lengths: dict[str, int] = {}
     for contig in manifest.contigs:
         lengths[contig.name] = max(contig.length, lengths.get(contig.name, 0))

@@ -11,7 +11,15 @@ import pyarrow as pa
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
 from genotok.progress import Progress, progress
-from genotok.shards.manifest import MANIFEST_NAME, Collection, Contig, Manifest, ShardFile, read_manifest
+from genotok.shards.manifest import (
+    MANIFEST_NAME,
+    Collection,
+    Contig,
+    Manifest,
+    ShardFile,
+    is_as_written,
+    read_manifest,
+)
 from genotok.shards.reader import BOUNDARY_COLUMN, ENTROPY_COLUMNS, open_batches
 from genotok.shards.split_writer import SCHEMA
 
@@ -23,11 +31,11 @@ ContigKey = tuple[str, ...]
 def check_shards(shards: str | Path) -> list[str]:
     """What is wrong with shards, one sentence a problem; an empty list where nothing is.
 
-    Each file must be there, have the SHA-256 of the manifest and the columns that it names, and hold as many windows
-    and letters as it says. The lists of a row must have one length, at most the window's; its letters must lie on a
-    contig of the manifest that is of the file's split, be ids of the tokenizer, and be marked as ambiguous where they
-    are. The windows of a contig must be as many as the manifest says. Of a file that has changed since it was written
-    only that is said.
+    The manifest must have the checksum that it names. Each file must be there, have the SHA-256 of the manifest
+    and the columns that it names, and hold as many windows and letters as it says. The lists of a row must have
+    one length, at most the window's; its letters must lie on a contig of the manifest that is of the file's
+    split, be ids of the tokenizer, and be marked as ambiguous where they are. The windows of a contig must be as
+    many as the manifest says. Of a file that has changed since it was written only that is said.
 
     Args:
         shards: a folder with `manifest.json`, or the manifest.
@@ -36,7 +44,10 @@ def check_shards(shards: str | Path) -> list[str]:
         InputError: the manifest cannot be read.
     """
     folder, manifest = read_manifest(shards)
-    problems = [*_of_manifest(shards, manifest), *_unknown_files(folder, manifest)]
+    path = Path(shards) / MANIFEST_NAME if Path(shards).is_dir() else Path(shards)
+    if not is_as_written(path):
+        return [f"{path}: has changed since it was written; run `genotok tokenize` again"]
+    problems = [*_of_manifest(path, manifest), *_unknown_files(folder, manifest)]
     windows: Counter[ContigKey] = Counter()
     with progress("check", sum(file.bases for file in manifest.files), "bases") as bar:
         for file in manifest.files:
@@ -60,9 +71,8 @@ def check_shards(shards: str | Path) -> list[str]:
     return problems
 
 
-def _of_manifest(shards: str | Path, manifest: Manifest) -> Iterator[str]:
+def _of_manifest(path: Path, manifest: Manifest) -> Iterator[str]:
     """What does not fit within the manifest."""
-    path = Path(shards) / MANIFEST_NAME if Path(shards).is_dir() else Path(shards)
     if json.loads(path.read_text())["counts"] != manifest.counts():
         yield f"{path}: its counts are not the sums of its contigs and files"
     for what, names in (

@@ -1,7 +1,9 @@
 """`manifest.json`: what a folder of shards holds."""
 
+import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ FORMAT = "genotok-shards"
 VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SPLITS = ("train", "valid", "test")
+_CHECKSUM = re.compile(rb',\n "checksum": "([0-9a-f]{64})"(?=\n}\n\Z)')
 ALL_WINDOWS: dict[str, Any] = {"min_real": 0, "include": [], "exclude": []}
 
 
@@ -144,11 +147,13 @@ class Manifest:
         return totals
 
     def to_json(self) -> str:
-        """The manifest as text, the same bytes every time."""
+        """The manifest as text, the same bytes every time; its last line is a checksum of all others."""
         values = {"format": FORMAT, "version": VERSION, **asdict(self), "counts": self.counts()}
         for key in ("entropies", "boundaries", "windowing", "leakage", "collections"):
             if not getattr(self, key):
                 del values[key]
+        others = json.dumps(values, indent=1) + "\n"
+        values["checksum"] = hashlib.sha256(others.encode()).hexdigest()
         return json.dumps(values, indent=1) + "\n"
 
     def save(self, folder: Path) -> None:
@@ -183,12 +188,23 @@ def read_manifest(shards: str | Path) -> tuple[Path, Manifest]:
         raise InputError(f"{path}: written by another version of genotok; run `genotok tokenize` again")
     try:
         values.pop("counts")
+        values.pop("checksum", None)
         values["contigs"] = [Contig(**contig) for contig in values["contigs"]]
         values["collections"] = [Collection(**one) for one in values.get("collections", [])]
         values["files"] = [ShardFile(**file) for file in values["files"]]
         return path.parent, Manifest(**values)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); run `genotok tokenize` again") from error
+
+
+def is_as_written(path: Path) -> bool:
+    """Whether a manifest is what was written, byte for byte; one without a checksum, of before these, passes."""
+    content = path.read_bytes()
+    found = _CHECKSUM.search(content)
+    if found is None:
+        return b'"checksum"' not in content
+    others = content[: found.start()] + content[found.end() :]
+    return hashlib.sha256(others).hexdigest().encode() == found[1]
 
 
 def merge_manifests(shards: list[Path], target: Path) -> Manifest:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from genotok.errors import InputError
+from genotok.genomes.alphabets import PROTEIN
 from genotok.shards.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -207,9 +208,12 @@ def training_letters(shards: str | Path) -> Iterator[bytes]:
     """The letters of each unbroken stretch of the split `train`.
 
     Raises:
-        InputError: the shards cannot be read, or have no such split.
+        InputError: the shards cannot be read, have no such split, or hold other letters than nucleotides.
     """
-    tokenizer = read_manifest(shards)[1].letter_tokenizer
+    manifest = read_manifest(shards)[1]
+    tokenizer = manifest.letter_tokenizer
+    if any(source.get("alphabet") == PROTEIN.name for source in manifest.sources):
+        raise InputError(f"{shards}: holds proteins, and byte pairs are learned of nucleotides")
     for _, ids in contig_sequences(shards, "train"):
         yield tokenizer.decode(ids).encode()
 

@@ -86,8 +86,26 @@ class Tokenizer(ABC):
         return self.encode_letters(text.encode("utf-8")).tolist()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The sequence that ids stand for; special tokens leave no letter."""
-        return "".join(self.token_letters[i] for i in ids)
+        """The sequence that ids stand for; special tokens leave no letter.
+
+        Raises:
+            InputError: an id is none of the tokenizer's.
+        """
+        return "".join(map(self.token_letters.__getitem__, self.checked_ids(ids).tolist()))
+
+    def checked_ids(self, ids: Iterable[int]) -> np.ndarray:
+        """(tokens,) ids that are the tokenizer's.
+
+        Raises:
+            InputError: one is not.
+        """
+        found = np.asarray(ids) if hasattr(ids, "__array__") else np.fromiter(ids, np.int64)
+        wrong = (found < 0) | (found >= self.vocab_size)
+        if wrong.any():
+            raise InputError(
+                f"tokenizer {self.name!r}: {found[wrong][0]} is no token; its ids are 0 to {self.vocab_size - 1}"
+            )
+        return found
 
     def letters_added(self, ids: np.ndarray) -> np.ndarray:
         """(tokens,) int64: how many letters each of a sequence's tokens stands for that no token in front does."""
@@ -127,6 +145,7 @@ class LetterTokenizer(Tokenizer):
         self.name = self.description = name
         self.table, self._table_text = table, table.tobytes()
         self.letters = self.token_letters = letters
+        self._letter_bytes = np.array([ord(letter or "\0") for letter in letters], np.uint8)
         self.vocab_size = len(letters)
         self.start_id = start_id
         self.letter_counts = np.ones(self.vocab_size, np.int64)
@@ -164,6 +183,10 @@ class LetterTokenizer(Tokenizer):
         if isinstance(letters, (bytes, bytearray)):  # faster than indexing by far
             return np.frombuffer(letters.translate(self._table_text), np.uint8)
         return self.table[letters]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The sequence that ids stand for; special tokens leave no letter."""
+        return self._letter_bytes[self.checked_ids(ids)].tobytes().replace(b"\0", b"").decode("ascii")
 
     def reverse_complement(self, ids: np.ndarray) -> np.ndarray:
         """Ids of the opposite strand, 5' to 3'; reverses the last axis."""

@@ -18,4 +18,4 @@ class ByteTokenizer(LetterTokenizer):
 
     def decode(self, ids) -> str:
         """The text whose UTF-8 bytes the ids are; bytes that are not UTF-8 become U+FFFD."""
-        return bytes(ids).decode("utf-8", errors="replace")
+        return self.checked_ids(ids).astype(np.uint8).tobytes().decode("utf-8", errors="replace")

@@ -158,7 +158,7 @@ class CutTokenizer(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The sequence that ids stand for; special tokens leave no letter."""
-        ids = np.fromiter(ids, np.int64)
+        ids = self.checked_ids(ids)
         written = [self.token_letters[i] for i in ids.tolist()]
         if not self.overlap:
             return "".join(written)

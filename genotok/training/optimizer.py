@@ -41,8 +41,8 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
         settings.append({"params": parameters, "stage": stage, **rates})
     if not settings:
         raise InputError(
-            "every parameter of the model is frozen, and nothing is left to train; see main_network.freeze and "
-            "freeze_backbone"
+            "every parameter of the model is frozen, and nothing is left to train; see freeze, "
+            "freeze_backbone and main_network.freeze"
         )
     fused = model.device.type == "cuda"
     return torch.optim.AdamW(settings, betas=(config.beta1, config.beta2), fused=fused)

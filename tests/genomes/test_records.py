@@ -1,6 +1,7 @@
 """Sequences of every kind of source, from every kind of place."""
 
 import gzip
+import hashlib
 import io
 import json
 import subprocess
@@ -19,8 +20,10 @@ from hypothesis import strategies as st
 
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
+from genotok.genomes import byte_streams
 from genotok.genomes.alphabets import PROTEIN, RNA
-from genotok.genomes.records import Reading, open_sequences, sequence_records, source_name
+from genotok.genomes.byte_streams import source_label
+from genotok.genomes.records import Reading, open_sequences, sequence_records, source_file, source_name
 
 quick = settings(max_examples=40, deadline=None)
 READS = [("r1", "ACGTN", [0, 10, 20, 30, 40]), ("r2", "ggttA", [93] * 5), ("r3", "C", [2])]
@@ -299,7 +302,7 @@ def test_proteins(tmp_path):
     ]
     assert "contig p1, position 3: 'V' is no" not in (said := complaint(path))
     assert "contig p1, position 4: 'L' is no nucleotide letter" in said
-    assert "give --alphabet protein if these are proteins" in said
+    assert "read proteins with `genotok tokenize --alphabet protein` and a model of proteins" in said
     path.write_text(">p\nMK-L\n")
     assert "contig p, position 3: '-' is no amino-acid letter" in complaint(path, alphabet=PROTEIN)
     path.write_text(fastq(READS))
@@ -406,6 +409,42 @@ def test_remote_sources(server, tmp_path):
     assert complaint(broken).startswith(f"{broken}: cannot be read: ")
     assert complaint("http://127.0.0.1:9/g.fa").startswith("http://127.0.0.1:9/g.fa: cannot be read: ")
     assert "cannot be read: Protocol not known: gopher" in complaint("gopher://host/g.fa")
+
+
+def test_a_server_that_sends_whole_files_alone(server):
+    """More than one block of fsspec's, from a server without ranges, such as `python -m http.server`."""
+    body = b">a\n" + b"ACGTACGTACGTACGTACGTACGTACGTACGTACGTACGTACG\n" * 150_000
+    source = server.serve("/g.fa", body, ranges=False)
+    with open_sequences(source, Reading()) as opened:
+        assert sum(len(block) for record in opened.records for block in record.blocks) == 43 * 150_000
+        assert opened.facts["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+def test_a_server_that_falls_silent(server, monkeypatch):
+    monkeypatch.setattr(byte_streams, "SILENCE", 0.5)
+    source = server.serve("/g.fa", b">a\n" + b"ACGT\n" * 100_000, *[Step(stall_after=5000)] * 3)
+    assert complaint(source) == f"{source}: cannot be read: nothing came for 0.5 seconds"
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("https://me:word@host/a/g.fa?X-Key=word#word", "https://host/a/g.fa"),
+        ("s3://bucket/a@b/g.fa", "s3://bucket/a@b/g.fa"),
+        ("sftp://me:w@rd@host:22/g.fa", "sftp://host:22/g.fa"),
+        ("https://host?word", "https://host"),
+    ],
+)
+def test_what_may_be_secret_of_an_address(address, said):
+    assert source_label(address) == source_file(address) == said
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_server_that_refuses_says_why_and_no_key(server, status):
+    address = server.serve("/g.fa", b"", *[Step(status=status)] * 9)
+    sentence = complaint(f"{address}?key=secret")
+    assert sentence.startswith(f"{address}: cannot be read: {status}, ")
+    assert "secret" not in sentence
 
 
 def test_memory_does_not_grow_with_the_source(tmp_path):

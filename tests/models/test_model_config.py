@@ -60,7 +60,11 @@ REFUSED = [
     ("tasks", "lm", "tasks: 'lm' should be a list of 'lm', 'mlm' and 'prediction', each once"),
     ("tasks", ["lm", "lm"], "tasks: ['lm', 'lm'] should be a list of"),
     ("tasks", ["lm", "glm"], "tasks: 'glm' is unknown; there are 'lm', 'mlm' and 'prediction'"),
-    ("tasks", ["prediction"], "heads: a model has heads if 'prediction' is one of its tasks"),
+    (
+        "tasks",
+        ["prediction"],
+        "heads: a model has heads if 'prediction' is one of its tasks, and only then; name some, or take",
+    ),
     ("prediction_direction", "left", "prediction_direction: 'left' should be 'causal' or 'bidirectional'"),
     ("task_weights", [1], "task_weights: [1] should be an object"),
     ("task_weights", {"prediction": 1}, "task_weights.prediction: only 'lm' and 'mlm' have a weight here"),

@@ -7,6 +7,7 @@ import pytest
 from fasta_files import random_letters, write
 
 from genotok.errors import InputError
+from genotok.genomes.records import Reading
 from genotok.shards.boundaries import add_boundaries
 from genotok.shards.entropies import annotate_shards
 from genotok.shards.manifest import merge_manifests, read_manifest
@@ -147,6 +148,9 @@ def test_what_cannot_have_boundaries(shards, bounded, tmp_path):
         InputError, match="tokenizer 'kmer' has tokens of several letters, and this needs one"
     ):
         add_boundaries(tmp_path / "kmer", genes, tmp_path / "out")
+    tokenize_genomes([shards.parent / "g.fa"], tmp_path / "many", window=12, reading=Reading(many=True))
+    with pytest.raises(InputError, match="many: lists no contigs, as of reads, rows and proteins"):
+        add_boundaries(tmp_path / "many", genes, tmp_path / "out")
     (tmp_path / "bad.bed").write_text("chr1\t1\n")
     with pytest.raises(InputError, match=r"bad\.bed: line 1: "):
         add_boundaries(shards, tmp_path / "bad.bed", tmp_path / "out")

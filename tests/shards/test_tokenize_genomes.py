@@ -144,6 +144,7 @@ def test_packing_makes_no_difference(packing, tmp_path):
         files = contents(tmp_path / name)
         manifest = json.loads(files.pop("manifest.json"))
         assert manifest.pop("sources")[0]["file"] == fasta.name
+        assert manifest.pop("checksum")
         found.append((files, manifest))
     assert found[0] == found[1]
 

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genotok.errors import InputError
+from genotok.shards.reader import training_letters
+from genotok.shards.writer import tokenize_genomes
 from genotok.tokenizers import BpeTokenizer, from_json, load_tokenizer, train_bpe
 
 random = np.random.default_rng(1)
@@ -120,3 +122,12 @@ def test_the_one_that_comes_with_the_package():
     assert tokenizer.vocab_size == 512
     assert tokenizer.decode(tokenizer.encode("GATTACANNACGTACGT")) == "GATTACANNACGTACGT"
     assert load_tokenizer(tokenizer.description).encode("ACGT" * 9) == tokenizer.encode("ACGT" * 9)
+
+
+def test_shards_of_proteins_have_no_byte_pairs(tmp_path):
+    (tmp_path / "p.faa").write_text(">p\n" + "MACGTACGTNACGTW" * 20 + "\n")
+    tokenize_genomes([tmp_path / "p.faa"], tmp_path / "shards", tokenizer="protein", window=50)
+    with pytest.raises(
+        InputError, match=r"shards: holds proteins, and byte pairs are learned of nucleotides"
+    ):
+        next(training_letters(tmp_path / "shards"))

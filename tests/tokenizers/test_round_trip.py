@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genotok.errors import InputError
 from genotok.tokenizers import KmerTokenizer, kmer, load_tokenizer
 
 NAMES = ["bpe", "byte", "codon", "hyenadna", "kmer", "ntv2", "nucleotide"]
@@ -54,3 +56,24 @@ def test_runs_one_by_one_are_the_same_as_all_at_once(cut, monkeypatch):
         found.append(tokenizer.encode_letters(text))
     assert found[0].dtype == found[1].dtype
     assert found[0].tolist() == found[1].tolist()
+
+
+@pytest.mark.parametrize("name", [*NAMES, "rna", "protein", "biological"])
+def test_ids_that_are_no_tokens(name):
+    tokenizer = load_tokenizer(name)
+    for wrong in (-1, tokenizer.vocab_size, 10**9):
+        with pytest.raises(
+            InputError, match=f"{wrong} is no token; its ids are 0 to {tokenizer.vocab_size - 1}"
+        ):
+            tokenizer.decode([1, wrong])
+
+
+@pytest.mark.parametrize("name", [*NAMES, "rna", "protein", "biological"])
+def test_ids_may_come_in_any_form(name):
+    tokenizer = load_tokenizer(name)
+    ids = tokenizer.encode("ACGTACGTNA")
+    wanted = "".join(tokenizer.token_letters[i] for i in ids)
+    assert tokenizer.overlap or tokenizer.decode(ids) == wanted
+    for form in (tuple(ids), iter(ids), np.array(ids), np.array(ids, np.uint16), torch.tensor(ids)):
+        assert tokenizer.decode(form) == tokenizer.decode(ids)
+    assert tokenizer.decode([]) == ""

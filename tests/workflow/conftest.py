@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from small_workflow import Workflow
+from waiting import wait_for
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +13,27 @@ def finished(tmp_path_factory) -> Workflow:
     """A workflow that has run to its end; leave it as it is."""
     workflow = Workflow(tmp_path_factory.mktemp("finished") / "work")
     workflow.run()
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def interrupted(tmp_path_factory) -> Workflow:
+    """The same on one core, with SIGKILL to Snakemake while a rule runs, rule after rule; leave it as it is."""
+    workflow = Workflow(tmp_path_factory.mktemp("interrupted") / "work")
+    results = workflow.folder / "results"
+    for marker in (
+        results / "logs" / "prepare_genome" / "lambda.log",
+        results / "logs" / "tokenize_genome" / "lambda.log",
+        results / "model" / "checkpoints" / "step-00000004",
+        results / "logs" / "evaluate.log",
+        results / "logs" / "score_variants" / "fitness" / "1-of-2.log",
+        results / "logs" / "results_page.log",
+    ):
+        process = workflow.start("--cores", "1")
+        wait_for(marker, process, workflow.folder / "snakemake.log", seconds=500)
+        process.kill()
+        process.wait()
+    workflow.run("--cores", "1")
     return workflow
 
 

@@ -30,6 +30,7 @@ from genotok.models.chunkers.routing import Boundaries, RoutingChunker
 from genotok.models.cost import model_cost, training_flops
 from genotok.tokenizers import load_tokenizer
 from genotok.training.block_execution import run_blocks
+from genotok.training.config import CHECKPOINTING
 from genotok.training.objective import ratio_loss
 
 RESULTS = Path(__file__).parent / "results"
@@ -306,7 +307,7 @@ def main() -> None:
         "--checkpointing",
         nargs="*",
         default=[],
-        choices=["light", "projections", "blocks"],
+        choices=CHECKPOINTING[1:],
         help="rows of these",
     )
     parser.add_argument(

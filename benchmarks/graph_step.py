@@ -26,7 +26,7 @@ import torch
 from benchmarks.gpu import Row
 from benchmarks.machine import describe_run, write_result
 from benchmarks.scaling import TINY, random_shards
-from genotok.training.config import TrainConfig
+from genotok.training.config import CHECKPOINTING, TrainConfig
 from genotok.training.loop import Trainer
 from genotok.training.recorded_passes import CudaGraphs, Recorder, SameMemory
 
@@ -216,7 +216,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--room", type=float, help="chunk_capacity; default: 0.5, with --tiny 1")
     parser.add_argument("--learning-rate", type=float, default=1e-5)
     parser.add_argument("--accumulate", type=int, default=1)
-    parser.add_argument("--checkpointing", default="none", choices=["none", "blocks"])
+    parser.add_argument("--checkpointing", default="none", choices=CHECKPOINTING)
     parser.add_argument("--compile", action="store_true", help="blocks, in all three runs")
     parser.add_argument("--tiny", action="store_true", help="a small model, on the CPU")
     parser.add_argument("--commit", help="of the code, where it is no git checkout")

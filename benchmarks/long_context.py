@@ -25,6 +25,7 @@ from benchmarks.ratio_weight import small_model
 from genotok.atomic import atomic_path
 from genotok.models import GenomicLM, ModelConfig
 from genotok.training.block_execution import run_blocks
+from genotok.training.config import CHECKPOINTING
 from genotok.training.objective import ratio_loss
 from genotok.training.precision import autocast, choose_device
 
@@ -164,7 +165,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=["hnet_1stage_dna"], help="presets")
     parser.add_argument("--forward", type=int, nargs="*", help="exponents of 2; 10 to 20")
     parser.add_argument("--train", type=int, nargs="*", help="exponents of 2; 13 to 18")
-    parser.add_argument("--checkpointing", choices=("none", "blocks"), default="none", help="in training")
+    parser.add_argument("--checkpointing", choices=CHECKPOINTING, default="none", help="in training")
     parser.add_argument("--chunk-length", type=int, help="fixed chunks in place of the model's own chunker")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="auto")

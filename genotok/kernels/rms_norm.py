@@ -5,6 +5,7 @@ from torch import Tensor
 
 from genotok.kernels.backend import uses_triton
 from genotok.kernels.less_kept import cheap
+from genotok.kernels.rounding import product_dtype
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -43,8 +44,6 @@ def add_rms_norm(x: Tensor, added: Tensor | None, weight: Tensor, eps: float) ->
     if uses_triton(x):
         from genotok.kernels import triton_rms_norm
 
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-        return triton_rms_norm.add_rms_norm(x, added, weight, eps, dtype)
+        return triton_rms_norm.add_rms_norm(x, added, weight, eps, product_dtype(x, torch.float32))
     x = x if added is None else x + added
     return x, cheap(rms_norm, x, weight, eps)

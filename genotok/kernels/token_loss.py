@@ -1,10 +1,10 @@
 """The last projection and the cross-entropy behind it, for vocabularies of a few letters."""
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from genotok.kernels.backend import uses_triton
+from genotok.kernels.rounding import product_dtype
 
 LARGEST_VOCABULARY = 64
 IGNORED = -100
@@ -32,8 +32,8 @@ def linear_cross_entropy(states: Tensor, weight: Tensor, labels: Tensor) -> tupl
     if is_fused(states, len(weight)):
         from genotok.kernels import triton_token_loss
 
-        device = states.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
-        return triton_token_loss.linear_cross_entropy(states, weight, labels, dtype)
+        return triton_token_loss.linear_cross_entropy(
+            states, weight, labels, product_dtype(states, states.dtype)
+        )
     logits = linear(states, weight)
     return cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none"), logits

@@ -35,7 +35,8 @@ CHUNK = 64
 PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
 PAIRED = {"states", "chunks"}  # kernels whose programs take two heads at a time
-# num_warps, num_stages and, where they are bounded, registers of a thread for inputs of 2 bytes, by measurement.
+# num_warps, num_stages and, where they are bounded, registers of a thread, for inputs of 2 bytes: by measurement on
+# an H100 and an H200, those of states and chunks, whose heads come in pairs, by the registers that compilation gives.
 LAUNCHES = {
     "states": (8, 1),
     "scan": (4, 2),

@@ -8,6 +8,25 @@ from genotok.kernels.triton_pieces import piece, tile
 
 
 @triton.jit
+def _chunk_of_head(
+    x, dy, step, high, low, scalars, head, rows, end, x_row, x_head, dy_row, dy_head,
+    P: tl.constexpr, BLOCK_P: tl.constexpr, EXACT: tl.constexpr,
+):  # fmt: skip
+    """What a head has at the rows (CHUNK,) of a chunk, 0 behind its `end`.
+
+    The running sums of decays at its last row and at all, in two parts each, see `sums`; step sizes (CHUNK,); x and
+    the gradient of y, (CHUNK, BLOCK_P).
+    """
+    inside, p = rows < end, tl.arange(0, BLOCK_P)
+    last_high, last_low = sums(high, low, scalars + end - 1, end > 0, EXACT)
+    row_high, row_low = sums(high, low, scalars + rows, inside, EXACT)
+    size = tl.load(step + scalars + rows, mask=inside, other=0.0)
+    xs = tile(x + head * x_head, rows, x_row, end, p, P)
+    dys = tile(dy + head * dy_head, rows, dy_row, end, p, P).to(xs.dtype)
+    return last_high, last_low, row_high, row_low, size, xs, dys
+
+
+@triton.jit
 def inputs_backward_kernel(
     x, b, c, skip, step, high, low, dy, pieces, leaving, dx, rows_out, to_scores,
     total, x_row, x_head, b_row, b_group, c_row, c_group, dy_row, dy_head, dx_row,
@@ -40,11 +59,9 @@ def inputs_backward_kernel(
     for member in range(HEADS // GROUPS):
         head = group * (HEADS // GROUPS) + member
         scalars = head.to(tl.int64) * total
-        last_high, last_low = sums(high, low, scalars + end - 1, first < end, EXACT)
-        row_high, row_low = sums(high, low, scalars + rows, inside, EXACT)
-        size = tl.load(step + scalars + rows, mask=inside, other=0.0)
-        xs = tile(x + head * x_head, rows, x_row, end, p, P)
-        dys = tile(dy + head * dy_head, rows, dy_row, end, p, P).to(xs.dtype)
+        last_high, last_low, row_high, row_low, size, xs, dys = _chunk_of_head(
+            x, dy, step, high, low, scalars, head, rows, end, x_row, x_head, dy_row, dy_head, P, BLOCK_P, EXACT
+        )  # fmt: skip
         at = (line.to(tl.int64) * HEADS + head) * N * P + n[:, None] * P + p[None, :]
         leaves = tl.load(leaving + at, mask=whole, other=0.0)
         to_end = decay_between(last_high, last_low, row_high, row_low, EXACT)
@@ -93,20 +110,18 @@ def projections_backward_kernel(
     inside = rows < end
     to_b = tl.zeros([CHUNK, BLOCK_N], tl.float32)
     to_c = tl.zeros([CHUNK, BLOCK_N], tl.float32)
-    state_mask = (n < N)[:, None] & (p < P)[None, :]
+    whole = (n < N)[:, None] & (p < P)[None, :]
     bs = tile(b + group * b_group, rows, b_row, end, n, N)
     cs = tile(c + group * c_group, rows, c_row, end, n, N)
     for member in range(HEADS // GROUPS):
         head = group * (HEADS // GROUPS) + member
         scalars = head.to(tl.int64) * total
-        last_high, last_low = sums(high, low, scalars + end - 1, first < end, EXACT)
-        row_high, row_low = sums(high, low, scalars + rows, inside, EXACT)
-        size = tl.load(step + scalars + rows, mask=inside, other=0.0)
-        xs = tile(x + head * x_head, rows, x_row, end, p, P)
-        dys = tile(dy + head * dy_head, rows, dy_row, end, p, P).to(xs.dtype)
+        last_high, last_low, row_high, row_low, size, xs, dys = _chunk_of_head(
+            x, dy, step, high, low, scalars, head, rows, end, x_row, x_head, dy_row, dy_head, P, BLOCK_P, EXACT
+        )  # fmt: skip
         at = (line.to(tl.int64) * HEADS + head) * N * P + n[:, None] * P + p[None, :]
-        enters = tl.load(entering + at, mask=state_mask, other=0.0)
-        leaves = tl.load(leaving + at, mask=state_mask, other=0.0)
+        enters = tl.load(entering + at, mask=whole, other=0.0)
+        leaves = tl.load(leaving + at, mask=whole, other=0.0)
         passed = tl.sum(tl.sum(enters.to(tl.float32) * leaves.to(tl.float32), 1), 0)
         tl.store(through + line * HEADS + head, passed * chunk_decay(last_high, last_low, EXACT))
         reads = (dys * chunk_decay(row_high, row_low, EXACT)[:, None]).to(xs.dtype)

@@ -12,12 +12,12 @@ from genotok.atomic import sha256_of
 from genotok.errors import InputError
 from genotok.progress import Progress, progress
 from genotok.shards.manifest import (
-    MANIFEST_NAME,
     Collection,
     Contig,
     Manifest,
     ShardFile,
     is_as_written,
+    manifest_path,
     read_manifest,
 )
 from genotok.shards.reader import BOUNDARY_COLUMN, ENTROPY_COLUMNS, open_batches
@@ -44,7 +44,7 @@ def check_shards(shards: str | Path) -> list[str]:
         InputError: the manifest cannot be read.
     """
     folder, manifest = read_manifest(shards)
-    path = Path(shards) / MANIFEST_NAME if Path(shards).is_dir() else Path(shards)
+    path = manifest_path(shards)
     if not is_as_written(path):
         return [f"{path}: has changed since it was written; run `genotok tokenize` again"]
     problems = [*_of_manifest(path, manifest), *_unknown_files(folder, manifest)]

@@ -162,6 +162,12 @@ class Manifest:
             path.write_text(self.to_json())
 
 
+def manifest_path(shards: str | Path) -> Path:
+    """The manifest of a folder of shards, which may be named itself."""
+    path = Path(shards)
+    return path / MANIFEST_NAME if path.is_dir() else path
+
+
 def read_manifest(shards: str | Path) -> tuple[Path, Manifest]:
     """Read the manifest of a folder of shards.
 
@@ -174,8 +180,7 @@ def read_manifest(shards: str | Path) -> tuple[Path, Manifest]:
     Raises:
         InputError: there is none, it is damaged, or another version wrote it.
     """
-    path = Path(shards)
-    path = path / MANIFEST_NAME if path.is_dir() else path
+    path = manifest_path(shards)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
     except OSError as error:

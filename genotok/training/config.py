@@ -10,6 +10,7 @@ from genotok.training.curriculum import changes_of, check_schedule, value_at
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "fp8")
 WHERE_DATA_LIE = ("shards", "init", "entropy_model")
 # Settings that change the weights by the rounding of sums alone, or not at all.
+CHECKPOINTING = ("none", "light", "projections", "blocks")  # values of `activation_checkpointing`
 HOW_IT_RUNS = (
     *("accumulate", "parallel", "rank_timeout", "activation_checkpointing", "compile"),
     *("chunk_capacity", "cuda_graph", "checkpoint_every", "keep_checkpoints", "keep_best", "loader_workers"),
@@ -267,9 +268,8 @@ class TrainConfig:
             self._need(key, 0 <= getattr(self, key) < 1, "from 0 to less than 1")
         self._need("decay", self.warmup + self.decay <= 1, "at most 1 together with warmup")
         self._need("patience", not self.patience or self.validate_every > 0, "0 without validate_every")
-        ways = ("none", "light", "projections", "blocks")
-        known = f"{', '.join(ways[:-1])} or {ways[-1]}"
-        self._need("activation_checkpointing", self.activation_checkpointing in ways, known)
+        known = f"{', '.join(CHECKPOINTING[:-1])} or {CHECKPOINTING[-1]}"
+        self._need("activation_checkpointing", self.activation_checkpointing in CHECKPOINTING, known)
         self._need("parallel", self.parallel in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp")
         self._need("precision", self.precision in PRECISIONS, "auto, fp32, bf16, fp16 or fp8")
         self._check_schedules()

@@ -67,10 +67,10 @@ class Trainer:
             self._build()
             if config.cuda_graph:
                 recorder = check_recordable(config, self.model, self.data, self.ranks, recorder)
+            else:
+                recorder = None
         run_blocks(self.model, config.activation_checkpointing, config.compile)
-        self.gradient = GradientStep(
-            self.model, config, self.ranks, self.precision, recorder if config.cuda_graph else None
-        )
+        self.gradient = GradientStep(self.model, config, self.ranks, self.precision, recorder)
         with self.ranks.together():
             self.optimizer = make_optimizer(self.model, config)
         self.average = Average(self.model, config.ema_decay)

@@ -40,9 +40,9 @@ from genotok.models import GenomicLM, ModelConfig
 from genotok.models.blocks import Block
 from genotok.models.chunkers.routing import RoutingChunker
 from genotok.training.block_execution import run_blocks
+from genotok.training.config import CHECKPOINTING as POLICIES
 
 LONGEST_SPAN = 64  # chunks
-POLICIES = ("none", "light", "projections", "blocks")
 HALF = torch.float16  # numpy, in which the interpreter works, knows no bfloat16; both have two bytes
 WIDTHS, WIDTH = (64, 128), 512
 WINDOWS, LENGTH, WINDOW = 4, 63, 8192

@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--tiny", action="store_true", help="a small model, random letters, the CPU")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "scaling.json")
+    parser.add_argument("--commit", help="of the code, where it is no git checkout")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -132,11 +133,12 @@ def main() -> None:
             found[ranks]["ratio"] = ratio
             print(f"{ranks} ranks: {found[ranks]['bases_per_second']:,.0f} bases/s, {ratio:.2f}x")
     settings = {
-        key: getattr(arguments, key) for key in ("parallel", "model", "batch_size", "weak", "steps", "tiny")
+        key: getattr(arguments, key)
+        for key in ("parallel", "model", "batch_size", "weak", "warmup", "steps", "tiny")
     }
     if arguments.tiny:
         settings["model"] = TINY
-    described = describe_run("cpu" if arguments.tiny else "cuda")
+    described = describe_run("cpu" if arguments.tiny else "cuda", arguments.commit)
     write_result(arguments.output, {**described, **settings, "ranks": found})
 
 

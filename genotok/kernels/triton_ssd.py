@@ -36,11 +36,11 @@ PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough 
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
 PAIRED = {"states", "chunks"}  # kernels whose programs take two heads at a time
 # num_warps, num_stages and, where they are bounded, registers of a thread, for inputs of 2 bytes: by measurement on
-# an H100 and an H200, those of states and chunks, whose heads come in pairs, by the registers that compilation gives.
+# an H200 (`python -m benchmarks.tune_mamba2`).
 LAUNCHES = {
-    "states": (8, 1),
-    "scan": (4, 2),
-    "chunks": (8, 1),
+    "states": (8, 2),
+    "scan": (4, 1),
+    "chunks": (8, 2),
     "inputs_backward": (4, 1),
     "projections_backward": (8, 3),
 }

@@ -337,23 +337,18 @@ def main() -> None:
         for way in arguments.checkpointing
         for name in arguments.models
     ]
+    about = {**describe_run("cuda", arguments.commit), "ceilings": limits, "checks": checks}
     measured = []
     for row in wanted:
         measured.append(measure(row, "cuda", limits["matmul_tflop_s"], arguments.repeats))
         print(printed(measured[-1:]).splitlines()[-1], flush=True)
+        if arguments.output:  # row by row: what a run that is cut short has measured is kept
+            write_result(arguments.output, {**about, "rows": measured})
         gc.collect()
         torch.cuda.empty_cache()
     print(printed(measured), flush=True)
     for name in arguments.models if arguments.profile else []:
         print(profiled(Row(name, arguments.lengths[0]), "cuda", arguments.profile), flush=True)
-    if arguments.output:
-        values = {
-            **describe_run("cuda", arguments.commit),
-            "ceilings": limits,
-            "checks": checks,
-            "rows": measured,
-        }
-        write_result(arguments.output, values)
 
 
 if __name__ == "__main__":

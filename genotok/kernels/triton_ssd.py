@@ -33,7 +33,7 @@ from genotok.kernels.triton_ssd_forward import pass_kernel, scan_kernel, states_
 
 CHUNK = 64
 PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
-LONGEST_SPAN = 64  # chunks
+LONGEST_SPAN = 128  # chunks
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
 PAIRED = {"states", "chunks"}  # kernels whose programs take two heads at a time
 # num_warps, num_stages and, where they are bounded, registers of a thread, for inputs of 2 bytes: by measurement on

@@ -10,34 +10,44 @@ from genotok.kernels.ragged import Ragged
 from genotok.kernels.triton_pieces import piece
 
 CHANNELS = 128  # of a program's tile
-ROWS = 32  # of a program's tile
-# Backward: rows that a program walks down, rows that are fetched at once, and warps, by measurement on an H200.
+# Rows that a program walks down, rows that are fetched at once, and warps, forward and backward.
+FORWARD_WALK, FORWARD_UNROLL, FORWARD_WARPS = 128, 8, 1
 WALK, UNROLL, BACKWARD_WARPS = 128, 4, 1
 
 
 @triton.jit
 def _conv_kernel(
-    x, weight, bias, positions, out, total, channels, x_row, out_row,
-    TAPS: tl.constexpr, ROWS: tl.constexpr, BLOCK_C: tl.constexpr, SILU: tl.constexpr,
+    x, weight, bias, out, pieces, ends, channels, x_row, out_row,
+    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, UNROLL: tl.constexpr, SILU: tl.constexpr,
 ):  # fmt: skip
+    """Walk down the rows of a piece, with the TAPS - 1 rows before each in registers: every number is read once."""
     # A grid of one axis, since the others end at 65,535 programs.
-    columns = tl.cdiv(channels, BLOCK_C)
-    rows = tl.program_id(0) // columns * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(0) % columns * BLOCK_C + tl.arange(0, BLOCK_C)
-    position = tl.load(positions + rows, mask=rows < total, other=-1)
+    blocks = tl.cdiv(channels, BLOCK_C)
+    first, end, sequence = piece(pieces, tl.program_id(0) // blocks)
+    sequence_first = tl.load(ends + sequence)
+    column = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     inside = column < channels
-    summed = tl.zeros([ROWS, BLOCK_C], tl.float32) + tl.load(bias + column, mask=inside, other=0.0).to(
-        tl.float32
-    )
+    offset = tl.load(bias + column, mask=inside, other=0.0).to(tl.float32)
+    taps, inputs = (), ()
     for back in tl.static_range(TAPS):
         tap = tl.load(weight + column * TAPS + TAPS - 1 - back, mask=inside, other=0.0).to(tl.float32)
-        at = x + (rows - back).to(tl.int64)[:, None] * x_row + column[None, :]
-        values = tl.load(at, mask=(position >= back)[:, None] & inside[None, :], other=0.0)
-        summed += tap[None, :] * values.to(tl.float32)
-    if SILU:
-        summed *= 1.0 / (1.0 + tl.exp(-summed))
-    at = out + rows.to(tl.int64)[:, None] * out_row + column[None, :]
-    tl.store(at, summed.to(out.dtype.element_ty), mask=(rows < total)[:, None] & inside[None, :])
+        row = first.to(tl.int64) - 1 - back
+        before = tl.load(x + row * x_row + column, mask=inside & (row >= sequence_first), other=0.0)
+        taps, inputs = taps + (tap,), inputs + (before.to(tl.float32),)
+    for begins in range(first, end, UNROLL):
+        values = ()
+        for k in tl.static_range(UNROLL):
+            row = tl.full([], begins, tl.int64) + k
+            values = values + (tl.load(x + row * x_row + column, mask=inside & (row < end), other=0.0),)
+        for k in tl.static_range(UNROLL):
+            row = tl.full([], begins, tl.int64) + k
+            inputs = _shifted(values[k].to(tl.float32), inputs, TAPS)
+            summed = offset
+            for back in tl.static_range(TAPS):
+                summed += taps[back] * inputs[back]
+            if SILU:
+                summed *= 1.0 / (1.0 + tl.exp(-summed))
+            tl.store(out + row * out_row + column, summed.to(out.dtype.element_ty), mask=inside & (row < end))
 
 
 @triton.jit
@@ -112,11 +122,11 @@ def _shifted(newest, others, COUNT: tl.constexpr):
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, silu: bool) -> Tensor:
     """`causal_conv`, or `causal_conv_silu`, of x (T, C), whose rows may lie apart."""
-    total, channels = x.shape
-    out = torch.empty(total, channels, device=x.device, dtype=x.dtype)
-    _conv_kernel[(triton.cdiv(channels, CHANNELS) * triton.cdiv(total, ROWS),)](
-        x, weight, bias, ragged.positions, out, total, channels, x.stride(0), channels,
-        TAPS=weight.shape[1], ROWS=ROWS, BLOCK_C=CHANNELS, SILU=silu, num_warps=4,
+    channels, pieces = x.shape[1], ragged.pieces(FORWARD_WALK)
+    out = torch.empty(x.shape, device=x.device, dtype=x.dtype)
+    _conv_kernel[(triton.cdiv(channels, CHANNELS) * len(pieces),)](
+        x, weight, bias, out, pieces, ragged.cu_seqlens, channels, x.stride(0), channels,
+        TAPS=weight.shape[1], BLOCK_C=CHANNELS, UNROLL=FORWARD_UNROLL, SILU=silu, num_warps=FORWARD_WARPS,
     )  # fmt: skip
     return out
 

@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 WIDEST = 1 << 14  # features a row that registers hold
+FORWARD_TILE, BACKWARD_TILE = 2048, 1024  # numbers a program takes at once
 PROGRAMS = 1056  # 8 a multiprocessor of an H100: each sums its rows' part of the weight's gradient
 
 
@@ -58,12 +59,12 @@ def _gated_norm_backward_kernel(
     tl.store(partial + tl.program_id(0) * width + column, to_weight, mask=inside_c)
 
 
-def _tile(width: int) -> dict[str, int]:
-    """Rows and columns of a program's tile, and its warps: 2,048 numbers, or a row."""
+def _tile(width: int, numbers: int = FORWARD_TILE) -> dict[str, int]:
+    """Rows and columns of a program's tile, and its warps: so many numbers, or a row."""
     columns = triton.next_power_of_2(width)
     return {
         "BLOCK_C": columns,
-        "BLOCK_T": max(1, 2048 // columns),
+        "BLOCK_T": max(1, numbers // columns),
         "num_warps": min(16, max(4, columns // 512)),
     }
 
@@ -84,7 +85,7 @@ def gated_norm_backward(
 ) -> Tensor:
     """Fill dy (T, C) and dz, whose rows may lie apart, and return the gradient of weight, float32."""
     total, width = y.shape
-    tile = _tile(width)
+    tile = _tile(width, BACKWARD_TILE)
     programs = min(PROGRAMS, triton.cdiv(total, tile["BLOCK_T"]))
     partial = torch.empty(programs, width, device=y.device, dtype=torch.float32)
     _gated_norm_backward_kernel[(programs,)](

@@ -64,26 +64,24 @@ def inputs_backward_kernel(
         )  # fmt: skip
         at = (line.to(tl.int64) * HEADS + head) * N * P + n[:, None] * P + p[None, :]
         leaves = tl.load(leaving + at, mask=whole, other=0.0)
+        out = rows_out + scalars + rows
+        tl.store(out + 3 * plane, tl.sum(xs.to(tl.float32) * dys.to(tl.float32), 1), mask=inside)
         to_end = decay_between(last_high, last_low, row_high, row_low, EXACT)
         behind = tl.dot(bs, leaves, input_precision=PRECISION) * to_end[:, None]
-        given = tl.sum(xs * behind, 1)
+        tl.store(out + plane, tl.sum(xs * behind, 1), mask=inside)
         decay = decay_between(row_high[None, :], row_low[None, :], row_high[:, None], row_low[:, None], EXACT)
         decay = tl.where(seen, decay, 0.0)
-        to_inputs = tl.dot((scores * decay).to(xs.dtype), dys, behind, input_precision=PRECISION)
-        products = tl.dot(xs, tl.trans(dys), input_precision=PRECISION) * decay
-        gradient += products * size[:, None]
-        pairs = products * scores
-        pairs_given = tl.sum(pairs, 1)
-        to_x = to_inputs * size[:, None]
+        to_x = tl.dot((scores * decay).to(xs.dtype), dys, behind, input_precision=PRECISION) * size[:, None]
         if SKIPS:
             to_x += tl.load(skip + head).to(tl.float32) * dys.to(tl.float32)
         place = dx + rows.to(tl.int64)[:, None] * dx_row + head * P + p[None, :]
         tl.store(place, to_x.to(dx.dtype.element_ty), mask=inside[:, None] & (p < P)[None, :])
-        out = rows_out + scalars + rows
+        # Only now, when the registers of dx are free.
+        products = tl.dot(xs, tl.trans(dys), input_precision=PRECISION) * decay
+        gradient += products * size[:, None]
+        pairs = products * scores
+        tl.store(out + 2 * plane, tl.sum(pairs, 1), mask=inside)
         tl.store(out, tl.sum(pairs * size[:, None], 0), mask=inside)
-        tl.store(out + plane, given, mask=inside)
-        tl.store(out + 2 * plane, pairs_given, mask=inside)
-        tl.store(out + 3 * plane, tl.sum(xs.to(tl.float32) * dys.to(tl.float32), 1), mask=inside)
     square = (line.to(tl.int64) * GROUPS + group) * CHUNK * CHUNK + q[:, None] * CHUNK + q[None, :]
     tl.store(to_scores + square, gradient.to(to_scores.dtype.element_ty))
 

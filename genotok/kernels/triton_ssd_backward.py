@@ -8,22 +8,22 @@ from genotok.kernels.triton_pieces import piece, tile
 
 
 @triton.jit
-def _chunk_of_head(
-    x, dy, step, high, low, scalars, head, rows, end, x_row, x_head, dy_row, dy_head,
-    P: tl.constexpr, BLOCK_P: tl.constexpr, EXACT: tl.constexpr,
-):  # fmt: skip
-    """What a head has at the rows (CHUNK,) of a chunk, 0 behind its `end`.
+def _scalars_of_head(step, high, low, line, rows, end, EXACT: tl.constexpr):
+    """What a head has of decays at the `rows` (CHUNK,) of a chunk: `sums` at its last row and at all; step sizes."""
+    inside = rows < end
+    last_high, last_low = sums(high, low, line + end - 1, end > 0, EXACT)
+    row_high, row_low = sums(high, low, line + rows, inside, EXACT)
+    return last_high, last_low, row_high, row_low, tl.load(step + line + rows, mask=inside, other=0.0)
 
-    The running sums of decays at its last row and at all, in two parts each, see `sums`; step sizes (CHUNK,); x and
-    the gradient of y, (CHUNK, BLOCK_P).
-    """
-    inside, p = rows < end, tl.arange(0, BLOCK_P)
-    last_high, last_low = sums(high, low, scalars + end - 1, end > 0, EXACT)
-    row_high, row_low = sums(high, low, scalars + rows, inside, EXACT)
-    size = tl.load(step + scalars + rows, mask=inside, other=0.0)
+
+@triton.jit
+def _tiles_of_head(
+    x, dy, head, rows, end, x_row, x_head, dy_row, dy_head, P: tl.constexpr, BLOCK_P: tl.constexpr
+):
+    """x and the gradient of y, (CHUNK, BLOCK_P), at the `rows` of a chunk, 0 behind its `end`."""
+    p = tl.arange(0, BLOCK_P)
     xs = tile(x + head * x_head, rows, x_row, end, p, P)
-    dys = tile(dy + head * dy_head, rows, dy_row, end, p, P).to(xs.dtype)
-    return last_high, last_low, row_high, row_low, size, xs, dys
+    return xs, tile(dy + head * dy_head, rows, dy_row, end, p, P).to(xs.dtype)
 
 
 @triton.jit
@@ -56,12 +56,16 @@ def inputs_backward_kernel(
     whole = (n < N)[:, None] & (p < P)[None, :]
     plane = tl.full([], total, tl.int64) * HEADS
     gradient = tl.zeros([CHUNK, CHUNK], tl.float32)
+    begin = group * (HEADS // GROUPS)
+    # Of the head behind, so that they are there when its turn comes.
+    ahead = _scalars_of_head(step, high, low, begin.to(tl.int64) * total, rows, end, EXACT)
     for member in range(HEADS // GROUPS):
-        head = group * (HEADS // GROUPS) + member
+        head = begin + member
         scalars = head.to(tl.int64) * total
-        last_high, last_low, row_high, row_low, size, xs, dys = _chunk_of_head(
-            x, dy, step, high, low, scalars, head, rows, end, x_row, x_head, dy_row, dy_head, P, BLOCK_P, EXACT
-        )  # fmt: skip
+        last_high, last_low, row_high, row_low, size = ahead
+        following = tl.minimum(head + 1, HEADS - 1).to(tl.int64) * total
+        ahead = _scalars_of_head(step, high, low, following, rows, end, EXACT)
+        xs, dys = _tiles_of_head(x, dy, head, rows, end, x_row, x_head, dy_row, dy_head, P, BLOCK_P)
         at = (line.to(tl.int64) * HEADS + head) * N * P + n[:, None] * P + p[None, :]
         leaves = tl.load(leaving + at, mask=whole, other=0.0)
         out = rows_out + scalars + rows
@@ -114,9 +118,10 @@ def projections_backward_kernel(
     for member in range(HEADS // GROUPS):
         head = group * (HEADS // GROUPS) + member
         scalars = head.to(tl.int64) * total
-        last_high, last_low, row_high, row_low, size, xs, dys = _chunk_of_head(
-            x, dy, step, high, low, scalars, head, rows, end, x_row, x_head, dy_row, dy_head, P, BLOCK_P, EXACT
-        )  # fmt: skip
+        last_high, last_low, row_high, row_low, size = _scalars_of_head(
+            step, high, low, scalars, rows, end, EXACT
+        )
+        xs, dys = _tiles_of_head(x, dy, head, rows, end, x_row, x_head, dy_row, dy_head, P, BLOCK_P)
         at = (line.to(tl.int64) * HEADS + head) * N * P + n[:, None] * P + p[None, :]
         enters = tl.load(entering + at, mask=whole, other=0.0)
         leaves = tl.load(leaving + at, mask=whole, other=0.0)

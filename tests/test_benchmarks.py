@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,9 @@ from benchmarks import (
     ratio_weight,
     step_trace,
     tokenizers,
+    variant_words,
 )
+from genotok.evaluation.markov import MarkovModel
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -331,3 +334,21 @@ def test_genomes_of_a_comparison(tmp_path):
     for name in ("b.fna.gz", "a.fa", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in tokenizers.find_genomes(tmp_path)] == ["a.fa", "b.fna.gz"]
+
+
+def test_the_words_around_a_variant_say_what_the_whole_sequence_does():
+    """On both strands; a change at an end has fewer letters around it."""
+    random = np.random.default_rng(4)
+    sequence = random.integers(0, 4, 300)
+    for order in (0, 3):
+        model = MarkovModel(order, both_strands=True)
+        model.update(random.integers(0, 4, 5000))
+        for position in (0, 150, 299):
+            alt = (sequence[position] + 1) % 4
+            changed = sequence.copy()
+            changed[position] = alt
+            whole = [
+                (model.log2_probability(one).sum() + model.log2_probability(3 - one[::-1]).sum()) / 2
+                for one in (sequence, changed)
+            ]
+            assert variant_words.change(model, sequence, position, alt) == pytest.approx(whole[1] - whole[0])

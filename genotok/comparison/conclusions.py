@@ -30,7 +30,7 @@ def conclude(comparison: Comparison) -> list[dict[str, Any]]:
         JSON values: `about` (`work`, `intervals`, `seeds`, `missing`, the key of a quality, `families`, `baselines`,
         `probe_baseline`, `cost` or `stability`), `says`, a sentence or two, and what it follows from.
     """
-    found = [_work(comparison), _intervals(), *_caveats(comparison)]
+    found = [_work(comparison), *_caveats(comparison), _intervals()]
     for quality in comparison.qualities:
         if quality.key == "variants" and not any(_above_chance(comparison, arm) for arm in comparison.arms):
             found.append(_nothing_to_rank(comparison, quality))

@@ -346,6 +346,8 @@ def test_counters_of_a_launch():
         *(",".join(f'"{cell}"' for cell in line) for line in (names, units, values)),
     ]
     (launch,) = counters.read_counters(lines)
-    assert launch["kernel"] == "conv" and launch["milliseconds"] == pytest.approx(1.2505)
-    assert launch["bytes"] == pytest.approx(3.5e6) and launch["of_memory_bandwidth"] == pytest.approx(0.6)
+    assert launch["kernel"] == "conv"
+    assert launch["milliseconds"] == pytest.approx(1.2505)
+    assert launch["bytes"] == pytest.approx(3.5e6)
+    assert launch["of_memory_bandwidth"] == pytest.approx(0.6)
     assert launch["cycles_waited"] == {"wait": 2.5, "barrier": 0.5}

@@ -309,8 +309,8 @@ SECTIONS = (
         "`activation_checkpointing`, one value for the blocks of the outer stage and one for what is inside, as in "
         "[training](training.md#memory). Worked out on the CPU from the bytes that each line of code keeps; the peak "
         "is that of the measured step without checkpointing, less what is not kept and with what one block works out "
-        "again, and the milliseconds are those of bytes and operations at the speed of an H200. A step takes one value "
-        "for all of its blocks.",
+        "again, and the milliseconds are those of bytes and operations at the speed of an H200. A step takes one "
+        "value for all of its blocks.",
         ("kept_memory",),
         ("outer stage", "inside", "kept GiB", "peak GiB", "ms more"),
         of_kept_memory,

@@ -383,7 +383,7 @@ SECTIONS = (
         "Kernels of Mamba-2",
         "`python -m benchmarks.kernels_ssd`. Milliseconds, and the fraction of whatever bounds the "
         "operation.",
-        ("kernels_ssd_h200", "kernels_ssd_h100"),
+        ("kernels_ssd_h200",),
         ("operation", "milliseconds", "of the bound", "reference"),
         of_state_space_kernels,
     ),

@@ -90,7 +90,7 @@ def of_checkpointing(result: dict[str, Any]) -> Iterable[tuple]:
         whole = plain[name, length]
         for row in [whole, *rows]:
             policy = _less_kept(row) or "none"
-            foreseen = _foreseen(name, policy)
+            foreseen = {} if row is whole else _foreseen(name, policy)
             yield (
                 name,
                 policy,
@@ -358,7 +358,9 @@ SECTIONS = (
         "With so many bases a step a graph gains nothing: launched steps with `chunk_capacity` do not wait for "
         "the host, so that the GPU itself is the limit, and a graph spares nothing but launches. It holds about "
         "twice the memory, since that of the recorded pass stays beside that of launched steps. It can gain where "
-        "Python is slower than the GPU, as with small models or few bases a step, of which no result is kept.",
+        "Python is slower than the GPU, as with small models or few bases a step, of which no result is kept. The "
+        "rows `graph` of [whole models](#whole-models) have a fixed room for chunks as well, and stand beside "
+        "passes without one, which wait for the number of chunks.",
         ("graph_step_h200",),
         ("model", "bases a step", "way", "Mbases/s", "ms a step", "times launched", "GiB", "difference"),
         of_graph_steps,

@@ -176,6 +176,18 @@ def of_state_space_kernels(result: dict[str, Any]) -> Iterable[tuple]:
             )
 
 
+def of_counters(result: dict[str, Any]) -> Iterable[tuple]:
+    """What the kernels of a mixer reach and wait for."""
+    for line in result["launches"]:
+        shares = (
+            f"{line[name]:.0%}"
+            for name in ("of_memory_bandwidth", "of_resident_warps", "of_issued_instructions")
+        )
+        waits = [(name, cycles) for name, cycles in line["cycles_waited"].items() if name != "selected"][:2]
+        said = ", ".join(f"{name} {cycles:.1f}" for name, cycles in waits)
+        yield line["kernel"], _number(line["milliseconds"]), *shares, f"{line['registers']:.0f}", said
+
+
 def of_lengths(result: dict[str, Any]) -> Iterable[tuple]:
     """A sweep of lengths."""
     for row in result["rows"]:
@@ -388,6 +400,20 @@ SECTIONS = (
         ("kernels_ssd_h200",),
         ("operation", "milliseconds", "of the bound", "reference"),
         of_state_space_kernels,
+    ),
+    Section(
+        "What Mamba-2's kernels wait for",
+        "`python -m benchmarks.counters`: the hardware's counters, by NVIDIA's Nsight Compute, in both passes of a "
+        "mixer of the outer network, 131,072 rows. Shares are of what the device can do: of its memory bandwidth, of "
+        "the warps that could be resident, of the instructions that could be issued. The last column is the mean "
+        "number of cycles that a warp waits before it issues an instruction, for the two commonest reasons: "
+        "`long_scoreboard` is a number from memory, `short_scoreboard` one from shared memory, `barrier` the other "
+        "warps of the program. What limits them: no kernel of the state space fills the device's memory or its "
+        "arithmetic. A program holds a state of 128 x 64 and tiles of 64 x 64 in registers, so that two programs fit "
+        "on a multiprocessor, an eighth of the warps that could be there, and little else has work while one waits.",
+        ("counters_h200",),
+        ("kernel", "ms", "memory bandwidth", "resident warps", "instructions", "registers", "waits"),
+        of_counters,
     ),
     Section(
         "Long sequences",

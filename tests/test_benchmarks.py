@@ -6,12 +6,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 
 from benchmarks import (
-    codon_positions,
+    counters,
     ema_drift,
     graph_step,
     long_context,
@@ -20,9 +19,7 @@ from benchmarks import (
     ratio_weight,
     step_trace,
     tokenizers,
-    variant_words,
 )
-from genotok.evaluation.markov import MarkovModel
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -337,38 +334,20 @@ def test_genomes_of_a_comparison(tmp_path):
     assert [path.name for path in tokenizers.find_genomes(tmp_path)] == ["a.fa", "b.fna.gz"]
 
 
-def test_the_words_around_a_variant_say_what_the_whole_sequence_does():
-    """On both strands; a change at an end has fewer letters around it."""
-    random = np.random.default_rng(4)
-    sequence = random.integers(0, 4, 300)
-    for order in (0, 3):
-        model = MarkovModel(order, both_strands=True)
-        model.update(random.integers(0, 4, 5000))
-        for position in (0, 150, 299):
-            alt = (sequence[position] + 1) % 4
-            changed = sequence.copy()
-            changed[position] = alt
-            whole = [
-                (model.log2_probability(one).sum() + model.log2_probability(3 - one[::-1]).sum()) / 2
-                for one in (sequence, changed)
-            ]
-            assert variant_words.change(model, sequence, position, alt) == pytest.approx(whole[1] - whole[0])
-
-
-def test_frames_of_both_strands_and_the_longest_of_two_that_overlap(tmp_path):
-    """Genes of four codons and more, planted among letters that hold no start."""
-    gene, longer = "ATGGCAGCAGCAGCATAA", "GTGGCAGCAGCAGCAGCAGCATGA"
-    other = longer[::-1].translate(codon_positions.OTHER)
-    letters = "CCCCC" + gene + "CCCC" + other + "CCC"
-    assert codon_positions.long_frames(letters, 4) == [(5, 23, "+"), (27, 51, "-")]
-    assert codon_positions.long_frames(letters, 7) == [(27, 51, "-")]
-    assert codon_positions.long_frames(letters.replace("ATGGCAGCA", "ATGGCNGCA"), 4) == [(27, 51, "-")]
-    inside = (
-        "CCCCC" + "ATGGCATGCAGCAGCAGCAGTAGCAGCAGCAGCTAA" + "CCC"
-    )  # ATGCAGCAGCAGCAGTAG is a frame of its own
-    assert codon_positions.long_frames(inside, 4) == [(5, 41, "+")]
-    assert codon_positions.long_frames(inside[7:], 4) == [(3, 21, "+")]
-    fasta = tmp_path / "one.fa"
-    fasta.write_text(">one\n" + ("ATG" + "GCA" * 310 + "TAA").lower() + "\n")
-    assert codon_positions.write_frames(fasta, tmp_path / "frames.gff3") == 1
-    assert "one\tframes\tCDS\t1\t936\t.\t+\t0\tID=frame1\n" in (tmp_path / "frames.gff3").read_text()
+def test_counters_of_a_launch():
+    metrics = [name for name, _ in counters.VALUES.values()]
+    waits = [
+        f"{counters.WAITS[0]}{name}{counters.WAITS[1]}" for name in ("barrier", "not_issued_wait", "wait")
+    ]
+    names, units = ["Kernel Name", *metrics, *waits], ["", "us", "Mbyte", "%", "%", "%", "", *["inst"] * 3]
+    values = ["_conv_kernel", "1,250.5", "3.5", "60.0", "25.0", "50.0", "64", "0.5", "9.0", "2.5"]
+    lines = [
+        "==PROF== Connected",
+        *(",".join(f'"{cell}"' for cell in line) for line in (names, units, values)),
+    ]
+    (launch,) = counters.read_counters(lines)
+    assert launch["kernel"] == "conv"
+    assert launch["milliseconds"] == pytest.approx(1.2505)
+    assert launch["bytes"] == pytest.approx(3.5e6)
+    assert launch["of_memory_bandwidth"] == pytest.approx(0.6)
+    assert launch["cycles_waited"] == {"wait": 2.5, "barrier": 0.5}

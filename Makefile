@@ -3,15 +3,22 @@ PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-workflow test-package lint clean
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
 	$(BIN)/snakemake --cores $(CORES) --report results/report.html
 	@echo "Open results/index.html (results page) and results/report.html (Snakemake report)."
 
+# Two halves side by side: those of the workflow wait for Snakemake and SLURM much of the time.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=$(CORES) test-workflow test-package
+
+test-workflow: .venv/ready
+	$(BIN)/python -m pytest tests/workflow
+
+test-package: .venv/ready
+	$(BIN)/python -m pytest --ignore=tests/workflow
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -2,23 +2,24 @@
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
+# Folders whose tests run beside all others; those of the workflow wait for Snakemake and SLURM much of the time.
+HALF := tests/workflow
 
-.PHONY: demo test test-workflow test-package lint clean
+.PHONY: demo test test-half test-other-half lint clean
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
 	$(BIN)/snakemake --cores $(CORES) --report results/report.html
 	@echo "Open results/index.html (results page) and results/report.html (Snakemake report)."
 
-# Two halves side by side: those of the workflow wait for Snakemake and SLURM much of the time.
 test: .venv/ready
-	$(MAKE) --jobs=$(CORES) test-workflow test-package
+	$(MAKE) --jobs=$(CORES) test-half test-other-half
 
-test-workflow: .venv/ready
-	$(BIN)/python -m pytest tests/workflow
+test-half: .venv/ready
+	$(BIN)/python -m pytest $(HALF)
 
-test-package: .venv/ready
-	$(BIN)/python -m pytest --ignore=tests/workflow
+test-other-half: .venv/ready
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(HALF))
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -33,6 +33,7 @@ from genotok.kernels.triton_ssd_forward import pass_kernel, scan_kernel, states_
 
 CHUNK = 64
 PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
+LONGEST_SPAN = 128  # chunks
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
 PAIRED = {"states", "chunks"}  # kernels whose programs take two heads at a time
 # num_warps, num_stages and, where they are bounded, registers of a thread, for inputs of 2 bytes: by measurement on
@@ -72,7 +73,7 @@ class Sizes:
         """Of x (T, H, P) and b (T, G, N); `span` chunks are walked by one program, by default what fills a device."""
         if span is None:
             rows = max(1, ragged.total * x.shape[1] // PROGRAMS)
-            span = min(triton.next_power_of_2(-(-rows // CHUNK)), 64)
+            span = min(triton.next_power_of_2(-(-rows // CHUNK)), LONGEST_SPAN)
         precision = "tf32x3" if x.dtype == torch.float32 else "tf32"
         return cls(x.shape[1], b.shape[1], b.shape[2], x.shape[2], ragged, span, precision)
 

@@ -6,7 +6,6 @@ more, which hardly ever arise by chance. Of frames that overlap the longest is k
 """
 
 import argparse
-import re
 import tempfile
 from pathlib import Path
 
@@ -15,19 +14,28 @@ import pandas as pd
 from benchmarks.machine import describe_run, write_result
 from genotok.genomes.records import sequence_records
 from genotok.report.tokens import report_tokens
+from genotok.variants.alleles import reverse_complement
 
 CODONS = 300
 STARTS, STOPS = {"ATG", "GTG", "TTG"}, {"TAA", "TAG", "TGA"}
-OTHER = str.maketrans("ACGT", "TGCA")
 
 Frame = tuple[int, int, str]  # start and end from 0, half-open, and strand
 
 
 def long_frames(letters: str, codons: int = CODONS) -> list[Frame]:
-    """Open reading frames with their stop codon on both strands, by place; of overlapping ones the longest."""
+    """Open reading frames with their stop codon on both strands, by place; of overlapping ones the longest.
+
+    Args:
+        letters: of a contig, upper case.
+        codons: that a frame has at least, its stop codon not counted.
+
+    Returns:
+        Start and end, from 0 and half-open, on the forward strand, and the strand of the frame.
+    """
     length = len(letters)
     found: list[Frame] = [(start, end, "+") for start, end in _of_strand(letters, codons)]
-    found += [(length - end, length - start, "-") for start, end in _of_strand(_reverse(letters), codons)]
+    other = reverse_complement(letters.encode()).decode()
+    found += [(length - end, length - start, "-") for start, end in _of_strand(other, codons)]
     kept: list[Frame] = []
     taken = bytearray(length)
     for start, end, strand in sorted(found, key=lambda frame: (frame[0] - frame[1], frame)):
@@ -35,10 +43,6 @@ def long_frames(letters: str, codons: int = CODONS) -> list[Frame]:
             taken[start:end] = b"\1" * (end - start)
             kept.append((start, end, strand))
     return sorted(kept)
-
-
-def _reverse(letters: str) -> str:
-    return letters.translate(OTHER)[::-1]
 
 
 def _of_strand(letters: str, codons: int) -> list[tuple[int, int]]:
@@ -52,7 +56,7 @@ def _of_strand(letters: str, codons: int) -> list[tuple[int, int]]:
                 if begin is not None and place - begin >= 3 * codons:
                     found.append((begin, place + 3))
                 begin = None
-            elif re.search("[^ACGT]", codon):
+            elif codon.strip("ACGT"):
                 begin = None
             elif begin is None and codon in STARTS:
                 begin = place

@@ -58,7 +58,12 @@ def count() -> list[str]:
 
 
 def read_counters(lines: Iterable[str]) -> list[dict[str, Any]]:
-    """A line for each launch, in order, from the raw page of `ncu` as comma-separated values."""
+    """A line for each launch, in order, from the raw page of `ncu` as comma-separated values.
+
+    Returns:
+        `kernel`; `milliseconds`; `bytes` of device memory read and written; `of_...`, shares from 0 to 1 of what the
+        device can do; `registers` of a thread; `cycles_waited` for an instruction, by reason, the longest first.
+    """
     table = csv.reader(line for line in lines if not line.startswith("=="))
     names, units = next(table), next(table)
     return [_launch(names, units, values) for values in table]

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import codon_positions, variant_words
 from genotok.evaluation.markov import MarkovModel
+from genotok.variants.alleles import reverse_complement
 
 
 def test_the_words_around_a_variant_say_what_the_whole_sequence_does():
@@ -28,7 +29,7 @@ def test_the_words_around_a_variant_say_what_the_whole_sequence_does():
 def test_frames_of_both_strands_and_the_longest_of_two_that_overlap(tmp_path):
     """Genes of four codons and more, planted among letters that hold no start."""
     gene, longer = "ATGGCAGCAGCAGCATAA", "GTGGCAGCAGCAGCAGCAGCATGA"
-    other = longer[::-1].translate(codon_positions.OTHER)
+    other = reverse_complement(longer.encode()).decode()
     letters = "CCCCC" + gene + "CCCC" + other + "CCC"
     assert codon_positions.long_frames(letters, 4) == [(5, 23, "+"), (27, 51, "-")]
     assert codon_positions.long_frames(letters, 7) == [(27, 51, "-")]

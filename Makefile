@@ -2,8 +2,10 @@
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
+# Folders whose tests run beside all others; those of the workflow wait for Snakemake and SLURM much of the time.
+HALF := tests/workflow
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-half test-other-half lint clean
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
@@ -11,7 +13,13 @@ demo: .venv/ready
 	@echo "Open results/index.html (results page) and results/report.html (Snakemake report)."
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=$(CORES) test-half test-other-half
+
+test-half: .venv/ready
+	$(BIN)/python -m pytest $(HALF)
+
+test-other-half: .venv/ready
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(HALF))
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -206,6 +206,7 @@ def _gradient(model: GenomicLM) -> Tensor:
 
 def measure(row: Row, device: str, ceiling: float, repeats: int) -> dict[str, Any]:
     """Speeds, memory, and operations as a fraction of the device's matrix products."""
+    left = torch.cuda.memory_allocated()  # by rows before, whose graphs do not let go of all they had
     model = row.model(device)
     batches = [row.letters(device) for _ in range(3)]
     turn = iter(range(10**9))
@@ -217,7 +218,7 @@ def measure(row: Row, device: str, ceiling: float, repeats: int) -> dict[str, An
         if row.mode == "graph":
             run = replayed(run, batches[0])
         took = median_milliseconds(lambda: run(batches[next(turn) % 3]), repeats, 3)
-        return took, torch.cuda.max_memory_allocated() / 2**30
+        return took, (torch.cuda.max_memory_allocated() - left) / 2**30
 
     train, gib = timed(train_pass)
     model.zero_grad(set_to_none=True)

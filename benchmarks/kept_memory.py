@@ -9,7 +9,7 @@ and the rows of a step. Weights and their copies in half precision are left out.
 The peak adds them, gradients and what the backward pass makes: so much as the peak that `benchmarks.gpu` has measured
 without checkpointing is above what is kept, and what one block of the outer stage works out again.
 
-Nothing is timed; milliseconds are those of bytes and operations at the speed of an H200, at the most.
+Nothing is timed; milliseconds are those of bytes and operations at the speed of an H200.
 `python -m benchmarks.gpu --checkpointing light projections blocks` measures memory and speed.
 """
 
@@ -235,7 +235,7 @@ def total(table: Table, prefix: str = "") -> float:
 
 
 def summary(name: str, tables: dict[str, Table]) -> list[dict[str, Any]]:
-    """GiB that a step keeps and has at its peak, by policy, and the milliseconds that it takes more at the most."""
+    """GiB that a step keeps and has at its peak, by policy, and the milliseconds that it should take more."""
     results = json.loads((RESULTS / "gpu.json").read_text())["rows"]
     measured = next(row["train_gib"] for row in results if (row["model"], row["length"]) == (name, WINDOW))
     beside = measured - total(tables["none"])  # weights, gradients, and what the backward pass makes

@@ -18,8 +18,8 @@ This page is written by `python docs/write_configuration.py` from `workflow/sche
 
 The workflow reads one YAML file: `config.yaml`, the embedded demo, or the one that `--configfile` names. Keys that
 are left out take their defaults, and unknown keys are refused. Paths are relative to the working directory, or else
-to the workflow. Examples: `config/human.yaml`, `config/yeast.yaml`, `config/bacteria.yaml`, `config/virus.yaml`,
-`config/compare.yaml`.
+to the workflow. Examples: `config/human.yaml`, `config/yeast.yaml`, `config/bacteria.yaml`,
+`config/bacteria_cpu.yaml`, `config/virus.yaml`, `config/compare.yaml`.
 """
 
 

@@ -19,7 +19,8 @@ Pictures of the report that the embedded demo makes in minutes on two cores. Thi
 The demo's model is small, has read 2.6 million bases of viruses, and never saw SARS-CoV-2, on which it is shown
 here: the pictures show what there is to see, not how well such models can do. What they say so far stands in
 [Learned tokens: what is known](learned_tokens.md). The demo looks for no motifs: [their page](motifs.md) shows some
-that were planted. The data of each figure lie beside it in the results as a table of the same name.
+that were planted, and the figure of twelve tokenizers compared stands on [its own](comparison.md#what-it-found). The
+data of each figure lie beside it in the results as a table of the same name.
 """
 # Sections, and in each the figures by their folders among the results.
 SECTIONS = {

@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genotok.training.config import CHECKPOINTING
+
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "docs" / "performance.md"
 HELPERS = ("machine", "cpu_sequences")  # modules of the folder that measure nothing themselves
+LESS_KEPT = (
+    "light",
+    "projections",
+    "blocks",
+)  # values of `activation_checkpointing`, which end the names of rows
 HEAD = """# Performance
 This page is written by `python docs/write_performance.py` from the JSON files in `benchmarks/results`; do not
 edit it. No number on it was typed: each table names its file, which holds the command, the commit, the device
@@ -56,6 +63,8 @@ class Section:
 def of_models(result: dict[str, Any]) -> Iterable[tuple]:
     """Whole models beside the official code."""
     for row in result["rows"]:
+        if _less_kept(row):
+            continue
         peer = row.get("peer", {})
         yield (
             row["model"],
@@ -68,6 +77,77 @@ def of_models(result: dict[str, Any]) -> Iterable[tuple]:
             _number(peer.get("gib")),
             f"{row['train_of_matmul']:.0%}",
         )
+
+
+def of_checkpointing(result: dict[str, Any]) -> Iterable[tuple]:
+    """Speed and memory by `activation_checkpointing`, beside the same model without it and what was worked out."""
+    plain = {(row["model"], row["length"]): row for row in result["rows"] if not _less_kept(row)}
+    measured = [row for row in result["rows"] if _less_kept(row)]
+    of_model: dict[tuple, list] = {}
+    for row in measured:
+        of_model.setdefault((row["model"].rsplit(" ", 1)[0], row["length"]), []).append(row)
+    for (name, length), rows in of_model.items():
+        whole = plain[name, length]
+        for row in [whole, *rows]:
+            policy = _less_kept(row) or "none"
+            foreseen = {} if row is whole else _foreseen(name, policy)
+            yield (
+                name,
+                policy,
+                _number(row["train_mbases_s"]),
+                f"{row['train_mbases_s'] / whole['train_mbases_s']:.2f}",
+                _number(row["train_ms"] - whole["train_ms"]),
+                _number(foreseen.get("milliseconds")),
+                _number(row["train_gib"]),
+                _number(foreseen.get("peak_gib")),
+            )
+
+
+def _less_kept(row: dict[str, Any]) -> str | None:
+    """The policy of a row of `benchmarks.gpu`, where it has one; its name ends with it."""
+    return next((policy for policy in CHECKPOINTING[1:] if row["model"].endswith(f" {policy}")), None)
+
+
+def _foreseen(model: str, policy: str) -> dict[str, float]:
+    """What `benchmarks.kept_memory` has worked out for a model all of whose blocks have one policy."""
+    path = RESULTS / "kept_memory.json"
+    lines = json.loads(path.read_text())["summary"] if path.is_file() else []
+    wanted = (model, policy, policy)
+    return next((x for x in lines if (x["model"], x["outside"], x["inside"]) == wanted), {})
+
+
+def of_ranks(result: dict[str, Any]) -> Iterable[tuple]:
+    """Speed by number of GPUs."""
+    batch = f"{result['batch_size']} {'a GPU' if result['weak'] else 'in all'}"
+    for ranks, line in result["ranks"].items():
+        yield (
+            batch,
+            ranks,
+            f"{line['bases_per_second']:,.0f}",
+            f"{line['seconds_a_step'] * 1e3:.0f}",
+            f"{line['ratio']:.2f}",
+            f"{line['ratio'] / int(ranks):.0%}",
+            _number(line["peak_gib_first_rank"]),
+        )
+
+
+def of_graph_steps(result: dict[str, Any]) -> Iterable[tuple]:
+    """Whole steps as launched, the same again, and replayed."""
+    for line in result["models"]:
+        launched = line["launched"]["mbases_s"]
+        far = {"launched_again": line["launched_twice"], "graph": line["graph_and_launched"]}
+        for way in ("launched", "launched_again", "graph"):
+            found = line[way]
+            yield (
+                line["model"],
+                f"{result['batch_size'] * result['window']:,}",
+                way.replace("_", " "),
+                _number(found["mbases_s"]),
+                _number(found["milliseconds_a_step"]),
+                f"{found['mbases_s'] / launched:.2f}",
+                _number(found.get("reserved_gib")),
+                f"{far[way]['loss']:.1e}" if way in far else "",
+            )
 
 
 def of_outer_kernels(result: dict[str, Any]) -> Iterable[tuple]:
@@ -94,6 +174,18 @@ def of_state_space_kernels(result: dict[str, Any]) -> Iterable[tuple]:
                 f"{bound:.0%}",
                 _number(line.get("reference_milliseconds")),
             )
+
+
+def of_counters(result: dict[str, Any]) -> Iterable[tuple]:
+    """What the kernels of a mixer reach and wait for."""
+    for line in result["launches"]:
+        shares = (
+            f"{line[name]:.0%}"
+            for name in ("of_memory_bandwidth", "of_resident_warps", "of_issued_instructions")
+        )
+        waits = [(name, cycles) for name, cycles in line["cycles_waited"].items() if name != "selected"][:2]
+        said = ", ".join(f"{name} {cycles:.1f}" for name, cycles in waits)
+        yield line["kernel"], _number(line["milliseconds"]), *shares, f"{line['registers']:.0f}", said
 
 
 def of_lengths(result: dict[str, Any]) -> Iterable[tuple]:
@@ -214,13 +306,23 @@ SECTIONS = (
         of_models,
     ),
     Section(
+        "Memory against time in training",
+        "`python -m benchmarks.gpu --checkpointing light projections blocks`: the training pass of above by "
+        "`activation_checkpointing`, as in [training](training.md#memory). Speed over that without it; "
+        "milliseconds more a step, and the peak, each beside what the [next "
+        "table](#memory-kept-for-the-backward-pass) had foreseen.",
+        ("gpu",),
+        ("model", "value", "Mbases/s", "of the speed", "ms more", "foreseen", "train GiB", "foreseen"),
+        of_checkpointing,
+    ),
+    Section(
         "Memory kept for the backward pass",
         "`python -m benchmarks.kept_memory`: what `hnet M15` keeps of a step of 131,072 bases by "
         "`activation_checkpointing`, one value for the blocks of the outer stage and one for what is inside, as in "
         "[training](training.md#memory). Worked out on the CPU from the bytes that each line of code keeps; the peak "
         "is that of the measured step without checkpointing, less what is not kept and with what one block works out "
-        "again, and the milliseconds are the most that an H200 should take more. A step takes one value for all of "
-        "its blocks.",
+        "again, and the milliseconds are those of bytes and operations at the speed of an H200. A step takes one "
+        "value for all of its blocks.",
         ("kept_memory",),
         ("outer stage", "inside", "kept GiB", "peak GiB", "ms more"),
         of_kept_memory,
@@ -235,6 +337,45 @@ SECTIONS = (
         ("yeast",),
         ("seconds", "Mbases", "bits a base"),
         of_quality,
+    ),
+    Section(
+        "Several GPUs",
+        "`python -m benchmarks.scaling SHARDS`: what `genotok train` runs, by `torchrun` with a process for each "
+        "GPU (`parallel: ddp`), for `hnet_1stage_dna` with its 65 million parameters and windows of 8,192 "
+        "letters. Times are those of whole steps with data, clipping and optimizer, the first ones left out. "
+        "SHARDS are the embedded genomes of yeast and two bacteria:\n\n"
+        "```\n"
+        "genotok tokenize resources/genomes/{yeast_R64,ecoli_K12,haemophilus_influenzae}.fa.gz -o SHARDS\n"
+        "```\n\n"
+        "Windows are those of a step. With so many a GPU the step grows with the GPUs (weak scaling: more data in "
+        "the same time); with so many in all it stays as it is and each GPU takes its share (strong scaling: the "
+        "same training in less time). The times are bases a second over those of one GPU in the same table, and "
+        "beside them over what so many GPUs could do at best; the memory is the peak of the first GPU.\n\n"
+        "What limits them: the gradients of all parameters are summed over the GPUs in the backward pass, while "
+        "it goes on; and a step lasts as long as on the GPU whose windows are cut into more chunks, for which the "
+        "others wait. Strong scaling pays for smaller passes as well, which use a GPU less well: compare one GPU "
+        "with both numbers of windows. How much each of these takes was not measured. With two GPUs both tables "
+        "do the same work a step, at other steps of a training, where the model makes other numbers of chunks; "
+        "how far these two times are apart says how closely the ratios can be read.",
+        ("scaling_weak_h200", "scaling_strong_h200"),
+        ("windows", "GPUs", "bases/s", "ms a step", "times one GPU", "of the best", "peak GiB"),
+        of_ranks,
+    ),
+    Section(
+        "Training steps as CUDA graphs",
+        "`python -m benchmarks.graph_step`: whole steps of `genotok train` on random letters, as launched from "
+        "Python and with `cuda_graph: true`, all with room for as many chunks (`chunk_capacity`). The last column "
+        "is the largest difference of a loss from that of the first run, in nats a base; that of the second "
+        "launched run is chance, since sums on a GPU have no fixed order. The memory is what torch has reserved.\n\n"
+        "With so many bases a step a graph gains nothing: launched steps with `chunk_capacity` do not wait for "
+        "the host, so that the GPU itself is the limit, and a graph spares nothing but launches. It holds about "
+        "twice the memory, since that of the recorded pass stays beside that of launched steps. It can gain where "
+        "Python is slower than the GPU, as with small models or few bases a step, of which no result is kept. The "
+        "rows `graph` of [whole models](#whole-models) have a fixed room for chunks as well, and stand beside "
+        "passes without one, which wait for the number of chunks.",
+        ("graph_step_h200",),
+        ("model", "bases a step", "way", "Mbases/s", "ms a step", "times launched", "GiB", "difference"),
+        of_graph_steps,
     ),
     Section(
         "Precision",
@@ -259,6 +400,20 @@ SECTIONS = (
         ("kernels_ssd_h200",),
         ("operation", "milliseconds", "of the bound", "reference"),
         of_state_space_kernels,
+    ),
+    Section(
+        "What Mamba-2's kernels wait for",
+        "`python -m benchmarks.counters`: the hardware's counters, by NVIDIA's Nsight Compute, in both passes of a "
+        "mixer of the outer network, 131,072 rows. Shares are of what the device can do: of its memory bandwidth, of "
+        "the warps that could be resident, of the instructions that could be issued. The last column is the mean "
+        "number of cycles that a warp waits before it issues an instruction, for the two commonest reasons: "
+        "`long_scoreboard` is a number from memory, `short_scoreboard` one from shared memory, `barrier` the other "
+        "warps of the program. What limits them: no kernel of the state space fills the device's memory or its "
+        "arithmetic. A program holds a state of 128 x 64 and tiles of 64 x 64 in registers, so that two programs fit "
+        "on a multiprocessor, an eighth of the warps that could be there, and little else has work while one waits.",
+        ("counters_h200",),
+        ("kernel", "ms", "memory bandwidth", "resident warps", "instructions", "registers", "waits"),
+        of_counters,
     ),
     Section(
         "Long sequences",
@@ -347,13 +502,16 @@ def _section(section: Section) -> str:
         if not path.is_file():
             continue
         result = json.loads(path.read_text())
+        found = list(section.rows(result))
+        if not found:
+            continue
         about = f"{result['device']}, `benchmarks/results/{name}.json`"
         limits = result.get("ceilings")
         if limits:
             speeds = f"{limits['copy_tb_s']:.2f} TB/s copied, {limits['matmul_tflop_s']:.0f} TFLOP/s of bf16 products"
             about += f"; the device itself: {speeds}"
         head = f"| {' | '.join(section.columns)} |\n{'|---' * len(section.columns)}|"
-        rows = "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in section.rows(result))
+        rows = "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in found)
         parts.append(f"{about}\n\n{head}\n{rows}\n")
     if len(parts) == 1:
         parts.append("No result of it is kept yet.\n")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    counters,
     ema_drift,
     graph_step,
     long_context,
@@ -331,3 +332,22 @@ def test_genomes_of_a_comparison(tmp_path):
     for name in ("b.fna.gz", "a.fa", "notes.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in tokenizers.find_genomes(tmp_path)] == ["a.fa", "b.fna.gz"]
+
+
+def test_counters_of_a_launch():
+    metrics = [name for name, _ in counters.VALUES.values()]
+    waits = [
+        f"{counters.WAITS[0]}{name}{counters.WAITS[1]}" for name in ("barrier", "not_issued_wait", "wait")
+    ]
+    names, units = ["Kernel Name", *metrics, *waits], ["", "us", "Mbyte", "%", "%", "%", "", *["inst"] * 3]
+    values = ["_conv_kernel", "1,250.5", "3.5", "60.0", "25.0", "50.0", "64", "0.5", "9.0", "2.5"]
+    lines = [
+        "==PROF== Connected",
+        *(",".join(f'"{cell}"' for cell in line) for line in (names, units, values)),
+    ]
+    (launch,) = counters.read_counters(lines)
+    assert launch["kernel"] == "conv"
+    assert launch["milliseconds"] == pytest.approx(1.2505)
+    assert launch["bytes"] == pytest.approx(3.5e6)
+    assert launch["of_memory_bandwidth"] == pytest.approx(0.6)
+    assert launch["cycles_waited"] == {"wait": 2.5, "barrier": 0.5}

@@ -9,9 +9,11 @@ from pathlib import Path
 import pysam
 import pytest
 import torch
+from one_thread import settings_put_back  # noqa: F401
 from safetensors.torch import load_file, save_file
 
 import genotok
+from genotok.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 DATA = REPOSITORY / "tests" / "data"
@@ -68,6 +70,20 @@ def genotok_command(folder: Path, *words: str, text_in: str | None = None) -> su
     return subprocess.run(command, cwd=folder, input=text_in, text=True, capture_output=True, timeout=120)
 
 
+@pytest.fixture
+def genotok_here(monkeypatch, capsys):
+    """Runs `genotok` in a folder and in this process, which need not import its libraries anew."""
+
+    def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["genotok", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(words, ended.value.code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
     """A folder in which the verbs were run by hand, one after the other."""
@@ -86,9 +102,9 @@ def work(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
-def test_every_verb_has_help_with_an_example(tmp_path, verb):
+def test_every_verb_has_help_with_an_example(genotok_here, tmp_path, verb):
     """`--help` ends well and shows a command line."""
-    done = genotok_command(tmp_path, *verb, "--help")
+    done = genotok_here(tmp_path, *verb, "--help")
     assert done.returncode == 0
     assert f"Example: genotok {' '.join(verb)}" in " ".join(done.stdout.split())
 
@@ -241,19 +257,36 @@ BAD_INPUT = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("words", "named"), BAD_INPUT, ids=lambda value: "" if isinstance(value, list) else value
-)
-def test_bad_input_is_one_sentence(work, words, named):
-    """Exit code 2, the offending thing in one line, no traceback, nothing written."""
+@pytest.fixture
+def with_wrong_settings(work) -> Path:
     (work / "wrong_key.yaml").write_text(SETTINGS + "stepz: 3\n")
     (work / "wrong_type.yaml").write_text(SETTINGS.replace("steps: 3", "steps: many"))
     (work / "wrong_model.yaml").write_text(SETTINGS.replace("[m1, [T1], m1]", "[q1]"))
-    before = sorted(work.iterdir())
-    done = genotok_command(work, *words)
+    return work
+
+
+def check_one_sentence(run, folder, words, named):
+    before = sorted(folder.iterdir())
+    done = run(folder, *words)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     complaint = done.stderr.strip().splitlines()[-1]
     assert complaint.startswith("genotok: ")
     assert named in complaint
-    assert sorted(work.iterdir()) == before
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), BAD_INPUT, ids=lambda value: "" if isinstance(value, list) else value
+)
+def test_bad_input_is_one_sentence(genotok_here, with_wrong_settings, words, named):
+    """Exit code 2, the offending thing in one line, no traceback, nothing written."""
+    check_one_sentence(genotok_here, with_wrong_settings, words, named)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), BAD_INPUT[::6], ids=lambda value: "" if isinstance(value, list) else value
+)
+def test_bad_input_ends_a_process(with_wrong_settings, words, named):
+    """The same of a whole process."""
+    check_one_sentence(genotok_command, with_wrong_settings, words, named)

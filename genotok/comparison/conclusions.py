@@ -1,22 +1,25 @@
 """What the numbers of a comparison support, in sentences that follow from them by rule.
 
 An arm counts as better than another where the interval of their difference leaves out 0; the intervals are widened
-for the number of arms that are held against one another (`genotok.comparison.intervals.differs`). Everything else is
-called undecided, however far apart the means are.
+for the number of arms that are held against one another (`genotok.comparison.intervals.widened`). Everything else is
+called undecided, however far apart the means are. An interval that stands in a sentence is the one that decided.
 """
 
 from typing import Any
 
+import numpy as np
+
 from genotok.comparison.arms import ENTROPY, FIXED, LEARNED, SINGLE, VOCABULARY
-from genotok.comparison.intervals import differs
+from genotok.comparison.intervals import CONFIDENCE, Estimate, differs, widened
 from genotok.comparison.summary import ArmResult, Comparison, Quality
 
 FAMILIES = {
     SINGLE: "single bases",
     FIXED: "fixed cuts",
-    VOCABULARY: "a vocabulary of byte pairs",
+    VOCABULARY: "byte pairs",
     ENTROPY: "entropy patches",
 }
+VERDICTS = {"better": "better than", "worse": "worse than", "undecided": "not to be told from"}
 FEWEST_SEEDS = 3
 
 
@@ -24,17 +27,23 @@ def conclude(comparison: Comparison) -> list[dict[str, Any]]:
     """All conclusions.
 
     Returns:
-        JSON values: `about` (`work`, `seeds`, `missing`, the key of a quality, `families`, `baselines`, `cost` or
-        `stability`), `says`, a sentence or two, and what it follows from.
+        JSON values: `about` (`work`, `intervals`, `seeds`, `missing`, the key of a quality, `families`, `baselines`,
+        `probe_baseline`, `cost` or `stability`), `says`, a sentence or two, and what it follows from.
     """
-    found = [_work(comparison), *_caveats(comparison)]
+    found = [_work(comparison), *_caveats(comparison), _intervals()]
     for quality in comparison.qualities:
         if quality.key == "variants" and not any(_above_chance(comparison, arm) for arm in comparison.arms):
             found.append(_nothing_to_rank(comparison, quality))
             continue
         found.append(_ranking(comparison, quality))
         found += _families(comparison, quality)
-    return [*found, *_baselines(comparison), _cost(comparison), *_stability(comparison)]
+    return [
+        *found,
+        *_baselines(comparison),
+        *_probe_baseline(comparison),
+        _cost(comparison),
+        *_stability(comparison),
+    ]
 
 
 def _work(comparison: Comparison) -> dict[str, Any]:
@@ -42,8 +51,8 @@ def _work(comparison: Comparison) -> dict[str, Any]:
     off = {arm.name: arm.deviation for arm in comparison.arms if abs(arm.deviation) > tolerance}
     wanted = plan["settings"]["flops_per_base"]
     says = (
-        f"Every arm read the same {plan['bases']:,} bases with each seed, and was sized to {wanted:.3g} operations "
-        "of training a base. "
+        f"Every arm read the same {plan['bases']:,} bases with each seed, and was sized to {wanted / 1e6:g} million "
+        "operations of training a base. "
     )
     if off:
         parts = ", ".join(f"{_title(comparison, name)} {100 * value:+.1f} %" for name, value in off.items())
@@ -53,8 +62,17 @@ def _work(comparison: Comparison) -> dict[str, Any]:
         )
     else:
         most = max(comparison.arms, key=lambda arm: abs(arm.deviation))
-        says += f"As it turned out, the furthest from that is {most.title}, {100 * most.deviation:+.1f} %."
+        says += f"Of all runs one of {most.title} is furthest from that: {100 * most.deviation:+.1f} %."
     return {"about": "work", "says": says, "off": off}
+
+
+def _intervals() -> dict[str, Any]:
+    says = (
+        f"The table's intervals are of {100 * CONFIDENCE:g} %. A verdict (better, worse, above, below) follows from "
+        "intervals that are widened for the number of comparisons made at once, so that an arm whose interval in the "
+        "table just leaves out a number may still not be told from it."
+    )
+    return {"about": "intervals", "says": says}
 
 
 def _caveats(comparison: Comparison) -> list[dict[str, Any]]:
@@ -95,10 +113,20 @@ def _ranking(comparison: Comparison, quality: Quality) -> dict[str, Any]:
 def _nothing_to_rank(comparison: Comparison, quality: Quality) -> dict[str, Any]:
     """Where no arm's scores agree with the effects, the one that disagrees least is not the best."""
     against = [arm for arm in comparison.arms if _sign(comparison, arm) < 0]
-    says = f"{_begin(quality)}: no arm's interval lies above 0, so there is nothing to rank."
-    says += f" Surely below 0, against the measured effects: {_list(against)}." if against else ""
+    within = [arm for arm in comparison.arms if _sign(comparison, arm) == 0]
+    says = f"{_begin(quality)}: no arm's is surely above 0, so there is nothing to rank."
+    says += f" Below 0, against the measured effects: {_list(against)}." if against else ""
+    says += f" Not to be told from 0: {_list(within)}." if within else ""
     names = [arm.name for arm in comparison.arms]
-    return {"about": quality.key, "says": says, "best": None, "undecided": names, "worse": []}
+    below = [arm.name for arm in against]
+    return {
+        "about": quality.key,
+        "says": says,
+        "best": None,
+        "undecided": names,
+        "worse": [],
+        "below_0": below,
+    }
 
 
 def _above_chance(comparison: Comparison, arm: ArmResult) -> bool:
@@ -122,42 +150,68 @@ def _families(comparison: Comparison, quality: Quality) -> list[dict[str, Any]]:
         rival = _best([arm for arm in comparison.arms if arm.family == family], quality)
         difference = own.qualities[quality.key].minus(rival.qualities[quality.key])
         verdict = {1: "better", -1: "worse", 0: "undecided"}[quality.sign * differs(difference, len(rivals))]
-        low, high = difference.interval()
+        low, high = difference.interval(widened(len(rivals)))
         verdicts[family] = verdict
-        parts.append(
-            f"{FAMILIES[family]} ({rival.title}) {verdict}, {_signed(difference.value, quality)} "
-            f"[{_signed(low, quality)}, {_signed(high, quality)}]"
-        )
-    says = f"{_begin(quality)}: learned boundaries ({own.title}) against " + "; ".join(parts)
+        numbers = f"{_signed(difference.value, quality)} [{_signed(low, quality)}, {_signed(high, quality)}]"
+        parts.append(f"{VERDICTS[verdict]} the best of {FAMILIES[family]} ({rival.title}: {numbers})")
+    says = f"{_begin(quality)}: of learned boundaries the best is {own.title}. It is " + "; ".join(parts)
     return [{"about": "families", "quality": quality.key, "says": f"{says}.", "verdicts": verdicts}]
 
 
 def _baselines(comparison: Comparison) -> list[dict[str, Any]]:
-    """Which arms read held-out sequence better than counts of words do."""
+    """Which arms read held-out sequence better than counts of words do, and which worse."""
     found = []
     for genome, bits in ((comparison.baselines or {}).get("bits_per_base") or {}).items():
         key, (name, least) = f"bits_{genome}", min(bits.items(), key=lambda item: item[1])
-        below = [arm for arm in comparison.arms if arm.qualities[key].interval()[1] < least]
-        says = f"On {genome} the best counts of words ({name}) need {least:.4f} bits per base. "
-        says += (
-            f"Below that with their whole interval: {_list(below)}."
-            if below
-            else "No arm is surely below that."
-        )
+        says = f"On {genome} the best counts of words ({name}) need {least:.4f} bits per base."
         found.append(
-            {"about": "baselines", "genome": genome, "says": says, "below": [arm.name for arm in below]}
+            {"about": "baselines", "genome": genome} | _beside(comparison, key, says, _number_alone(least))
         )
     return found
+
+
+def _probe_baseline(comparison: Comparison) -> list[dict[str, Any]]:
+    """Which arms' states say more of the labels than the shares of short words do, and which less."""
+    probe = (comparison.baselines or {}).get("probe")
+    if probe is None or not any(quality.key == "probe" for quality in comparison.qualities):
+        return []
+    words = Estimate(probe["value"], np.array(probe["drawn"], np.float64), [])
+    low, high = words.interval()
+    says = (
+        f"A logistic regression on the shares of short words, without any model, has an accuracy of "
+        f"{words.value:.3f} ({100 * CONFIDENCE:g} % {low:.3f} to {high:.3f})."
+    )
+    return [{"about": "probe_baseline"} | _beside(comparison, "probe", says, words)]
+
+
+def _number_alone(value: float) -> Estimate:
+    return Estimate(value, np.array(value), [])
+
+
+def _beside(comparison: Comparison, key: str, says: str, line: Estimate) -> dict[str, Any]:
+    """The arms above a line, below it, and those that cannot be told from it."""
+    sides: dict[int, list[ArmResult]] = {1: [], -1: [], 0: []}
+    for arm in comparison.arms:
+        own = arm.qualities[key]
+        apart = Estimate(own.value - line.value, own.drawn - line.drawn, [])
+        sides[differs(apart, len(comparison.arms))].append(arm)
+    for side, begin in ((-1, "Below that"), (1, "Above that"), (0, "Not to be told from it")):
+        says += f" {begin}: {_list(sides[side])}." if sides[side] else ""
+    names = {
+        word: [arm.name for arm in sides[side]]
+        for word, side in (("below", -1), ("above", 1), ("undecided", 0))
+    }
+    return {"says": says} | names
 
 
 def _cost(comparison: Comparison) -> dict[str, Any]:
     fast = sorted(comparison.arms, key=lambda arm: -arm.bases_per_second)
     small = sorted(comparison.arms, key=lambda arm: arm.memory_bytes)
     says = (
-        f"Of equal operations a base, training is fastest with {fast[0].title} "
-        f"({fast[0].bases_per_second:,.0f} bases/s, {fast[0].bases_per_second / fast[-1].bases_per_second:.1f} times "
-        f"{fast[-1].title}), and takes the least memory with {small[0].title}. These have no interval, and are of "
-        "this device and these kernels."
+        f"At equal operations a base, training is fastest with {fast[0].title} ({fast[0].bases_per_second:,.0f} "
+        f"bases/s, {fast[0].bases_per_second / fast[-1].bases_per_second:.1f} times as fast as with "
+        f"{fast[-1].title}) and takes the least memory with {small[0].title} ({small[0].memory_bytes / 1e9:.2f} GB). "
+        "These numbers have no interval, and are of this device and these kernels."
     )
     return {"about": "cost", "says": says, "fastest": fast[0].name, "least_memory": small[0].name}
 
@@ -168,10 +222,12 @@ def _stability(comparison: Comparison) -> list[dict[str, Any]]:
         return []
     lost = [arm for arm in cutting if arm.recovered is None]
     found = [arm for arm in cutting if arm.recovered is not None]
-    says = f"Read from one base later, these cut no more at the same places: {_list(lost)}. " if lost else ""
+    says = "Read from one base later, "
+    if lost:
+        says += f"these do not cut at the same places again: {_list(lost)}. "
     if found:
-        parts = ", ".join(f"{arm.title} after {arm.recovered:.0f} bases" for arm in found)
-        says += f"Read from one base later, these soon cut at the same places again: {parts}."
+        parts = "; ".join(f"{arm.title} after {arm.recovered:.0f} bases" for arm in found)
+        says += f"{'But these do' if lost else 'these cut at the same places again'}, at half of the sites: {parts}."
     return [{"about": "stability", "says": says.strip(), "never": [arm.name for arm in lost]}]
 
 
@@ -194,7 +250,8 @@ def _list(arms: list[ArmResult]) -> str:
 def _number(arm: ArmResult, quality: Quality) -> str:
     estimate = arm.qualities[quality.key]
     low, high = estimate.interval()
-    return f"{estimate.value:.{quality.digits}f} (95 % {low:.{quality.digits}f} to {high:.{quality.digits}f})"
+    ends = f"{low:.{quality.digits}f} to {high:.{quality.digits}f}"
+    return f"{estimate.value:.{quality.digits}f} ({100 * CONFIDENCE:g} % {ends})"
 
 
 def _signed(value: float, quality: Quality) -> str:

@@ -65,15 +65,19 @@ def over_seeds(measured: Sequence[dict[str, Any]]) -> Estimate | None:
     return Estimate(float(np.mean(values)), drawn[chosen, np.arange(draws)].mean(0), values)
 
 
+def widened(comparisons: int) -> float:
+    """Bonferroni's confidence, with which all of several intervals together are wrong in 5 of 100 cases at most."""
+    return 1 - (1 - CONFIDENCE) / comparisons
+
+
 def differs(difference: Estimate, comparisons: int = 1) -> int:
     """The sign of a difference whose interval leaves out 0, else 0.
 
     Args:
         difference: of two arms.
-        comparisons: that are made at once; the interval is that of Bonferroni, so that all of them together are
-            wrong in 5 of 100 cases at most.
+        comparisons: that are made at once, for which the interval is `widened`.
     """
-    low, high = difference.interval(1 - (1 - CONFIDENCE) / comparisons)
+    low, high = difference.interval(widened(comparisons))
     if np.isnan(low):
         return 0
     return 1 if low > 0 else -1 if high < 0 else 0

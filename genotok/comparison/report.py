@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from genotok.comparison.arms import ENTROPY, FIXED, LEARNED, SINGLE, VOCABULARY
 from genotok.comparison.conclusions import conclude
-from genotok.comparison.summary import ArmResult, Comparison, put_together
+from genotok.comparison.summary import ArmResult, Comparison, Quality, put_together
 from genotok.report.json_files import write_json
 from genotok.report.mark_names import name_marks
 from genotok.report.names import COMPARISON_FIGURE, COMPARISON_SUMMARY
@@ -102,11 +102,10 @@ def quality_against_cost(comparison: Comparison, data: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.0 * len(shown) + 0.5), layout="constrained")
     panels = figure.subplots(len(shown), len(COSTS), squeeze=False, sharey="row")
     for line, quality in zip(panels, shown, strict=True):
-        least = (comparison.baselines or {}).get("bits_per_base", {}).get(quality.key.removeprefix("bits_"))
         for axes, cost in zip(line, COSTS, strict=True):
             _draw(axes, data, cost, quality.key)
-            if least:
-                axes.axhline(min(least.values()), color=GREY, linewidth=0.9, linestyle="--")
+            for least in _least_of_words(comparison, quality):
+                axes.axhline(least, color=GREY, linewidth=0.9, linestyle="--")
             axes.margins(x=0.08)
             axes.set_xlabel(COSTS[cost])
             axes.grid(axis="y")
@@ -127,8 +126,16 @@ def quality_against_cost(comparison: Comparison, data: pd.DataFrame) -> Figure:
     for line, quality in zip(panels, shown, strict=True):
         for axes, cost in zip(line, COSTS, strict=True):
             columns = [cost, quality.key, f"{quality.key}_low", f"{quality.key}_high"]
-            name_marks(axes, data["arm"].tolist(), data[columns].to_numpy())
+            name_marks(
+                axes, data["arm"].tolist(), data[columns].to_numpy(), _least_of_words(comparison, quality)
+            )
     return figure
+
+
+def _least_of_words(comparison: Comparison, quality: Quality) -> list[float]:
+    """Bits per base of the best counts of words, where they are known."""
+    bits = (comparison.baselines or {}).get("bits_per_base", {}).get(quality.key.removeprefix("bits_"), {})
+    return [min(bits.values())] if bits else []
 
 
 def _draw(axes: Axes, data: pd.DataFrame, cost: str, key: str) -> None:
@@ -143,7 +150,7 @@ def page(comparison: Comparison, data: pd.DataFrame, said: list[dict[str, Any]])
     heads = [
         "arm",
         "parameters",
-        "operations a base (furthest run off)",
+        "operations a base, million (furthest run off)",
         *(quality.title for quality in comparison.qualities),
     ]
     heads += [
@@ -159,8 +166,8 @@ def page(comparison: Comparison, data: pd.DataFrame, said: list[dict[str, Any]])
 
 
 def _cells(comparison: Comparison, row: dict[str, Any]) -> list[str]:
-    cells = [row["title"], f"{row['parameters'] / 1e6:.2f} M"]
-    cells.append(f"{row['flops_per_base']:.3g} ({100 * row['deviation']:+.1f} %)")
+    cells = [f"{row['title']} (`{row['arm']}`)", f"{row['parameters'] / 1e6:.2f} M"]
+    cells.append(f"{row['flops_per_base'] / 1e6:.2f} ({100 * row['deviation']:+.1f} %)")
     for quality in comparison.qualities:
         value, low, high = (f"{row[quality.key + end]:.{quality.digits}f}" for end in ("", "_low", "_high"))
         cells.append(f"{value} [{low}, {high}]")

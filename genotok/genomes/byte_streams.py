@@ -15,17 +15,17 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
+from genotok.genomes import http_stream
 from genotok.genomes.formats import BGZF_END, BLOCK, FOREIGN, ZSTD
 
 STANDARD_INPUT = "-"
 _SKIPPABLE = b"\x2a\x4d\x18"  # bytes 1 to 3 of a frame that holds no data, e.g. of pzstd
-SILENCE = 60.0  # seconds without a byte after which a server is given up
 _PACKAGES = "the package of its file system is not installed"
 
 
@@ -217,31 +217,17 @@ def _opened(source: str | Path, label: str) -> BinaryIO:
     try:
         if not is_address(source):
             return open(source, "rb", buffering=0)
+        if str(source).startswith(("http://", "https://")):
+            return http_stream.HttpStream(str(source), label)
         import fsspec
 
-        return fsspec.open(str(source), "rb", **_options(str(source))).open()
+        return fsspec.open(str(source), "rb").open()
     except OSError as error:
         raise InputError(f"{label}: cannot be read: {_said(error, source)}") from error
     except ImportError as error:
         raise InputError(f"{label}: cannot be read: {_PACKAGES}: {_said(error, source)}") from error
     except Exception as error:  # each file system of fsspec raises its own kinds
         raise InputError(f"{label}: cannot be read: {_said(error, source)}") from error
-
-
-def _options(address: str) -> dict[str, Any]:
-    """How fsspec opens an address.
-
-    Of http one request brings the whole, as it lies there, since not every server sends parts of a file; it may take
-    as long as it takes while bytes come.
-    """
-    if not address.startswith(("http://", "https://")):
-        return {}
-    import aiohttp
-
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE, sock_read=SILENCE)
-    headers = {"Accept-Encoding": "identity"}
-    client = {"timeout": timeout, "trust_env": True}  # the proxy of HTTPS_PROXY, as everywhere
-    return {"block_size": 0, "headers": headers, "client_kwargs": client}
 
 
 def _decompressed(handle: io.BufferedReader, head: bytes) -> tuple[str, BinaryIO]:
@@ -259,7 +245,7 @@ def _said(error: BaseException, source: str | Path = "") -> str:
         error = error.__cause__
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if type(error).__name__ == "FSTimeoutError":
-        text = f"nothing came for {SILENCE:g} seconds"
+        text = f"nothing came for {http_stream.SILENCE:g} seconds"
     if is_address(source):
         text = "there is nothing at this address" if text == str(source) else text
         text = text.replace(str(source), source_label(source))

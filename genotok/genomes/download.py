@@ -15,6 +15,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -284,32 +285,38 @@ def _notes(response) -> dict:
     """What is worth knowing about the whole file when its transfer begins."""
     length = response.headers.get("Content-Length", "")
     known = length.isdigit() and "Transfer-Encoding" not in response.headers
-    return {"validator": _validator(response), "length": int(length) if known else None}
+    return {"validator": strong_validator(response.headers), "length": int(length) if known else None}
 
 
-def _validator(response) -> str | None:
+def strong_validator(headers: Mapping[str, str]) -> str | None:
     """A strong ETag, or else a Last-Modified date that is safely past (RFC 9110, section 8.8.2.2)."""
-    etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    etag, modified = headers.get("ETag"), headers.get("Last-Modified")
     if etag and etag.startswith('"'):
         return etag
     try:
-        date = email.utils.parsedate_to_datetime(response.headers.get("Date"))
+        date = email.utils.parsedate_to_datetime(headers.get("Date"))
         age = date - email.utils.parsedate_to_datetime(modified)
     except (TypeError, ValueError):
         return None
     return modified if age.total_seconds() >= 1 else None
 
 
+def content_range(headers: Mapping[str, str]) -> tuple[int, int | None] | None:
+    """The first byte that a 206 answer brings, and the length of the whole where it says it."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+    return found and (int(found[1]), None if found[2] == "*" else int(found[2]))
+
+
 def _continues(response, part: _Part) -> bool:
     """Whether a 206 answer begins where the part ends and belongs to the same version of the file."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if part.size == 0 or found is None or int(found[1]) != part.size:
+    found = content_range(response.headers)
+    if part.size == 0 or found is None or found[0] != part.size:
         return False
-    known, total = part.notes.get("length"), None if found[2] == "*" else int(found[2])
+    known, total = part.notes.get("length"), found[1]
     if known is not None and total is not None and known != total:
         return False
     part.notes["length"] = total if known is None else known
-    return _validator(response) in (None, part.notes["validator"])
+    return strong_validator(response.headers) in (None, part.notes["validator"])
 
 
 def _append_body(response, part: _Part) -> None:

@@ -17,6 +17,21 @@ from genotok.interpret.chunk_rows import ChunkRow, ChunkRows
 from genotok.interpret.chunks import RegionChunks
 
 Sink = Callable[[RegionChunks], None]
+# Without it the file says of itself that it is BED3, and genome browsers show neither names nor colours.
+COLUMNS = """table chunks
+"Chunks that a model has learned"
+(
+    string chrom;       "Contig"
+    uint   chromStart;  "Start, from 0"
+    uint   chromEnd;    "End"
+    string name;        "Stage and letters"
+    uint   score;       "A thousand times the probability of the boundary"
+    char[1] strand;     "None"
+    uint   thickStart;  "As chromStart"
+    uint   thickEnd;    "As chromEnd"
+    uint   itemRgb;     "Colour, in which chunks take turns"
+)
+"""
 
 
 def write_token_files(
@@ -169,11 +184,11 @@ def _removed(path: Path) -> Iterator[Path]:
 
 
 def _write_bigbed(bed: Path, path: Path, contigs: Mapping[str, int], count: int) -> None:
-    """Write a sorted BED file as bigBed."""
+    """Write a sorted BED file of nine columns as bigBed."""
     with open(bed) as lines:
         columns = (line.rstrip("\n").split("\t", 3) for line in lines)
         entries = ((contig, int(start), int(end), rest) for contig, start, end, rest in columns)
-        pybigtools.open(str(path), "w").write(dict(sorted(contigs.items())), entries)
+        pybigtools.open(str(path), "w").write(dict(sorted(contigs.items())), entries, autosql=COLUMNS)
     with pybigtools.open(str(path)) as file:  # the library does not say when the disk is full
         found = sum(1 for contig in file.chroms() for _ in file.records(contig))
     if found != count:

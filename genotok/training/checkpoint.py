@@ -27,7 +27,7 @@ from genotok.errors import InputError
 from genotok.training.distributed import Ranks
 
 STATE_NAME = "state.json"
-OPTIONAL = ("entropy_threshold", "parts", "selection", "watch", "exact_until")
+OPTIONAL = ("known_by", "entropy_threshold", "parts", "selection", "watch", "exact_until")
 AVERAGE = "average."
 
 

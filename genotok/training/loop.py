@@ -25,7 +25,7 @@ from genotok.training.data import training_data
 from genotok.training.distributed import Ranks
 from genotok.training.entropies import needs_calibration, with_entropy_model
 from genotok.training.freezing import freeze_all_but_heads, freeze_parts
-from genotok.training.identity import run_identity
+from genotok.training.identity import identity_hash, run_identity
 from genotok.training.interruption import Terminated, sigterm_noted
 from genotok.training.labelled import LabelledBatch
 from genotok.training.lora import add_adapters
@@ -313,7 +313,8 @@ class Trainer:
 
     def save_checkpoint(self, metrics: str) -> None:
         """Write a checkpoint of the current step, with the metrics up to it."""
-        state = {"identity": self.identity, "sampler": self.batches.state(), "metrics": metrics}
+        state = {"identity": identity_hash(self.identity), "known_by": self.identity}
+        state |= {"sampler": self.batches.state(), "metrics": metrics}
         state["selection"] = self.selection.state()
         state["watch"] = self.watch.state()
         state |= self.room.state()

@@ -7,10 +7,11 @@ from typing import Any
 
 from genotok.errors import InputError
 from genotok.training.checkpoint import list_checkpoints, read_state
+from genotok.training.identity import differences, identity_hash
 
 
 def choose_checkpoint(
-    folder: Path, identity: str, resume: bool, restart_if_changed: bool
+    folder: Path, identity: dict[str, Any], resume: bool, restart_if_changed: bool
 ) -> tuple[Path | None, dict[str, Any]]:
     """The latest checkpoint and its state; None and nothing where a run begins.
 
@@ -29,13 +30,16 @@ def choose_checkpoint(
     if not resume:
         raise InputError(f"{folder}: holds a run already; go on with --resume or choose another folder")
     state = read_state(checkpoints[-1])
-    if state["identity"] == identity:
+    if state["identity"] == identity_hash(identity):
         return checkpoints[-1], state
+    # Earlier versions have kept the hash alone.
+    known = differences(state["known_by"], identity) if isinstance(state.get("known_by"), dict) else ""
+    what = f" ({known})" if known else ""
     if not restart_if_changed:
         raise InputError(
-            f"{checkpoints[-1]}: is a checkpoint of other settings or other data; choose another folder"
+            f"{checkpoints[-1]}: is a checkpoint of other settings or other data{what}; choose another folder"
         )
-    print(f"{folder}: settings or data have changed; training begins anew", file=sys.stderr)
+    print(f"{folder}: settings or data have changed{what}; training begins anew", file=sys.stderr)
     for left in ("checkpoints", "tensorboard", "best"):
         shutil.rmtree(folder / left, ignore_errors=True)
     return None, {}

@@ -4,37 +4,36 @@ import hashlib
 import sys
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pysam
 from pysam import bcftools
 
 import genotok
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
-from genotok.progress import Progress, progress
-from genotok.variants.alleles import STATUSES
-from genotok.variants.blocks import Desk, ScoredBlock, Task
+from genotok.progress import progress
+from genotok.variants.blocks import Desk, Task
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.fields import HAPLOTYPE_FIELDS, chosen_fields
 from genotok.variants.haplotypes import UNPHASED, phased_blocks, reach, sample_column
 from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
-from genotok.variants.plans import Plan, PlanTask
+from genotok.variants.plans import PlanTask
 from genotok.variants.preconditions import model_files, refuse_same_files
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
 from genotok.variants.saturation import Saturation
-from genotok.variants.table import ScoreTable, open_table
-from genotok.variants.unfinished import Journal, open_journal
+from genotok.variants.scoring_line import ScoringLine
+from genotok.variants.table import open_table
+from genotok.variants.unfinished import open_journal
+from genotok.variants.vcf_header import VcfHeader
 from genotok.variants.vcf_input import Block, VcfInput, open_vcf
-from genotok.variants.vcf_output import VcfBody, open_vcf_output, output_kind
+from genotok.variants.vcf_output import open_vcf_output, output_kind
 
 BLOCK_BATCHES = 32  # windows of so many batches are pooled
 BLOCK_BYTES = 1 << 23  # of records: those with many thousand samples are long
@@ -155,14 +154,8 @@ def score_vcf(
         model: ModelTraits = models[0].submit("traits").result()
         workers = _default_workers(model, models) if workers is None else workers
         desks = _desks(stack, task, model.plans, workers)
-        another_handle = Reference(reference)
-        digest = in_background(lambda: another_handle.digest)
-
-        def describe() -> None:
-            name = f"{fasta.path.name} sha256:{digest.result()}"
-            settings = (model.content_hash, name, window, command, wanted, model.masked, haplotypes)
-            source.header.describe_scores(*settings)
-
+        settings = (window, command, wanted, model.masked, haplotypes)
+        describe = _describer(source.header, reference, model.content_hash, *settings)
         journal = None
         if "-" not in (vcf, output):
             identity = _identity(vcf, source, fasta, model, task, model_task)
@@ -174,22 +167,13 @@ def score_vcf(
         table = stack.enter_context(open_table(Path(parquet), columns)) if parquet else None
         sink = stack.enter_context(open_vcf_output(output, source.header, judge.length_of))
         bar = stack.enter_context(progress("score", _record_count(vcf, fasta), "variants"))
-        line = _Line(desks, models, sink, table, bar, journal, model.batch_size, task.values)
-        size = _block_alleles(model, task.both_strands), BLOCK_BYTES
-        phaser = task.phaser(judge)
+        line = ScoringLine(desks, models, sink, table, bar, journal, model.batch_size, task.values)
         first: list[Block] = []
-        line.run(
-            phased_blocks(source.own(phaser.phased(source.with_context())), *size)
-            if phaser
-            else remembering(source.blocks(*size), first)
-        )
+        line.run(_blocks(source, task, judge, _block_alleles(model, task.both_strands), first))
         if output != "-":
             describe()
         if horizon is not None and first:
-            said = horizon_report(
-                first[0], task, fasta, model.plans, lambda plan: models[0].submit("scores", plan).result()[0]
-            )
-            print(f"score: {said}" if said else "score: no allele has a score", file=sys.stderr)
+            _say_horizon(first[0], task, fasta, model, models[0])
     _report(line, judge.reference.path, time.monotonic() - began)
     return dict(line.counts)
 
@@ -287,6 +271,30 @@ def _desks(stack: ExitStack, task: Task, plans: PlanTask, workers: int) -> list[
     return desks
 
 
+def _describer(header: VcfHeader, reference: Path, model_hash: str, *settings: Any) -> Callable[[], None]:
+    """A call that writes into the header what scored; the FASTA's digest, which takes a while, is begun at once."""
+    handle = Reference(reference)
+    digest = in_background(lambda: handle.digest)
+    return lambda: header.describe_scores(
+        model_hash, f"{handle.path.name} sha256:{digest.result()}", *settings
+    )
+
+
+def _blocks(source: VcfInput, task: Task, judge: Judge, alleles: int, first: list[Block]) -> Iterable[Block]:
+    """The records in blocks of so many alleles; `first` takes the first block, but not of haplotypes."""
+    phaser = task.phaser(judge)
+    if phaser:
+        return phased_blocks(source.own(phaser.phased(source.with_context())), alleles, BLOCK_BYTES)
+    return remembering(source.blocks(alleles, BLOCK_BYTES), first)
+
+
+def _say_horizon(block: Block, task: Task, reference: Reference, model: ModelTraits, helper: Helper) -> None:
+    said = horizon_report(
+        block, task, reference, model.plans, lambda plan: helper.submit("scores", plan).result()[0]
+    )
+    print(f"score: {said}" if said else "score: no allele has a score", file=sys.stderr)
+
+
 def _block_alleles(model: ModelTraits, both_strands: bool) -> int:
     """How many ALT alleles make a block, so that its windows fill `BLOCK_BATCHES` batches."""
     return max(1, BLOCK_BATCHES * model.batch_size // (4 if both_strands else 2))
@@ -317,100 +325,7 @@ def _identity(
     return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
-class _Line:
-    """Blocks on their way: through a desk, a model, the same desk, and into the outputs, in their order.
-
-    Few blocks are anywhere at a time, so that memory does not depend on how many there are.
-
-    Attributes:
-        counts: status -> how many ALT alleles have it.
-        patched: how many records' REF took the place of the FASTA's letters.
-        unknown_contigs: the names in records that the FASTA has not.
-    """
-
-    def __init__(
-        self,
-        desks: list[Helper],
-        models: list[Helper],
-        sink: VcfBody,
-        table: ScoreTable | None,
-        bar: Progress,
-        journal: Journal | None,
-        batch_size: int,
-        values: int,
-    ):
-        self._desks, self._models, self._sink, self._table, self._bar = desks, models, sink, table, bar
-        self._journal, self._batch_size, self._values = journal, batch_size, values
-        self._resumed = journal.blocks if journal else 0
-        self._prepared: deque[Future[Plan]] = deque()
-        self._scored: deque[Future[tuple[np.ndarray, int]]] = deque()
-        self._finished: deque[Future[ScoredBlock]] = deque()
-        self._read = self._run = self._noted = self._written = 0  # blocks
-        self.counts = Counter(dict.fromkeys(STATUSES, 0))
-        self.patched, self.unknown_contigs = 0, []
-
-    def run(self, blocks: Iterable[Block]) -> None:
-        """Score all blocks."""
-        if self._journal and self._journal.batch_size:
-            for model in self._models:
-                model.submit("limit_batches", self._journal.batch_size)
-        for block in blocks:
-            self._prepared.append(self._desk(self._read).submit("prepare", self._read, block))
-            self._read += 1
-            self._move_on()
-        self._move_on(ahead=False)
-        if self._run < self._resumed:
-            raise InputError("the unfinished run had more blocks than the VCF; run without --resume")
-
-    def _desk(self, block: int) -> Helper:
-        return self._desks[block % len(self._desks)]
-
-    def _move_on(self, ahead: bool = True) -> None:
-        """Move blocks on until no more than are wanted ahead wait at each place."""
-        while len(self._prepared) > ahead * sum(desk.ahead for desk in self._desks):
-            self._score(self._prepared.popleft().result())
-            while len(self._scored) > ahead * sum(model.ahead for model in self._models):
-                self._finish(*self._scored.popleft().result())
-        while self._scored and not ahead:
-            self._finish(*self._scored.popleft().result())
-        while self._finished and not ahead:
-            self._write(self._finished.popleft().result())
-
-    def _score(self, plan: Plan) -> None:
-        if self._run < self._resumed:
-            scores = self._journal.scores()
-            if len(scores) != len(plan) * self._values:
-                raise InputError("the unfinished run had other windows than this one; run without --resume")
-            future: Future[tuple[np.ndarray, int]] = Future()
-            future.set_result((scores, self._batch_size))
-        else:
-            future = min(self._models, key=lambda model: model.waiting).submit("scores", plan)
-        self._scored.append(future)
-        self._run += 1
-
-    def _finish(self, scores: np.ndarray, batch_size: int) -> None:
-        if self._journal and self._noted >= self._resumed:
-            self._journal.add(self._noted, scores, batch_size)
-        self._finished.append(self._desk(self._noted).submit("finish", self._noted, scores))
-        self._noted += 1
-        while len(self._finished) > sum(desk.ahead for desk in self._desks) // 2:
-            self._write(self._finished.popleft().result())
-
-    def _write(self, block: ScoredBlock) -> None:
-        self._sink.add(block.text, block.stretches)
-        if self._table:
-            self._table.write(block.rows)
-        self.counts.update(block.counts)
-        self.patched += block.patched
-        self.unknown_contigs += [name for name in block.unknown_contigs if name not in self.unknown_contigs]
-        if self._written < self._resumed:
-            self._bar.resume_at(self._bar.done + block.records)
-        else:
-            self._bar.advance(block.records)
-        self._written += 1
-
-
-def _report(line: _Line, reference: Path, seconds: float) -> None:
+def _report(line: ScoringLine, reference: Path, seconds: float) -> None:
     said = ", ".join(f"{status} {count}" for status, count in line.counts.items() if count) or "no records"
     print(f"score: {said}; {seconds:.1f} s", file=sys.stderr)
     if line.patched:

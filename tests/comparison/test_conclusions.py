@@ -102,6 +102,25 @@ def test_learned_boundaries_against_the_others(bits, verdict):
     assert own["verdicts"].keys() == {"single", "fixed", "vocabulary"}
 
 
+def test_the_interval_that_is_said_is_the_one_that_decided():
+    """2 % of the samples lie above 0: surely below with one comparison, undecided where three are made at once."""
+    apart = np.full(DRAWS, -0.01)
+    apart[: DRAWS // 50] = 0.02
+    runs = runs_of(BITS)
+    for run in runs:
+        if run["arm"] == "hnet_1stage":
+            run["bits_per_base"] = {"yeast": {"value": 1.92, "drawn": (1.93 + apart).tolist()}}
+        if run["arm"] == "transformer":
+            run["bits_per_base"] = {"yeast": measure(1.93)}
+    said = conclude(put_together(plan_of(), runs))
+    own = next(one for one in said if one["about"] == "families" and one["quality"] == "bits_yeast")
+    assert own["verdicts"]["single"] == "undecided"
+    wanted = (
+        "not to be told from the best of single bases (single bases, transformer: -0.0100 [-0.0100, +0.0200])"
+    )
+    assert wanted in own["says"]
+
+
 def test_scores_without_a_correlation_are_not_ranked():
     said = said_of(BITS)["variants"]
     assert said["best"] is None
@@ -119,8 +138,10 @@ def test_scores_against_the_effects_have_no_best():
     said = conclude(put_together(plan_of(), runs))
     (variants,) = (one for one in said if one["about"] == "variants")
     assert variants["best"] is None
-    below = "Surely below 0, against the measured effects: single bases, transformer; BPE, 512 tokens; H-Net"
+    below = "Below 0, against the measured effects: single bases, transformer; BPE, 512 tokens; H-Net"
     assert below in variants["says"]
+    assert variants["says"].endswith("Not to be told from 0: 6-mers.")
+    assert variants["below_0"] == ["transformer", "bpe_512", "hnet_1stage"]
     assert "variants" not in [one["quality"] for one in said if one["about"] == "families"]
 
 
@@ -146,14 +167,30 @@ def test_few_seeds_and_missing_runs_are_said():
 def test_counts_of_words_are_the_line_to_pass():
     baselines = {"bits_per_base": {"yeast": {"markov_8": 1.945, "uniform": 2.0}}}
     said = said_of(BITS, baselines=baselines)["baselines"]
-    assert said["below"] == ["hnet_1stage"]
+    assert (said["below"], said["above"]) == (["hnet_1stage"], [])
+    assert set(said["undecided"]) == {"transformer", "kmer_6", "bpe_512"}
     assert "(markov_8) need 1.9450" in said["says"]
+    lower = said_of(BITS, baselines={"bits_per_base": {"yeast": {"markov_8": 1.92}}})["baselines"]
+    assert (lower["above"], lower["undecided"]) == (["kmer_6"], ["transformer", "bpe_512", "hnet_1stage"])
+    assert "Above that: 6-mers. Not to be told from it: " in lower["says"]
+
+
+def test_a_probe_of_words_is_the_line_to_pass_as_well():
+    """The rows are hard or easy for words as they are for the states, so that their difference is known well."""
+    runs = runs_of(BITS)
+    for run in runs:
+        run["probe"] = measure({"kmer_6": 0.79, "hnet_1stage": 0.815}.get(run["arm"], 0.8), NOISE[0])
+    baselines = {"bits_per_base": {}, "probe": measure(0.8, NOISE[0])}
+    said = {one["about"]: one for one in conclude(put_together(plan_of(), runs, baselines))}["probe_baseline"]
+    assert (said["above"], said["below"]) == (["hnet_1stage"], ["kmer_6"])
+    assert said["undecided"] == ["transformer", "bpe_512"]
+    assert "has an accuracy of 0.800 (95 % 0.7" in said["says"]
 
 
 def test_cost_and_stability():
     said = said_of(BITS)
     assert said["cost"]["fastest"] != "transformer"
-    assert "2.0 times single bases, transformer" in said["cost"]["says"]
+    assert "2.0 times as fast as with single bases, transformer" in said["cost"]["says"]
     assert said["stability"]["never"] == ["kmer_6"]
     assert "H-Net, one stage after 12 bases" in said["stability"]["says"]
 
@@ -170,7 +207,7 @@ def test_the_table_and_the_files(tmp_path):
     assert np.isnan(data.loc["transformer", "boundaries_changed"])
     assert data.loc["transformer", "seconds_per_megabase"] == 1.0
     text = page(comparison, comparison_table(comparison), [{"says": "So it is."}])
-    assert "| 6-mers | 0.00 M | 3e+07 (+0.1 %) | 1.9502 [" in text
+    assert "| 6-mers (`kmer_6`) | 0.00 M | 30.00 (+0.1 %) | 1.9502 [" in text
     assert "| never |" in text
     assert text.endswith("- So it is.\n")
     report_comparison(plan_of(), runs_of(BITS), tmp_path)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from genotok.atomic import sha256_of
 from genotok.errors import InputError
-from genotok.genomes import byte_streams
+from genotok.genomes import http_stream
 from genotok.genomes.alphabets import PROTEIN, RNA
 from genotok.genomes.byte_streams import source_label
 from genotok.genomes.records import Reading, open_sequences, sequence_records, source_file, source_name
@@ -405,8 +405,6 @@ def test_remote_sources(server, tmp_path):
             assert opened.facts["sha256"] == sha256_of(local)
     for source in (f"{server.base}/no.fa", "memory://genotok/no.fa", f"{server.base}/no.parquet"):
         assert complaint(source).startswith(f"{source}: cannot be read: ")
-    broken = server.serve("/broken.fa", b">a\n" + b"ACGT\n" * 100_000, *[Step(cut_after=5000)] * 5)
-    assert complaint(broken).startswith(f"{broken}: cannot be read: ")
     assert complaint("http://127.0.0.1:9/g.fa").startswith("http://127.0.0.1:9/g.fa: cannot be read: ")
     assert "cannot be read: Protocol not known: gopher" in complaint("gopher://host/g.fa")
 
@@ -420,10 +418,58 @@ def test_a_server_that_sends_whole_files_alone(server):
         assert opened.facts["sha256"] == hashlib.sha256(body).hexdigest()
 
 
-def test_a_server_that_falls_silent(server, monkeypatch):
-    monkeypatch.setattr(byte_streams, "SILENCE", 0.5)
-    source = server.serve("/g.fa", b">a\n" + b"ACGT\n" * 100_000, *[Step(stall_after=5000)] * 3)
-    assert complaint(source) == f"{source}: cannot be read: nothing came for 0.5 seconds"
+LONG = b">a\n" + b"ACGTACGTACGTACGTACGTACGTACGTACGTACGTACGTACG\n" * 50_000
+BROKEN = [Step(cut_after=700_000), Step(status=503), Step(cut_after=900_000), Step(hang_up=True)]
+MODIFIED = "Tue, 03 Jan 2023 10:00:00 GMT"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(http_stream, "PAUSE", 0.001)
+
+
+@pytest.mark.parametrize("file", [{}, {"etag": None, "modified": MODIFIED}], ids=["etag", "date"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_connection_that_breaks_off_is_taken_up_where_it_broke(file, zipped, server, impatient, caplog):
+    """Ids and checksum are those of the whole, and no byte is asked for twice that had been read."""
+    body = gzip.compress(LONG, 0) if zipped else LONG
+    with open_sequences(server.serve("/g.fa", body, *BROKEN, **file), Reading()) as opened:
+        found = [b"".join(record.blocks) for record in opened.records]
+        assert found == [LONG[3:].replace(b"\n", b"")]
+        assert opened.facts["sha256"] == hashlib.sha256(body).hexdigest()
+    assert [request.if_range for request in server.seen] == [None] + [file.get("modified") or '"v1"'] * 4
+    assert {message.name for message in caplog.records} == {"genotok.genomes.http_stream"}
+    begins = [int(request.range[6:-1]) for request in server.seen[1:]]
+    assert 0 < begins[0] == begins[1] <= 700_000 < begins[2] == begins[3] <= begins[0] + 900_000
+
+
+@pytest.mark.parametrize(
+    ("file", "steps", "requests"),
+    [
+        ({}, [Step(cut_after=700_000)] + [Step(cut_after=0)] * 9, 6),  # six requests bring nothing more
+        ({"etag": None}, BROKEN[:1], 1),  # nothing tells whether the rest is of the same file
+        ({"etag": 'W/"v1"'}, BROKEN[:1], 1),
+        ({"ranges": False}, BROKEN[:1], 2),
+        ({}, [*BROKEN[:1], Step(shift=1)], 2),
+        ({}, [*BROKEN[:1], Step(headers={"ETag": '"v2"'}, ignore_if_range=True)], 2),
+        ({}, [*BROKEN[:1], Step(status=403)], 2),
+    ],
+    ids=["nothing more", "no validator", "weak", "no ranges", "shifted", "another file", "refused"],
+)
+def test_a_connection_that_cannot_be_taken_up_ends_in_a_sentence(file, steps, requests, server, impatient):
+    address = server.serve("/g.fa", LONG, *steps, **file)
+    sentence = complaint(f"{address}?key=secret")
+    assert sentence.startswith(f"{address}: cannot be read: ")
+    assert "secret" not in sentence
+    assert len(server.seen) == requests
+
+
+def test_a_server_that_falls_silent(server, impatient, monkeypatch):
+    monkeypatch.setattr(http_stream, "SILENCE", 0.2)
+    source = server.serve("/g.fa", LONG, Step(stall_after=700_000))
+    assert letters(source) == {"a": LONG[3:].replace(b"\n", b"").decode()}
+    source = server.serve("/g.fa", LONG, *[Step(stall_after=5000)] * 9, etag=None)
+    assert complaint(source) == f"{source}: cannot be read: nothing came for 0.2 seconds"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Chunks and tracks of whole genomes in the formats of genome browsers."""
 
 import gzip
+import re
+import struct
 from itertools import pairwise
 
 import numpy as np
@@ -101,6 +103,12 @@ def test_bigbed_holds_what_bed_does(folder, reference, tmp_path):
             for contig, length in sorted(file.chroms().items())
             for start, end, rest in file.entries(contig, 0, length)
         ]
+        columns = re.findall(r"(\w+);", file.SQL().decode())
+    assert columns == [
+        *("chrom", "chromStart", "chromEnd", "name", "score", "strand", "thickStart", "thickEnd", "itemRgb")
+    ]
+    fields, of_bed = struct.unpack_from("<HH", (tmp_path / "x.bb").read_bytes(), 32)
+    assert (fields, of_bed) == (9, 9)  # which browsers go by
     assert found == rows_of(tmp_path / "x.bed")
     assert found[0][1] == "5"
     assert max(int(row[2]) for row in found if row[0] == "one") == 120

@@ -169,7 +169,7 @@ def test_ema_does_not_drift(width, request):
     """Of probabilities that make it remember thousands of chunks; the interpreter takes few rows, small blocks."""
     if INTERPRETED:
         request.getfixturevalue("small_blocks")
-    compare_ema([1 << 9 if INTERPRETED else 1 << 20], 0.4, lambda u: u * 3e-4, width, False)
+    compare_ema([1 << 7 if INTERPRETED else 1 << 20], 0.4, lambda u: u * 3e-4, width, False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])

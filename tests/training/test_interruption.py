@@ -9,12 +9,14 @@ import sys
 import time
 
 import pytest
-from toy_runs import TOY_SETTINGS, pull_the_plug, results, toy_config, train
+from toy_runs import TOY_MODEL, TOY_SETTINGS, pull_the_plug, results, toy_config, train
 
 from genotok.errors import InputError
 from genotok.shards.writer import tokenize_genomes
+from genotok.training.identity import differences
 from genotok.training.loop import Trainer
 from genotok.training.monitor import read_metrics
+from genotok.training.start import read_model_config
 
 
 def train_until(shards, folder, step, resume=False):
@@ -73,10 +75,20 @@ def test_a_folder_with_a_run_is_not_trained_into(toy_shards, tmp_path):
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("changes", [{"learning_rate": 1e-3}, {"steps": 13}, {"seed": 2}, {"log_every": 2}])
-def test_other_settings_are_refused_or_begin_anew(changes, toy_shards, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate was 0.003 and is 0.001"),
+        ({"steps": 13, "seed": 2}, "steps was 12 and is 13; seed was 1 and is 2"),
+        ({"log_every": 2}, "log_every was 1 and is 2"),
+    ],
+)
+def test_other_settings_are_refused_or_begin_anew(changes, said, toy_shards, tmp_path):
     train_until(toy_shards, tmp_path / "run", 7)
-    with pytest.raises(InputError, match="step-00000005: is a checkpoint of other settings or other data"):
+    told = (
+        rf"step-00000005: is a checkpoint of other settings or other data \({said}\); choose another folder"
+    )
+    with pytest.raises(InputError, match=told):
         train(toy_shards, tmp_path / "run", resume=True, **changes)
     train(toy_shards, tmp_path / "run", resume=True, restart_if_changed=True, **changes)
     train(toy_shards, tmp_path / "fresh", **changes)
@@ -86,8 +98,47 @@ def test_other_settings_are_refused_or_begin_anew(changes, toy_shards, tmp_path)
 def test_other_data_are_refused(toy_shards, tmp_path):
     train_until(toy_shards, tmp_path / "run", 7)
     tokenize_genomes([toy_shards.parent / "toy.fa"], tmp_path / "other", window=33, valid=["b"])
-    with pytest.raises(InputError, match="other settings or other data"):
+    with pytest.raises(InputError, match=r"other settings or other data \(the data\); choose"):
         train(tmp_path / "other", tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_that_knows_its_run_by_a_hash_alone_serves_and_is_refused(
+    uninterrupted, toy_shards, tmp_path
+):
+    """As those of earlier versions."""
+    train_until(toy_shards, tmp_path, 7)
+    path = tmp_path / "checkpoints" / "step-00000005" / "state.json"
+    state = json.loads(path.read_text())
+    del state["known_by"]
+    path.write_text(json.dumps(state))
+    with pytest.raises(InputError, match="of other settings or other data; choose another folder"):
+        train(toy_shards, tmp_path, resume=True, seed=2)
+    train(toy_shards, tmp_path, resume=True)
+    assert results(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {**TOY_MODEL, "d_model": [16, 32]}}, "model.d_model was [16, 24] and is [16, 32]"),
+        ({"model": "hnet_1stage_dna"}, "model"),
+        ({"clip": 2.0, "beta2": 0.9}, "beta2 was 0.95 and is 0.9; clip was 1.0 and is 2.0"),
+        (
+            {"mask_probability": {0: 0.1, 2: 0.2, 10: 0.3}},
+            'mask_probability was 0.15 and is {"0": 0.1, "2": 0.2, "10": 0.3}',
+        ),
+    ],
+)
+def test_what_differs_is_named_by_its_key(changes, said):
+    """Whatever JSON makes of values: checkpoints hold their identity as JSON."""
+
+    def identity(config):
+        model = read_model_config(config.model).to_dict()
+        return {"settings": config.identity(), "model": model, "files": [["train", "0f"]]}
+
+    one, other = identity(toy_config("shards")), identity(toy_config("shards", **changes))
+    assert differences(json.loads(json.dumps(other)), other) == ""
+    assert differences(json.loads(json.dumps(one)), other) == said
 
 
 @pytest.mark.parametrize(

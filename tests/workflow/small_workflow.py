@@ -42,6 +42,7 @@ class Workflow:
                     "regions": ["NC_045512.2:201-1000"],
                     "gff": str(GENOMES / "sars_cov_2.gff3"),
                     "sites": 4,
+                    "trackhub": True,
                 },
                 "saturation": {
                     "genome": "sars_cov_2",
@@ -125,9 +126,9 @@ class Workflow:
         return rules - {"all"}
 
     def results(self) -> dict[str, bytes]:
-        """The bytes of shards, model, metrics, scores and figures, as far as they are there."""
+        """The bytes of shards, model, metrics, scores, figures and track hub, as far as they are there."""
         folder = self.folder / "results"
-        parts = ("shards", "evaluation", "scores", "figures")
+        parts = ("shards", "evaluation", "scores", "figures", "trackhub")
         files = [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
         files += [folder / "model" / name for name in ("config.json", "model.safetensors", "README.md")]
         files.append(folder / "model" / "metrics.jsonl")

@@ -46,7 +46,7 @@ def test_from_genomes_to_conclusions(workflow):
         assert 0 <= row["probe"] <= 1
     about = [one["about"] for one in summary["conclusions"]]
     assert about[:2] == ["work", "seeds"]
-    assert {"bits_sars_cov_2", "families", "baselines", "cost", "stability"} <= set(about)
+    assert {"bits_sars_cov_2", "families", "baselines", "probe_baseline", "cost", "stability"} <= set(about)
     assert (figures / "comparison.svg").stat().st_size > 10_000
     assert not (workflow.folder / "results" / "model").exists()
     assert "Nothing to be done" in workflow.run("compare_tokenizers").stderr

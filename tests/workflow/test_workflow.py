@@ -183,7 +183,8 @@ def test_the_configuration_for_a_gpu_stands_alone():
 
 
 @pytest.mark.parametrize(
-    ("example", "rule"), [("human", "download"), ("bacteria", "report_chunks"), ("virus", "truth")]
+    ("example", "rule"),
+    [("human", "download"), ("bacteria", "report_chunks"), ("bacteria_cpu", "evaluate"), ("virus", "truth")],
 )
 def test_the_examples_can_be_planned(tmp_path, example, rule):
     """From any working directory, each with its own tables."""

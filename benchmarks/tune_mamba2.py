@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from genotok.kernels import triton_causal_conv, triton_ssd
+from genotok.kernels import triton_causal_conv, triton_gated_norm, triton_ssd
 from genotok.kernels.mamba2 import mamba2_inner
 from genotok.kernels.ragged import Ragged
 
 SEQUENCES, INNER, STATES, HEADS, TAPS, PASSES = 16, 1024, 128, 16, 4, 4
-MODULES = (triton_ssd, triton_causal_conv)
+MODULES = (triton_ssd, triton_causal_conv, triton_gated_norm)
 
 
 @contextmanager

@@ -263,25 +263,38 @@ def printed(found: list[dict[str, Any]]) -> str:
 
 
 def profiled(row: Row, device: str, top: int) -> str:
-    """The kernels of two training passes by their time."""
+    """The kernels of two training passes by their time, and where the device waited for the host."""
     from torch.profiler import ProfilerActivity, profile
 
     model, ids = row.model(device), row.letters(device)
     for _ in range(3):
         train_pass(model, ids)
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
         for _ in range(2):
             train_pass(model, ids)
         torch.cuda.synchronize()
+    events = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    spans = sorted((e.time_range.start, e.time_range.end, e.name) for e in events)
     kernels: dict[str, list[float]] = {}
-    for event in seen.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
-            kernels.setdefault(event.name, []).append(event.time_range.elapsed_us())
-    ordered = sorted(kernels.items(), key=lambda item: -sum(item[1]))[:top]
+    waits: list[tuple[float, str, str]] = []
+    (begin, busy_until, before), idle = spans[0], 0.0
+    for start, end, name in spans:
+        kernels.setdefault(name, []).append(end - start)
+        if start > busy_until:
+            idle += start - busy_until
+            waits.append((start - busy_until, before, name))
+        if end >= busy_until:
+            busy_until, before = end, name
     total = sum(sum(times) for times in kernels.values())
-    lines = [f"{row.title} {row.length}: {total / 2000:.1f} ms of kernels a pass"]
+    lines = [
+        f"{row.title} {row.length}: {total / 2000:.1f} ms of kernels a pass, {(busy_until - begin) / 2000:.1f} ms with "
+        f"{idle / 2000:.1f} ms of waits between them"
+    ]
+    ordered = sorted(kernels.items(), key=lambda item: -sum(item[1]))[:top]
     lines += [f"{sum(t) / 2000:8.2f} ms {len(t) // 2:5d} x {name[:100]}" for name, t in ordered]
+    longest = sorted(waits, reverse=True)[: top // 2]
+    lines += [f"{wait / 1000:8.3f} ms from {before[:70]} to {name[:70]}" for wait, before, name in longest]
     return "\n".join(lines)
 
 

@@ -32,11 +32,12 @@ def constants(variant: str) -> Iterator[None]:
             if name in launches:
                 triton_ssd.LAUNCHES[name] = tuple(int(part) for part in value.split(":"))
                 continue
-            owner = next((module for module in MODULES if hasattr(module, name)), None)
+            of, _, name = name.rpartition(".")
+            owner = next((m for m in MODULES if m.__name__.endswith(of) and hasattr(m, name)), None)
             if owner is None:
                 raise SystemExit(f"{name}: neither a constant nor one of the kernels {', '.join(launches)}")
             before.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, set(value.split("+")) if name == "PAIRED" else int(value))
+            setattr(owner, name, set(value.split("+")) if name == "TMA" else int(value))
         yield
     finally:
         triton_ssd.LAUNCHES.update(launches)

@@ -45,3 +45,8 @@ def multiprocessors(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def accelerates_tiles(device: torch.device) -> bool:
+    """Whether a device has a tensor memory accelerator: compute capability 9.0 or later."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9

@@ -10,9 +10,10 @@ from genotok.kernels.ragged import Ragged
 from genotok.kernels.triton_pieces import piece
 
 CHANNELS = 128  # of a program's tile
-# Rows that a program walks down, rows that are fetched at once, and warps, forward and backward.
-FORWARD_WALK, FORWARD_UNROLL, FORWARD_WARPS = 128, 8, 1
-WALK, UNROLL, BACKWARD_WARPS = 128, 4, 1
+# Rows that a program walks down, rows that are fetched at once, and warps, forward and backward; and backward how
+# many fetches are under way.
+FORWARD_WALK, FORWARD_UNROLL, FORWARD_WARPS = 64, 8, 1
+WALK, UNROLL, BACKWARD_WARPS, STAGES = 128, 4, 1, 4
 
 
 @triton.jit
@@ -53,7 +54,7 @@ def _conv_kernel(
 @triton.jit
 def _conv_backward_kernel(
     x, weight, bias, gradient, dx, pieces, ends, partial, channels, x_row, gradient_row, dx_row,
-    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, UNROLL: tl.constexpr, SILU: tl.constexpr,
+    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, UNROLL: tl.constexpr, SILU: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Walk down the rows of a piece, with what the neighbouring rows need of each in registers.
 
@@ -77,7 +78,7 @@ def _conv_backward_kernel(
         before = tl.load(x + row * x_row + column, mask=known, other=0.0).to(tl.float32)
         inputs, outputs = inputs + (before,), outputs + (nothing,)
     to_bias = nothing
-    for begins in range(first, tl.where(first < end, end + TAPS - 1, first), UNROLL):
+    for begins in tl.range(first, tl.where(first < end, end + TAPS - 1, first), UNROLL, num_stages=STAGES):
         values, given = (), ()
         for k in tl.static_range(UNROLL):
             row = tl.full([], begins, tl.int64) + k
@@ -140,7 +141,7 @@ def convolve_backward(
     _conv_backward_kernel[(triton.cdiv(channels, CHANNELS), len(pieces))](
         x, weight, bias, gradient, dx, pieces, ragged.cu_seqlens, partial, channels,
         x.stride(0), gradient.stride(0), dx.stride(0),
-        TAPS=taps, BLOCK_C=CHANNELS, UNROLL=UNROLL, SILU=silu, num_warps=BACKWARD_WARPS,
+        TAPS=taps, BLOCK_C=CHANNELS, UNROLL=UNROLL, SILU=silu, num_warps=BACKWARD_WARPS, STAGES=STAGES,
     )  # fmt: skip
     summed = partial.sum(0)
     return summed[:taps].t(), summed[taps]

@@ -6,7 +6,8 @@ import triton.language as tl
 from torch import Tensor
 
 WIDEST = 1 << 14  # features a row that registers hold
-FORWARD_TILE, BACKWARD_TILE = 2048, 1024  # numbers a program takes at once
+TILE = 2048  # numbers a program takes at once
+STAGES = 3  # tiles that are fetched ahead, and the one that is worked on, in the backward pass
 PROGRAMS = 1056  # 8 a multiprocessor of an H100: each sums its rows' part of the weight's gradient
 
 
@@ -29,14 +30,14 @@ def _gated_norm_kernel(
 @triton.jit
 def _gated_norm_backward_kernel(
     y, z, weight, gradient, dy, dz, partial, total, width, eps, y_row, z_row, gradient_row, dz_row,
-    BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Every program takes each so-manieth tile of rows; `partial` (programs, C) its part of the weight's gradient."""
     column = tl.arange(0, BLOCK_C)
     inside_c = column < width
     factor = tl.load(weight + column, mask=inside_c, other=0.0).to(tl.float32)
     to_weight = tl.zeros([BLOCK_C], tl.float32)
-    for tile in range(tl.program_id(0), tl.cdiv(total, BLOCK_T), tl.num_programs(0)):
+    for tile in tl.range(tl.program_id(0), tl.cdiv(total, BLOCK_T), tl.num_programs(0), num_stages=STAGES):
         rows = tile * BLOCK_T + tl.arange(0, BLOCK_T)
         inside = (rows < total)[:, None] & inside_c[None, :]
         place = rows.to(tl.int64)[:, None]
@@ -59,12 +60,12 @@ def _gated_norm_backward_kernel(
     tl.store(partial + tl.program_id(0) * width + column, to_weight, mask=inside_c)
 
 
-def _tile(width: int, numbers: int = FORWARD_TILE) -> dict[str, int]:
-    """Rows and columns of a program's tile, and its warps: so many numbers, or a row."""
+def _tile(width: int) -> dict[str, int]:
+    """Rows and columns of a program's tile, and its warps: TILE numbers, or a row."""
     columns = triton.next_power_of_2(width)
     return {
         "BLOCK_C": columns,
-        "BLOCK_T": max(1, numbers // columns),
+        "BLOCK_T": max(1, TILE // columns),
         "num_warps": min(16, max(4, columns // 512)),
     }
 
@@ -85,12 +86,12 @@ def gated_norm_backward(
 ) -> Tensor:
     """Fill dy (T, C) and dz, whose rows may lie apart, and return the gradient of weight, float32."""
     total, width = y.shape
-    tile = _tile(width, BACKWARD_TILE)
+    tile = _tile(width)
     programs = min(PROGRAMS, triton.cdiv(total, tile["BLOCK_T"]))
     partial = torch.empty(programs, width, device=y.device, dtype=torch.float32)
     _gated_norm_backward_kernel[(programs,)](
         y, z, weight, gradient, dy, dz, partial, total, width, eps,
-        y.stride(0), z.stride(0), gradient.stride(0), dz.stride(0), **tile,
+        y.stride(0), z.stride(0), gradient.stride(0), dz.stride(0), **tile, STAGES=STAGES,
     )  # fmt: skip
     return partial.sum(0)
 

@@ -15,3 +15,20 @@ def tile(base, rows, row_stride, end, columns, width):
     """(rows, columns) of a matrix whose rows lie `row_stride` apart; 0 from row `end` and column `width` on."""
     at = base + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
     return tl.load(at, mask=(rows < end)[:, None] & (columns < width)[None, :], other=0.0)
+
+
+@triton.jit
+def chunk_tile(
+    source, begins, end, column, row_stride, width,
+    CHUNK: tl.constexpr, COLUMNS: tl.constexpr, TMA: tl.constexpr,
+):  # fmt: skip
+    """(CHUNK, COLUMNS) of a matrix from row `begins` and `column` on.
+
+    From a pointer, 0 from row `end` and from `width` columns on; with TMA `source` is a tensor descriptor.
+    """
+    if TMA:
+        return source.load([begins, column])
+    else:  # noqa: RET505 -- Triton compiles what stands behind an `if` that returns
+        return tile(
+            source + column, begins + tl.arange(0, CHUNK), row_stride, end, tl.arange(0, COLUMNS), width
+        )

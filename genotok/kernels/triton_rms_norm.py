@@ -8,8 +8,8 @@ from torch import Tensor
 from genotok.kernels.backend import multiprocessors
 from genotok.kernels.less_kept import remember
 
-ROWS_OF_512 = 4  # rows of 512 features that a program takes at a time
-PROGRAMS = 8  # a multiprocessor, in the backward pass
+ROWS_OF_512, BACKWARD_ROWS_OF_512 = 4, 8  # rows of 512 features that a program takes at a time
+PROGRAMS = 16  # a multiprocessor, in the backward pass
 
 
 def add_rms_norm(
@@ -97,7 +97,7 @@ def _run_again(stream: Tensor, scale: Tensor, weight: Tensor, dtype: torch.dtype
 def _run_backward(x, scale, weight, to_normed, to_stream, dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of the sum in float32 and, where that is another, in `dtype`; and that of the weight."""
     total, width = x.shape
-    rows, columns = _tile(width)
+    rows, columns = _tile(width, BACKWARD_ROWS_OF_512)
     programs = min(triton.cdiv(total, rows), PROGRAMS * multiprocessors(x.device))
     to_x = torch.empty_like(x, dtype=torch.float32)
     to_added = to_x if dtype == torch.float32 else torch.empty_like(x, dtype=dtype)
@@ -124,9 +124,9 @@ def _run_backward(x, scale, weight, to_normed, to_stream, dtype) -> tuple[Tensor
     return to_x, to_added, to_weight.sum(0).to(weight.dtype)
 
 
-def _tile(width: int) -> tuple[int, int]:
+def _tile(width: int, rows_of_512: int = ROWS_OF_512) -> tuple[int, int]:
     columns = triton.next_power_of_2(width)
-    return max(1, min(64, ROWS_OF_512 * 512 // columns)), columns
+    return max(1, min(64, rows_of_512 * 512 // columns)), columns
 
 
 @triton.jit

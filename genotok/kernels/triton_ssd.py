@@ -22,6 +22,7 @@ import torch
 import triton
 from torch import Tensor
 
+from genotok.kernels.backend import accelerates_tiles
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.triton_decay import cumulate_kernel
 from genotok.kernels.triton_ssd_backward import (
@@ -35,14 +36,14 @@ CHUNK = 64
 PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
 LONGEST_SPAN = 128  # chunks
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
-PAIRED = {"states", "chunks"}  # kernels whose programs take two heads at a time
+STATE_PARTS = 2  # programs that share the state of a head, where all they do is walk with it
+TMA = {"scan", "states"}  # kernels whose tiles the tensor memory accelerator fetches, where there is one
 # num_warps, num_stages and, where they are bounded, registers of a thread, for inputs of 2 bytes: by measurement on
 # an H200 (`python -m benchmarks.tune_mamba2`).
 LAUNCHES = {
-    "states": (8, 2),
-    "scan": (4, 1),
-    "chunks": (8, 2),
-    "inputs_backward": (4, 1),
+    "states": (4, 3),
+    "scan": (4, 2),
+    "inputs_backward": (4, 2),
     "projections_backward": (8, 3),
 }
 
@@ -102,9 +103,16 @@ class Sizes:
         """Whether running sums of decays have two parts; one of float32 is finer than operands of 2 bytes."""
         return self.precision == "tf32x3"
 
-    def paired(self, kernel: str) -> dict[str, bool]:
-        """Whether a program of a kernel takes two heads, which share what it reads of B and C."""
-        return {"PAIR": kernel in PAIRED and not self.exact and (self.heads // self.groups) % 2 == 0}
+    @property
+    def state_parts(self) -> int:
+        """How many programs of `states_kernel` share a head: each takes as many rows of its state."""
+        fits = not self.exact and self.n == triton.next_power_of_2(self.n) >= 16 * STATE_PARTS
+        return STATE_PARTS if fits else 1
+
+    @property
+    def constants_of_states(self) -> dict:
+        """`constants` of `states_kernel`."""
+        return self.constants | {"BLOCK_N": self.constants["BLOCK_N"] // self.state_parts}
 
     @property
     def chunks(self) -> Tensor:
@@ -129,6 +137,27 @@ def launch(kernel: str, x: Tensor) -> dict[str, int]:
     return dict(zip(("num_warps", "num_stages", "maxnreg"), LAUNCHES[kernel], strict=False))
 
 
+def _fetches_tiles(kernel: str, *tensors: Tensor) -> dict[str, bool]:
+    """Whether the tensor memory accelerator fetches a kernel's tiles of (T, G, W), from multiples of 16 bytes."""
+    fetches = (
+        kernel in TMA
+        and accelerates_tiles(tensors[0].device)
+        and all(
+            tensor.element_size() == 2
+            and tensor.stride(1) == tensor.shape[2] == triton.next_power_of_2(tensor.shape[2]) >= 16
+            and tensor.stride(0) % 8 == tensor.data_ptr() % 16 == 0
+            for tensor in tensors
+        )
+    )
+    if fetches:
+        triton.set_allocator(_room_for_descriptors)  # known to this thread alone
+    return {"TMA": fetches}
+
+
+def _room_for_descriptors(size: int, _alignment: int, _stream: int | None) -> Tensor:
+    return torch.empty(size, device="cuda", dtype=torch.int8)
+
+
 def state_fits(p: int, n: int) -> bool:
     """Whether one head's state (N, P) fits into a program's registers."""
     return n <= LARGEST_STATE[0] and p <= LARGEST_STATE[1]
@@ -150,13 +179,13 @@ def _spans_leave(
     u: Tensor, v: Tensor, decays: Decays, sizes: Sizes, backwards: bool
 ) -> tuple[Tensor, Tensor]:
     """The state (lines, H, N, P) that each span alone leaves, and the log2 of its decay (lines, H)."""
-    lines, paired = len(sizes.spans), sizes.paired("states")
+    lines = len(sizes.spans)
     states = torch.empty(lines, sizes.heads, sizes.n, sizes.p, device=u.device, dtype=torch.float32)
     log = torch.empty(lines, sizes.heads, device=u.device)
-    states_kernel[(lines, sizes.heads // (1 + paired["PAIR"]))](
+    states_kernel[(lines, sizes.heads, sizes.state_parts)](
         u, v, decays.step, decays.high, decays.low, sizes.spans, sizes.ragged.first_rows, None, states, log, None,
-        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants, **paired,
-        BACKWARDS=backwards, ENTERS=False, KEEPS=False, **launch("states", u),
+        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants_of_states,
+        **_fetches_tiles("states", u, v), BACKWARDS=backwards, ENTERS=False, KEEPS=False, **launch("states", u),
     )  # fmt: skip
     return states, log
 
@@ -166,12 +195,11 @@ def _chunks_enter(
 ) -> Tensor:
     """The state before each chunk of the walk (lines, H, N, P)."""
     states = torch.empty(len(sizes.chunks), sizes.heads, sizes.n, sizes.p, device=u.device, dtype=u.dtype)
-    paired = sizes.paired("chunks")
-    states_kernel[(len(sizes.spans), sizes.heads // (1 + paired["PAIR"]))](
+    states_kernel[(len(sizes.spans), sizes.heads, sizes.state_parts)](
         u, v, decays.step, decays.high, decays.low, sizes.spans, sizes.ragged.first_rows,
         entering, None, None, states,
-        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants, **paired,
-        BACKWARDS=backwards, ENTERS=entering is not None, KEEPS=True, **launch("chunks", u),
+        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants_of_states,
+        **_fetches_tiles("states", u, v), BACKWARDS=backwards, ENTERS=entering is not None, KEEPS=True, **launch("states", u),
     )  # fmt: skip
     return states
 
@@ -218,11 +246,10 @@ def scan(
     """y (T, H, P) in `dtype`, the states that enter the spans, and with `ends` those behind the sequences."""
     entering, final = _entering(b, x, decays, sizes, initial, ends=ends)
     y = torch.empty(x.shape, device=x.device, dtype=dtype)
-    paired = sizes.paired("scan")
-    scan_kernel[(len(sizes.spans), sizes.heads // (1 + paired["PAIR"]))](
+    scan_kernel[(len(sizes.spans), sizes.heads)](
         x, b, c, skip, decays.step, decays.high, decays.low, sizes.spans, entering, y,
         len(x), x.stride(0), x.stride(1), b.stride(0), b.stride(1), c.stride(0), c.stride(1), **sizes.constants,
-        **paired, ENTERS=entering is not None, SKIPS=skip is not None, **launch("scan", x),
+        **_fetches_tiles("scan", x, b, c), ENTERS=entering is not None, SKIPS=skip is not None, **launch("scan", x),
     )  # fmt: skip
     return y, entering, final
 

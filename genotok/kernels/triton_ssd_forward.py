@@ -5,14 +5,14 @@ import triton
 import triton.language as tl
 
 from genotok.kernels.triton_decay import chunk_decay, decay_between, sums
-from genotok.kernels.triton_pieces import piece, tile
+from genotok.kernels.triton_pieces import chunk_tile, piece
 
 
 @triton.jit
 def _advance(
     state, us, v, head, step, high, low, total, begins, end, v_row, v_head,
     P: tl.constexpr, BLOCK_P: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    BACKWARDS: tl.constexpr, EXACT: tl.constexpr,
+    BACKWARDS: tl.constexpr, EXACT: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     """One head's state behind a chunk, and the log2 of the decay of the chunk."""
     rows = begins + tl.arange(0, CHUNK)
@@ -24,7 +24,7 @@ def _advance(
     else:
         size = tl.load(step + scalars + rows, mask=rows < end, other=0.0)
         weight = size * decay_between(last_high, last_low, row_high, row_low, EXACT)
-    vs = tile(v + head * v_head, rows, v_row, end, tl.arange(0, BLOCK_P), P)
+    vs = chunk_tile(v, begins, end, head * v_head, v_row, P, CHUNK, BLOCK_P, TMA)
     weighted = (vs * weight[:, None]).to(us.dtype)
     state *= chunk_decay(last_high, last_low, EXACT)
     state = tl.dot(tl.trans(us), weighted, state, input_precision=PRECISION)
@@ -39,59 +39,49 @@ def states_kernel(
     total, u_row, u_group, v_row, v_head,
     HEADS: tl.constexpr, GROUPS: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_P: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    EXACT: tl.constexpr, BACKWARDS: tl.constexpr, ENTERS: tl.constexpr, KEEPS: tl.constexpr, PAIR: tl.constexpr,
+    EXACT: tl.constexpr, BACKWARDS: tl.constexpr, ENTERS: tl.constexpr, KEEPS: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """Walk through a span with the state of a head, or of a PAIR: state = decay * state + U^T (weight * V).
+    """Walk through a span with BLOCK_N rows of the state of a head: state = decay * state + U^T (weight * V).
 
     Forwards, U is B and V is x, and the state is that of the recurrence; BACKWARDS, U is C and V the gradient of y,
     and it is the gradient of the state. With KEEPS, `kept` takes the state before each chunk of the walk, else `left`
-    that behind the span. Heads of a pair share what is read of U.
+    that behind the span.
     """
-    line, head = tl.program_id(0), tl.program_id(1) * (2 if PAIR else 1)
+    line, head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2) * BLOCK_N
     first, end, sequence = piece(pieces, line)
     if first >= end:
         return
-    u += head // (HEADS // GROUPS) * u_group
+    u_at = head // (HEADS // GROUPS) * u_group + part
+    if TMA:
+        # Behind the shape of a descriptor, which ends with the span, there is 0.
+        u = tl.make_tensor_descriptor(u, [end, GROUPS * N], [u_row.to(tl.int64), 1], [CHUNK, BLOCK_N])
+        v = tl.make_tensor_descriptor(v, [end, HEADS * P], [v_row.to(tl.int64), 1], [CHUNK, BLOCK_P])
     n, p = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_P)
     whole = (n < N)[:, None] & (p < P)[None, :]
     place = n[:, None] * P + p[None, :]
-    at = (line.to(tl.int64) * HEADS + head) * N * P + place
+    at = ((line.to(tl.int64) * HEADS + head) * N + part) * P + place
     state = tl.zeros([BLOCK_N, BLOCK_P], tl.float32)
-    other = tl.zeros([BLOCK_N, BLOCK_P], tl.float32)
     if ENTERS:
         state = tl.load(entering + at, mask=whole, other=0.0)
-        if PAIR:
-            other = tl.load(entering + at + N * P, mask=whole, other=0.0)
     begin = tl.load(first_rows + sequence).to(tl.int32)
     chunk_line = begin // CHUNK + sequence + (first - begin) // CHUNK
     chunks = (end - first + CHUNK - 1) // CHUNK
-    log, other_log = 0.0, 0.0
+    log = 0.0
     for k in range(chunks):
         index = chunks - 1 - k if BACKWARDS else k
         if KEEPS:
-            chunk_at = ((chunk_line + index).to(tl.int64) * HEADS + head) * N * P + place
+            chunk_at = (((chunk_line + index).to(tl.int64) * HEADS + head) * N + part) * P + place
             tl.store(kept + chunk_at, state.to(kept.dtype.element_ty), mask=whole)
-            if PAIR:
-                tl.store(kept + chunk_at + N * P, other.to(kept.dtype.element_ty), mask=whole)
         begins = first + index * CHUNK
-        us = tile(u, begins + tl.arange(0, CHUNK), u_row, end, n, N)
+        us = chunk_tile(u, begins, end, u_at, u_row, N, CHUNK, BLOCK_N, TMA)
         state, passed = _advance(
             state, us, v, head, step, high, low, total, begins, end, v_row, v_head,
-            P, BLOCK_P, CHUNK, PRECISION, BACKWARDS, EXACT,
+            P, BLOCK_P, CHUNK, PRECISION, BACKWARDS, EXACT, TMA,
         )  # fmt: skip
         log += passed
-        if PAIR:
-            other, passed = _advance(
-                other, us, v, head + 1, step, high, low, total, begins, end, v_row, v_head,
-                P, BLOCK_P, CHUNK, PRECISION, BACKWARDS, EXACT,
-            )  # fmt: skip
-            other_log += passed
     if not KEEPS:
         tl.store(left + at, state, mask=whole)
         tl.store(span_log + line * HEADS + head, log)
-        if PAIR:
-            tl.store(left + at + N * P, other, mask=whole)
-            tl.store(span_log + line * HEADS + head + 1, other_log)
 
 
 @triton.jit
@@ -123,71 +113,57 @@ def pass_kernel(
 
 
 @triton.jit
-def _scan_chunk(
-    state, bs, cs, scores, x, skip, head, step, high, low, y, total, begins, end, x_row, x_head,
-    HEADS: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    EXACT: tl.constexpr, SKIPS: tl.constexpr,
-):  # fmt: skip
-    """Write the outputs of one head's chunk; the state behind it."""
-    q, p = tl.arange(0, CHUNK), tl.arange(0, BLOCK_P)
-    rows = begins + q
-    inside = rows < end
-    scalars = head.to(tl.int64) * total
-    last_high, last_low = sums(high, low, scalars + tl.minimum(begins + CHUNK, end) - 1, begins < end, EXACT)
-    row_high, row_low = sums(high, low, scalars + rows, inside, EXACT)
-    size = tl.load(step + scalars + rows, mask=inside, other=0.0)
-    xs = tile(x + head * x_head, rows, x_row, end, p, P)
-    decay = decay_between(row_high[:, None], row_low[:, None], row_high[None, :], row_low[None, :], EXACT)
-    # Rows behind the end read wrongly, and are not written.
-    weights = tl.where(q[:, None] >= q[None, :], scores * decay * size[None, :], 0.0).to(xs.dtype)
-    out = (
-        tl.dot(cs, state.to(cs.dtype), input_precision=PRECISION)
-        * chunk_decay(row_high, row_low, EXACT)[:, None]
-    )
-    out = tl.dot(weights, xs, out, input_precision=PRECISION)
-    if SKIPS:
-        out += tl.load(skip + head).to(tl.float32) * xs.to(tl.float32)
-    at = y + rows.to(tl.int64)[:, None] * (HEADS * P) + head * P + p[None, :]
-    tl.store(at, out.to(y.dtype.element_ty), mask=inside[:, None] & (p < P)[None, :])
-    to_end = size * decay_between(last_high, last_low, row_high, row_low, EXACT)
-    weighted = (xs * to_end[:, None]).to(bs.dtype)
-    state *= chunk_decay(last_high, last_low, EXACT)
-    return tl.dot(tl.trans(bs), weighted, state, input_precision=PRECISION)
-
-
-@triton.jit
 def scan_kernel(
     x, b, c, skip, step, high, low, pieces, entering, y,
     total, x_row, x_head, b_row, b_group, c_row, c_group,
     HEADS: tl.constexpr, GROUPS: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_P: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    EXACT: tl.constexpr, ENTERS: tl.constexpr, SKIPS: tl.constexpr, PAIR: tl.constexpr,
+    EXACT: tl.constexpr, ENTERS: tl.constexpr, SKIPS: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """The outputs of a span of a head or of a PAIR, chunk after chunk, with the state in registers."""
-    line, head = tl.program_id(0), tl.program_id(1) * (2 if PAIR else 1)
+    """The outputs of a span of a head, chunk after chunk, with the state in registers.
+
+    With TMA, tiles of x, B and C go from memory to products without passing registers.
+    """
+    line, head = tl.program_id(0), tl.program_id(1)
     first, end, _ = piece(pieces, line)
     if first >= end:
         return
     group = head // (HEADS // GROUPS)
+    if TMA:
+        x = tl.make_tensor_descriptor(x, [end, HEADS * P], [x_row.to(tl.int64), 1], [CHUNK, BLOCK_P])
+        b = tl.make_tensor_descriptor(b, [end, GROUPS * N], [b_row.to(tl.int64), 1], [CHUNK, BLOCK_N])
+        c = tl.make_tensor_descriptor(c, [end, GROUPS * N], [c_row.to(tl.int64), 1], [CHUNK, BLOCK_N])
     n, p, q = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_P), tl.arange(0, CHUNK)
     state = tl.zeros([BLOCK_N, BLOCK_P], tl.float32)
-    other = tl.zeros([BLOCK_N, BLOCK_P], tl.float32)
     if ENTERS:
-        whole = (n < N)[:, None] & (p < P)[None, :]
         place = (line.to(tl.int64) * HEADS + head) * N * P + n[:, None] * P + p[None, :]
-        state = tl.load(entering + place, mask=whole, other=0.0)
-        if PAIR:
-            other = tl.load(entering + place + N * P, mask=whole, other=0.0)
+        state = tl.load(entering + place, mask=(n < N)[:, None] & (p < P)[None, :], other=0.0)
+    scalars = head.to(tl.int64) * total
     for begins in range(first, end, CHUNK):
-        bs = tile(b + group * b_group, begins + q, b_row, end, n, N)
-        cs = tile(c + group * c_group, begins + q, c_row, end, n, N)
+        rows = begins + q
+        inside = rows < end
+        bs = chunk_tile(b, begins, end, group * b_group, b_row, N, CHUNK, BLOCK_N, TMA)
+        cs = chunk_tile(c, begins, end, group * c_group, c_row, N, CHUNK, BLOCK_N, TMA)
+        xs = chunk_tile(x, begins, end, head * x_head, x_row, P, CHUNK, BLOCK_P, TMA)
         scores = tl.dot(cs, tl.trans(bs), input_precision=PRECISION)
-        state = _scan_chunk(
-            state, bs, cs, scores, x, skip, head, step, high, low, y, total, begins, end, x_row, x_head,
-            HEADS, P, BLOCK_P, CHUNK, PRECISION, EXACT, SKIPS,
-        )  # fmt: skip
-        if PAIR:
-            other = _scan_chunk(
-                other, bs, cs, scores, x, skip, head + 1, step, high, low, y, total, begins, end, x_row, x_head,
-                HEADS, P, BLOCK_P, CHUNK, PRECISION, EXACT, SKIPS,
-            )  # fmt: skip
+        last_high, last_low = sums(
+            high, low, scalars + tl.minimum(begins + CHUNK, end) - 1, begins < end, EXACT
+        )
+        row_high, row_low = sums(high, low, scalars + rows, inside, EXACT)
+        size = tl.load(step + scalars + rows, mask=inside, other=0.0)
+        decay = decay_between(row_high[:, None], row_low[:, None], row_high[None, :], row_low[None, :], EXACT)
+        # Rows behind the end read wrongly, and are not written.
+        weights = tl.where(q[:, None] >= q[None, :], scores * decay * size[None, :], 0.0).to(xs.dtype)
+        out = (
+            tl.dot(cs, state.to(cs.dtype), input_precision=PRECISION)
+            * chunk_decay(row_high, row_low, EXACT)[:, None]
+        )
+        out = tl.dot(weights, xs, out, input_precision=PRECISION)
+        if SKIPS:
+            out += tl.load(skip + head).to(tl.float32) * xs.to(tl.float32)
+        at = y + rows.to(tl.int64)[:, None] * (HEADS * P) + head * P + p[None, :]
+        tl.store(at, out.to(y.dtype.element_ty), mask=inside[:, None] & (p < P)[None, :])
+        to_end = size * decay_between(last_high, last_low, row_high, row_low, EXACT)
+        weighted = (xs * to_end[:, None]).to(bs.dtype)
+        state *= chunk_decay(last_high, last_low, EXACT)
+        state = tl.dot(tl.trans(bs), weighted, state, input_precision=PRECISION)

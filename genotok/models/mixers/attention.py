@@ -14,6 +14,7 @@ from genotok.kernels.attention import (
 )
 from genotok.kernels.less_kept import product
 from genotok.kernels.ragged import Ragged
+from genotok.models.linear import Linear
 from genotok.models.mixers.key_values import AttentionCache, KeyValueStore
 
 
@@ -43,8 +44,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.rotary_dim, self.window, self.rotary_base = heads, rotary_dim, window, rotary_base
         self.kv_heads = kv_heads or heads
-        self.qkv = nn.Linear(width, width + 2 * width // heads * self.kv_heads, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.qkv = Linear(width, width + 2 * width // heads * self.kv_heads, bias=bias)
+        self.out = Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         """(T, D) to (T, D); a row sees those in front of it, and those behind it as well when not `causal`."""

@@ -223,16 +223,21 @@ def add_rms_norm64(x, added, weight):
     return x, torch.nn.functional.rms_norm(x, x.shape[-1:], weight, 1e-5)
 
 
-def test_norm_alone_passes_no_gradient_of_the_stream():
-    inputs = [random(5, 8), random(5, 8), random(8)]
+@pytest.mark.parametrize("adds", [True, False])
+def test_norm_alone_passes_no_gradient_of_the_stream(adds):
+    inputs = [random(5, 8), random(8), *([random(5, 8)] if adds else [])]
+
+    def triton(x, weight, added=None):
+        return triton_add_rms_norm(x, added, weight, 1e-5, torch.float32)
+
     compare(
-        lambda x, added, weight: triton_add_rms_norm(x, added, weight, 1e-5, torch.float32)[1:],
-        lambda x, added, weight: add_rms_norm64(x, added, weight)[1:],
+        lambda x, weight, *added: triton(x, weight, *added)[1:],
+        lambda x, weight, added=None: add_rms_norm64(x, added, weight)[1:],
         inputs,
     )
     compare(
-        lambda x, added, weight: (*triton_add_rms_norm(x, added, weight, 1e-5, torch.float32)[:1], weight),
-        lambda x, added, weight: (x + added, weight),
+        lambda x, weight, *added: (*triton(x, weight, *added)[:1], weight),
+        lambda x, weight, added=0: (x + added, weight),
         inputs,
     )
 

@@ -22,7 +22,7 @@ from benchmarks.machine import (
     recorded,
     write_result,
 )
-from genotok.kernels.attention import ragged_attention, rotate
+from genotok.kernels.attention import ragged_attention, rotate, rotated_parts
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.ema import ema_upsample, rewarded
 from genotok.kernels.ragged import Ragged
@@ -179,6 +179,12 @@ def cases() -> dict[str, Callable[[], Case]]:
             4 * turned,
             4 * turned,
         ),
+        "rotary of packed rows bf16": lambda: Case(
+            lambda x: rotated_parts(x, HEADS, HEADS, positions, 32),
+            [random(ROWS, 3 * HEADS, WIDTH // HEADS, dtype=BF16)],
+            4 * turned,
+            6 * turned,
+        ),
         "linear_cross_entropy": loss_case,
         "attention L 8192": lambda: attention_case([LENGTH] * BATCH),
         "attention L 1024": lambda: attention_case([1024] * (ROWS // 1024)),
@@ -193,7 +199,7 @@ def gradients(case: Case, run: Operation) -> Callable[[], tuple[Tensor, ...]]:
 
 
 def worst_error(case: Case) -> float:
-    """The largest relative error of outputs and gradients against float64, with poisoned memory."""
+    """The largest relative error of outputs and gradients against float64, with poisoned memory; NaN if any is."""
     poison = torch.full((1 << 29,), torch.nan, device=DEVICE)
     del poison
     found = _several(case.run(*case.inputs))
@@ -204,7 +210,7 @@ def worst_error(case: Case) -> float:
         wanted = _several((case.exact or case.run)(*exact))
         wanted = [*wanted, *torch.autograd.grad(wanted, exact, [part.double() for part in seen])]
     pairs = zip(found, wanted, strict=True)
-    return max(((one.double() - other).norm() / other.norm()).item() for one, other in pairs)
+    return torch.stack([(one.double() - other).norm() / other.norm() for one, other in pairs]).max().item()
 
 
 def _several(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from genotok.kernels.backend import uses_triton
-from genotok.kernels.less_kept import cheap
+from genotok.kernels.less_kept import cheap, remember
 from genotok.kernels.ragged import Ragged
 
 # What torch's flash attention takes; other heads and precisions go through padded sequences and a mask.
@@ -251,6 +251,37 @@ def rotate(x: Tensor, positions: Tensor, dim: int, base: float = 10_000.0) -> Te
     cos, sin = (part.to(x.dtype)[:, None] for part in (angle.cos(), angle.sin()))
     first, second, rest = x[..., : dim // 2], x[..., dim // 2 : dim], x[..., dim:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
+
+
+def rotated_parts(
+    rows: Tensor, heads: int, kv_heads: int, positions: Tensor, dim: int, base: float = 10_000.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys, turned as by `rotate`, and values, of rows that hold them side by side.
+
+    Turned queries and keys are remembered, see `genotok.kernels.less_kept.cheap`.
+
+    Args:
+        rows: (T, H + 2 K, E): H heads of queries, then K of keys and K of values.
+        heads, kv_heads: H and K.
+        positions, dim, base: as in `rotate`; with a `dim` of 0 nothing turns.
+
+    Returns:
+        (T, H, E), (T, K, E) and (T, K, E).
+    """
+    both = heads + kv_heads
+    if not dim:
+        return rows.split([heads, kv_heads, kv_heads], 1)
+    if uses_triton(rows):
+        from genotok.kernels import triton_rotary
+
+        frequencies = rotary_frequencies(dim, base, rows.device)
+        q, k, v = triton_rotary.rotated_parts(rows, heads, kv_heads, positions, frequencies)
+        remember(
+            q, rotate, rows[:, :both], positions, dim, base
+        )  # in the memory of which the keys lie as well
+        return q, k, v
+    turned, v = rows.split([both, kv_heads], 1)
+    return *cheap(rotate, turned, positions, dim, base).split([heads, kv_heads], 1), v
 
 
 def rotary_frequencies(dim: int, base: float, device: torch.device) -> Tensor:

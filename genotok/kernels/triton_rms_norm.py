@@ -18,20 +18,21 @@ def add_rms_norm(
     """As `genotok.kernels.rms_norm.add_rms_norm`, the norm of the given type."""
     shape = x.shape
     x = x.reshape(-1, shape[-1])
-    if added is None:
-        return x.view(shape), _Norm.apply(x, weight, eps, dtype).view(shape)
-    stream, normed = _AddNorm.apply(x, added.reshape(x.shape), weight, eps, dtype)
+    added = None if added is None else added.reshape(x.shape)
+    stream, normed = _AddNorm.apply(x, added, weight, eps, dtype)
     return stream.view(shape), normed.view(shape)
 
 
 class _AddNorm(torch.autograd.Function):
+    """Also where nothing is added, so that the gradient of the stream is added to that of the norm as it is made."""
+
     @staticmethod
     def forward(ctx, x, added, weight, eps, dtype):
-        x, added = x.contiguous(), added.contiguous()
-        stream = torch.empty_like(x, dtype=torch.float32)
+        x, added = x.contiguous(), None if added is None else added.contiguous()
+        stream = x if added is None else torch.empty_like(x, dtype=torch.float32)
         normed, scale = _run_forward(x, added, stream, weight, eps, dtype)
         ctx.save_for_backward(stream, scale, weight)
-        ctx.types = x.dtype, added.dtype
+        ctx.types = x.dtype, None if added is None else added.dtype
         ctx.set_materialize_grads(False)
         return stream, normed
 
@@ -40,24 +41,14 @@ class _AddNorm(torch.autograd.Function):
         stream, scale, weight = ctx.saved_tensors
         of_x, of_added = ctx.types
         if to_normed is None:
-            return to_stream.to(of_x), to_stream.to(of_added), torch.zeros_like(weight), None, None
-        to_x, to_added, to_weight = _run_backward(stream, scale, weight, to_normed, to_stream, of_added)
-        return to_x.to(of_x), to_added, to_weight, None, None
-
-
-class _Norm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, eps, dtype):
-        x = x.contiguous()
-        normed, scale = _run_forward(x, None, None, weight, eps, dtype)
-        ctx.save_for_backward(x, scale, weight)
-        return normed
-
-    @staticmethod
-    def backward(ctx, to_normed):
-        x, scale, weight = ctx.saved_tensors
-        _, to_x, to_weight = _run_backward(x, scale, weight, to_normed, None, x.dtype)
-        return to_x, to_weight, None, None
+            to_added = None if of_added is None else to_stream.to(of_added)
+            return to_stream.to(of_x), to_added, torch.zeros_like(weight), None, None
+        to_x, to_other, to_weight = _run_backward(
+            stream, scale, weight, to_normed, to_stream, of_added or of_x
+        )
+        if of_added is None:
+            return to_other, None, to_weight, None, None
+        return to_x.to(of_x), to_other, to_weight, None, None
 
 
 def _run_forward(x, added, stream, weight, eps, dtype) -> tuple[Tensor, Tensor]:
@@ -67,7 +58,7 @@ def _run_forward(x, added, stream, weight, eps, dtype) -> tuple[Tensor, Tensor]:
     _forward[(triton.cdiv(total, rows),)](
         x,
         x if added is None else added,
-        normed if stream is None else stream,
+        stream,
         weight,
         normed,
         scale,
@@ -79,7 +70,7 @@ def _run_forward(x, added, stream, weight, eps, dtype) -> tuple[Tensor, Tensor]:
         COLUMNS=columns,
         num_warps=4,
     )
-    remember(normed, _run_again, x if stream is None else stream, scale, weight, dtype)
+    remember(normed, _run_again, stream, scale, weight, dtype)
     return normed, scale
 
 

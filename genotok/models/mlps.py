@@ -5,6 +5,7 @@ from torch.nn.functional import gelu
 
 from genotok.kernels.less_kept import cheap, product
 from genotok.kernels.swiglu import swiglu
+from genotok.models.linear import Linear
 
 
 class SwiGLU(nn.Module):
@@ -12,8 +13,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, intermediate: int):
         super().__init__()
-        self.value_gate = nn.Linear(width, 2 * intermediate, bias=False)
-        self.out = nn.Linear(intermediate, width, bias=False)
+        self.value_gate = Linear(width, 2 * intermediate, bias=False)
+        self.out = Linear(intermediate, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) to (T, D)."""
@@ -25,8 +26,8 @@ class GeluMLP(nn.Module):
 
     def __init__(self, width: int, intermediate: int):
         super().__init__()
-        self.up = nn.Linear(width, intermediate)
-        self.out = nn.Linear(intermediate, width)
+        self.up = Linear(width, intermediate)
+        self.out = Linear(intermediate, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, D) to (T, D)."""

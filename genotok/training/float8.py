@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from genotok.kernels.float8_linear import fits_float8, float8_linear
 from genotok.models import GenomicLM
+from genotok.models.linear import Linear
 
 
 class Float8Linear(nn.Linear):
@@ -41,7 +42,7 @@ def put_float8_into_main_network(model: GenomicLM) -> int:
         (parent, name, child)
         for parent in stage.encoder.modules()
         for name, child in parent.named_children()
-        if type(child) is nn.Linear and fits_float8(child.weight)
+        if type(child) in (nn.Linear, Linear) and fits_float8(child.weight)
     ]
     for parent, name, child in plain:
         setattr(parent, name, Float8Linear.of(child))

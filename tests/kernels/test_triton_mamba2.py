@@ -50,7 +50,7 @@ def compare(operation, reference, inputs, limit, draw=torch.randn):
         sum((part * weight).sum() for part, weight in zip(wanted, seen, strict=True)), exact
     )
     errors = [relative_error(*pair) for pair in zip((*found, *gradients), (*wanted, *expected), strict=True)]
-    assert max(errors) < limit, errors
+    assert all(error < limit for error in errors), errors  # false where one is NaN
 
 
 def scan_arguments(rows, heads, p, groups, n, dtype=torch.float32, step=0.1):

@@ -10,6 +10,7 @@ from genotok.kernels.ragged import Ragged
 from genotok.kernels.rounding import as_products_take_it
 from genotok.kernels.router import boundary_probability, pair_probability
 from genotok.models.cache import Cache
+from genotok.models.linear import Linear
 
 
 @dataclass
@@ -123,8 +124,8 @@ class RoutingChunker(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
+        self.query = Linear(width, width, bias=False)
+        self.key = Linear(width, width, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -138,7 +139,8 @@ class RoutingChunker(nn.Module):
         Other than causal, a row's query is held against the key of the row before it as well, and the probability
         is the mean of both, so that a sequence and its mirror image have the same boundaries.
         """
-        query, key = (product(part, cheap(as_products_take_it, x)) for part in (self.query, self.key))
+        narrow = cheap(as_products_take_it, x)
+        query, key = product(self.query, narrow), product(self.key, narrow)
         if causal:
             return Boundaries(*boundary_probability(query, key, ragged), ragged)
         prob = (pair_probability(query[:-1], key[1:]) + pair_probability(query[1:], key[:-1])) / 2

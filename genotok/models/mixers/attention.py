@@ -9,11 +9,12 @@ from genotok.kernels.attention import (
     attention_weights,
     extending_attention,
     ragged_attention,
-    rotate,
+    rotated_parts,
     step_attention,
 )
-from genotok.kernels.less_kept import cheap, product
+from genotok.kernels.less_kept import product
 from genotok.kernels.ragged import Ragged
+from genotok.models.linear import Linear
 from genotok.models.mixers.key_values import AttentionCache, KeyValueStore
 
 
@@ -43,8 +44,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.rotary_dim, self.window, self.rotary_base = heads, rotary_dim, window, rotary_base
         self.kv_heads = kv_heads or heads
-        self.qkv = nn.Linear(width, width + 2 * width // heads * self.kv_heads, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.qkv = Linear(width, width + 2 * width // heads * self.kv_heads, bias=bias)
+        self.out = Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         """(T, D) to (T, D); a row sees those in front of it, and those behind it as well when not `causal`."""
@@ -75,12 +76,9 @@ class Attention(nn.Module):
         return self.out(step_attention(q, *cache.append(k, v, stepped)).flatten(1))
 
     def _rotated(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        both = self.heads + self.kv_heads
-        rows = product(self.qkv, x).view(len(x), both + self.kv_heads, -1)
-        turned, v = rows.split([both, self.kv_heads], 1)
-        if self.rotary_dim:
-            turned = cheap(rotate, turned, positions, self.rotary_dim, self.rotary_base)
-        return *turned.split([self.heads, self.kv_heads], 1), v
+        rows = product(self.qkv, x).view(len(x), self.heads + 2 * self.kv_heads, -1)
+        turning = positions, self.rotary_dim, self.rotary_base
+        return rotated_parts(rows, self.heads, self.kv_heads, *turning)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool = True) -> Tensor:
         return self.out(ragged_attention(q, k, v, ragged, causal=causal, window=self.window).flatten(1))

@@ -9,9 +9,11 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from genotok.errors import InputError
+from genotok.kernels.autocast_linear import autocast_linear
 from genotok.kernels.causal_conv import causal_conv, causal_conv_step, last_inputs
 from genotok.kernels.gated_long_conv import gated_long_conv
 from genotok.kernels.ragged import Ragged
+from genotok.models.linear import Linear
 from genotok.models.mixer_config import HyenaConfig
 from genotok.models.mixers.convolution_memory import ConvolutionStore, HyenaCache
 
@@ -37,12 +39,12 @@ class Hyena(nn.Module):
         super().__init__()
         channels = (config.order + 1) * width
         self.width, self.order = width, config.order
-        self.in_proj = nn.Linear(width, channels)
+        self.in_proj = Linear(width, channels)
         self.conv_weight = nn.Parameter(torch.empty(channels, config.d_conv))
         self.conv_bias = nn.Parameter(torch.empty(channels))
         self.filter = ImplicitFilter(config.order - 1, width, config)
         self.skip = nn.Parameter(torch.randn(config.order - 1, width))
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
         bound = 1 / math.sqrt(config.d_conv)
         nn.init.uniform_(self.conv_weight, -bound, bound)
         nn.init.uniform_(self.conv_bias, -bound, bound)
@@ -112,7 +114,7 @@ class Hyena(nn.Module):
             of_all.unflatten(0, (parts, self.width))[:, channels].flatten(0, 1)
             for of_all in (self.in_proj.weight, self.in_proj.bias, self.conv_weight, self.conv_bias)
         )
-        mixed = causal_conv(linear(x, weight, bias), conv_weight, conv_bias, ragged)
+        mixed = causal_conv(autocast_linear(x, weight, bias), conv_weight, conv_bias, ragged)
         *gates, value = mixed.chunk(parts, -1)
         filters, skips = self.filter.taps(waves, channels), self.skip[:, channels]
         behind = [None] * (self.order - 2) + [gates[0]]

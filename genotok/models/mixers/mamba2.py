@@ -10,6 +10,7 @@ from genotok.kernels.less_kept import product
 from genotok.kernels.mamba2 import mamba2_inner, mamba2_inner_with_states, mamba2_step
 from genotok.kernels.ragged import Ragged
 from genotok.models.cache import Cache
+from genotok.models.linear import Linear
 from genotok.models.mixer_config import Mamba2Config
 from genotok.models.norms import RMSNorm
 
@@ -44,14 +45,14 @@ class Mamba2(nn.Module):
         self.heads = self.inner // config.head_dim
         self.states, self.chunk = config.d_state, config.chunk_size
         channels = self.inner + 2 * self.states
-        self.in_proj = nn.Linear(width, self.inner + channels + self.heads, bias=False)
+        self.in_proj = Linear(width, self.inner + channels + self.heads, bias=False)
         self.conv_weight = nn.Parameter(torch.empty(channels, config.d_conv))
         self.conv_bias = nn.Parameter(torch.empty(channels))
         self.dt_bias = nn.Parameter(torch.empty(self.heads))
         self.a_log = nn.Parameter(torch.empty(self.heads))
         self.skip = nn.Parameter(torch.ones(self.heads))
         self.norm = RMSNorm(self.inner, norm_eps)
-        self.out = nn.Linear(self.inner, width, bias=False)
+        self.out = Linear(self.inner, width, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

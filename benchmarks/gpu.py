@@ -288,8 +288,8 @@ def profiled(row: Row, device: str, top: int) -> str:
             busy_until, before = end, name
     total = sum(sum(times) for times in kernels.values())
     lines = [
-        f"{row.title} {row.length}: {total / 2000:.1f} ms of kernels a pass, {(busy_until - begin) / 2000:.1f} ms with "
-        f"{idle / 2000:.1f} ms of waits between them"
+        f"{row.title} {row.length}: {total / 2000:.1f} ms of kernels a pass, "
+        f"{(busy_until - begin) / 2000:.1f} ms with {idle / 2000:.1f} ms of waits between them"
     ]
     ordered = sorted(kernels.items(), key=lambda item: -sum(item[1]))[:top]
     lines += [f"{sum(t) / 2000:8.2f} ms {len(t) // 2:5d} x {name[:100]}" for name, t in ordered]

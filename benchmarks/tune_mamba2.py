@@ -37,7 +37,7 @@ def constants(variant: str) -> Iterator[None]:
             if owner is None:
                 raise SystemExit(f"{name}: neither a constant nor one of the kernels {', '.join(launches)}")
             before.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, set(value.split("+")) if name == "TMA" else int(value))
+            setattr(owner, name, int(value))
         yield
     finally:
         triton_ssd.LAUNCHES.update(launches)

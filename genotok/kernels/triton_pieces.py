@@ -28,7 +28,7 @@ def chunk_tile(
     """
     if TMA:
         return source.load([begins, column])
-    else:  # noqa: RET505 -- Triton compiles what stands behind an `if` that returns
+    else:  # said, since Triton compiles what stands behind an `if` that returns
         return tile(
             source + column, begins + tl.arange(0, CHUNK), row_stride, end, tl.arange(0, COLUMNS), width
         )

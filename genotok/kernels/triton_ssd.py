@@ -36,12 +36,11 @@ CHUNK = 64
 PROGRAMS = 256  # spans x heads aimed at: enough to fill the device, few enough to pass few states
 LONGEST_SPAN = 128  # chunks
 LARGEST_STATE = 128, 64  # N and P of one head's state that registers hold
-STATE_PARTS = 2  # programs that share the state of a head, where all they do is walk with it
-TMA = {"scan", "states"}  # kernels whose tiles the tensor memory accelerator fetches, where there is one
+TMA = 1  # whether the scan's tiles are fetched by the tensor memory accelerator, where there is one
 # num_warps, num_stages and, where they are bounded, registers of a thread, for inputs of 2 bytes: by measurement on
 # an H200 (`python -m benchmarks.tune_mamba2`).
 LAUNCHES = {
-    "states": (4, 3),
+    "states": (8, 3),
     "scan": (4, 2),
     "inputs_backward": (4, 2),
     "projections_backward": (8, 3),
@@ -104,17 +103,6 @@ class Sizes:
         return self.precision == "tf32x3"
 
     @property
-    def state_parts(self) -> int:
-        """How many programs of `states_kernel` share a head: each takes as many rows of its state."""
-        fits = not self.exact and self.n == triton.next_power_of_2(self.n) >= 16 * STATE_PARTS
-        return STATE_PARTS if fits else 1
-
-    @property
-    def constants_of_states(self) -> dict:
-        """`constants` of `states_kernel`."""
-        return self.constants | {"BLOCK_N": self.constants["BLOCK_N"] // self.state_parts}
-
-    @property
     def chunks(self) -> Tensor:
         """The pieces of one chunk each."""
         return self.ragged.pieces(CHUNK)
@@ -137,10 +125,10 @@ def launch(kernel: str, x: Tensor) -> dict[str, int]:
     return dict(zip(("num_warps", "num_stages", "maxnreg"), LAUNCHES[kernel], strict=False))
 
 
-def _fetches_tiles(kernel: str, *tensors: Tensor) -> dict[str, bool]:
-    """Whether the tensor memory accelerator fetches a kernel's tiles of (T, G, W), from multiples of 16 bytes."""
+def _fetches_tiles(*tensors: Tensor) -> bool:
+    """Whether the tensor memory accelerator fetches tiles of (T, G, W), from addresses that are multiples of 16."""
     fetches = (
-        kernel in TMA
+        TMA
         and accelerates_tiles(tensors[0].device)
         and all(
             tensor.element_size() == 2
@@ -151,7 +139,7 @@ def _fetches_tiles(kernel: str, *tensors: Tensor) -> dict[str, bool]:
     )
     if fetches:
         triton.set_allocator(_room_for_descriptors)  # known to this thread alone
-    return {"TMA": fetches}
+    return bool(fetches)
 
 
 def _room_for_descriptors(size: int, _alignment: int, _stream: int | None) -> Tensor:
@@ -182,10 +170,10 @@ def _spans_leave(
     lines = len(sizes.spans)
     states = torch.empty(lines, sizes.heads, sizes.n, sizes.p, device=u.device, dtype=torch.float32)
     log = torch.empty(lines, sizes.heads, device=u.device)
-    states_kernel[(lines, sizes.heads, sizes.state_parts)](
+    states_kernel[(lines, sizes.heads)](
         u, v, decays.step, decays.high, decays.low, sizes.spans, sizes.ragged.first_rows, None, states, log, None,
-        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants_of_states,
-        **_fetches_tiles("states", u, v), BACKWARDS=backwards, ENTERS=False, KEEPS=False, **launch("states", u),
+        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants,
+        BACKWARDS=backwards, ENTERS=False, KEEPS=False, **launch("states", u),
     )  # fmt: skip
     return states, log
 
@@ -195,11 +183,12 @@ def _chunks_enter(
 ) -> Tensor:
     """The state before each chunk of the walk (lines, H, N, P)."""
     states = torch.empty(len(sizes.chunks), sizes.heads, sizes.n, sizes.p, device=u.device, dtype=u.dtype)
-    states_kernel[(len(sizes.spans), sizes.heads, sizes.state_parts)](
+    states_kernel[(len(sizes.spans), sizes.heads)](
         u, v, decays.step, decays.high, decays.low, sizes.spans, sizes.ragged.first_rows,
         entering, None, None, states,
-        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants_of_states,
-        **_fetches_tiles("states", u, v), BACKWARDS=backwards, ENTERS=entering is not None, KEEPS=True, **launch("states", u),
+        len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants,
+        BACKWARDS=backwards, ENTERS=entering is not None, KEEPS=True,
+        **launch("states", u),
     )  # fmt: skip
     return states
 
@@ -249,7 +238,7 @@ def scan(
     scan_kernel[(len(sizes.spans), sizes.heads)](
         x, b, c, skip, decays.step, decays.high, decays.low, sizes.spans, entering, y,
         len(x), x.stride(0), x.stride(1), b.stride(0), b.stride(1), c.stride(0), c.stride(1), **sizes.constants,
-        **_fetches_tiles("scan", x, b, c), ENTERS=entering is not None, SKIPS=skip is not None, **launch("scan", x),
+        TMA=_fetches_tiles(x, b, c), ENTERS=entering is not None, SKIPS=skip is not None, **launch("scan", x),
     )  # fmt: skip
     return y, entering, final
 

@@ -5,14 +5,14 @@ import triton
 import triton.language as tl
 
 from genotok.kernels.triton_decay import chunk_decay, decay_between, sums
-from genotok.kernels.triton_pieces import chunk_tile, piece
+from genotok.kernels.triton_pieces import chunk_tile, piece, tile
 
 
 @triton.jit
 def _advance(
     state, us, v, head, step, high, low, total, begins, end, v_row, v_head,
     P: tl.constexpr, BLOCK_P: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    BACKWARDS: tl.constexpr, EXACT: tl.constexpr, TMA: tl.constexpr,
+    BACKWARDS: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """One head's state behind a chunk, and the log2 of the decay of the chunk."""
     rows = begins + tl.arange(0, CHUNK)
@@ -24,7 +24,7 @@ def _advance(
     else:
         size = tl.load(step + scalars + rows, mask=rows < end, other=0.0)
         weight = size * decay_between(last_high, last_low, row_high, row_low, EXACT)
-    vs = chunk_tile(v, begins, end, head * v_head, v_row, P, CHUNK, BLOCK_P, TMA)
+    vs = tile(v + head * v_head, rows, v_row, end, tl.arange(0, BLOCK_P), P)
     weighted = (vs * weight[:, None]).to(us.dtype)
     state *= chunk_decay(last_high, last_low, EXACT)
     state = tl.dot(tl.trans(us), weighted, state, input_precision=PRECISION)
@@ -39,27 +39,23 @@ def states_kernel(
     total, u_row, u_group, v_row, v_head,
     HEADS: tl.constexpr, GROUPS: tl.constexpr, N: tl.constexpr, P: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_P: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    EXACT: tl.constexpr, BACKWARDS: tl.constexpr, ENTERS: tl.constexpr, KEEPS: tl.constexpr, TMA: tl.constexpr,
+    EXACT: tl.constexpr, BACKWARDS: tl.constexpr, ENTERS: tl.constexpr, KEEPS: tl.constexpr,
 ):  # fmt: skip
-    """Walk through a span with BLOCK_N rows of the state of a head: state = decay * state + U^T (weight * V).
+    """Walk through a span with the state of a head: state = decay * state + U^T (weight * V).
 
     Forwards, U is B and V is x, and the state is that of the recurrence; BACKWARDS, U is C and V the gradient of y,
     and it is the gradient of the state. With KEEPS, `kept` takes the state before each chunk of the walk, else `left`
     that behind the span.
     """
-    line, head, part = tl.program_id(0), tl.program_id(1), tl.program_id(2) * BLOCK_N
+    line, head = tl.program_id(0), tl.program_id(1)
     first, end, sequence = piece(pieces, line)
     if first >= end:
         return
-    u_at = head // (HEADS // GROUPS) * u_group + part
-    if TMA:
-        # Behind the shape of a descriptor, which ends with the span, there is 0.
-        u = tl.make_tensor_descriptor(u, [end, GROUPS * N], [u_row.to(tl.int64), 1], [CHUNK, BLOCK_N])
-        v = tl.make_tensor_descriptor(v, [end, HEADS * P], [v_row.to(tl.int64), 1], [CHUNK, BLOCK_P])
+    u += head // (HEADS // GROUPS) * u_group
     n, p = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_P)
     whole = (n < N)[:, None] & (p < P)[None, :]
     place = n[:, None] * P + p[None, :]
-    at = ((line.to(tl.int64) * HEADS + head) * N + part) * P + place
+    at = (line.to(tl.int64) * HEADS + head) * N * P + place
     state = tl.zeros([BLOCK_N, BLOCK_P], tl.float32)
     if ENTERS:
         state = tl.load(entering + at, mask=whole, other=0.0)
@@ -70,13 +66,13 @@ def states_kernel(
     for k in range(chunks):
         index = chunks - 1 - k if BACKWARDS else k
         if KEEPS:
-            chunk_at = (((chunk_line + index).to(tl.int64) * HEADS + head) * N + part) * P + place
+            chunk_at = ((chunk_line + index).to(tl.int64) * HEADS + head) * N * P + place
             tl.store(kept + chunk_at, state.to(kept.dtype.element_ty), mask=whole)
         begins = first + index * CHUNK
-        us = chunk_tile(u, begins, end, u_at, u_row, N, CHUNK, BLOCK_N, TMA)
+        us = tile(u, begins + tl.arange(0, CHUNK), u_row, end, n, N)
         state, passed = _advance(
             state, us, v, head, step, high, low, total, begins, end, v_row, v_head,
-            P, BLOCK_P, CHUNK, PRECISION, BACKWARDS, EXACT, TMA,
+            P, BLOCK_P, CHUNK, PRECISION, BACKWARDS, EXACT,
         )  # fmt: skip
         log += passed
     if not KEEPS:
@@ -130,6 +126,7 @@ def scan_kernel(
         return
     group = head // (HEADS // GROUPS)
     if TMA:
+        # Behind the shape of a descriptor, which ends with the span, there is 0.
         x = tl.make_tensor_descriptor(x, [end, HEADS * P], [x_row.to(tl.int64), 1], [CHUNK, BLOCK_P])
         b = tl.make_tensor_descriptor(b, [end, GROUPS * N], [b_row.to(tl.int64), 1], [CHUNK, BLOCK_N])
         c = tl.make_tensor_descriptor(c, [end, GROUPS * N], [c_row.to(tl.int64), 1], [CHUNK, BLOCK_N])

@@ -6,7 +6,8 @@ Each check prints a line, and the command fails where one does not hold:
   likewise where they are replayed as CUDA graphs;
 - a gradient that is no number leaves every weight as it was, although the host sees it a step later;
 - chunks that are filled up to a capacity give the losses and gradients of chunks at their exact size, with memory
-  poisoned in front, since kernels leave what nothing reads unwritten.
+  poisoned in front, since kernels leave what nothing reads unwritten;
+- what the backward pass works out again gives the loss and the gradients of what is kept.
 """
 
 import contextlib
@@ -22,7 +23,8 @@ from benchmarks.scaling import TINY, random_shards
 from genotok.errors import InputError
 from genotok.models import GenomicLM, ModelConfig
 from genotok.models.output import ModelOutput
-from genotok.training.config import TrainConfig
+from genotok.training.block_execution import run_blocks
+from genotok.training.config import CHECKPOINTING, TrainConfig
 from genotok.training.loop import Trainer
 from genotok.training.monitor import METRICS_NAME, read_metrics
 
@@ -92,22 +94,39 @@ def check_room_for_chunks(dtype: torch.dtype | None) -> float:
     torch.manual_seed(0)
     model = GenomicLM(ModelConfig.from_dict(STAGES)).cuda()
     ids = torch.randint(4, 8, (4, 700), device="cuda")
-    (exact, wanted), (filled, found) = (_run(model, ids, room, dtype) for room in ((), (1.0, 1.0)))
+    (exact, wanted), (filled, found) = (_run(model, ids, dtype, room) for room in ((), (1.0, 1.0)))
     assert all(gradient.isfinite().all() for gradient in found.values()), "a gradient is no number"
     for own, other in zip(filled.packed_boundaries, exact.packed_boundaries, strict=True):
         assert torch.equal(own.real_mask[: len(other.mask)], other.mask), "boundaries differ"
     torch.testing.assert_close(filled.loss, exact.loss, rtol=1e-5 if dtype is None else 1e-2, atol=0)
+    return _worst(found, wanted, 1e-3 if dtype is None else 5e-2)
+
+
+def check_checkpointing(way: str, dtype: torch.dtype | None) -> float:
+    """The same model with and without; returns the largest relative difference of a gradient."""
+    torch.manual_seed(0)
+    kept, again = (GenomicLM(ModelConfig.from_dict(STAGES)).cuda() for _ in range(2))
+    again.load_state_dict(kept.state_dict())
+    run_blocks(again, way, compiled=False)
+    ids = torch.randint(4, 8, (4, 700), device="cuda")
+    (exact, wanted), (other, found) = (_run(model, ids, dtype) for model in (kept, again))
+    torch.testing.assert_close(other.loss, exact.loss, rtol=1e-6, atol=0)
+    return _worst(found, wanted, 1e-4)
+
+
+def _worst(found: dict[str, Tensor], wanted: dict[str, Tensor], limit: float) -> float:
+    """The largest relative difference of a parameter's gradient, which does not reach the limit."""
     errors = {
         name: ((gradient - wanted[name]).norm() / wanted[name].norm().clamp(min=1e-6)).item()
         for name, gradient in found.items()
     }
     worst = max(errors, key=errors.get)
-    assert errors[worst] < (1e-3 if dtype is None else 5e-2), (worst, errors[worst])
+    assert errors[worst] < limit, (worst, errors[worst])
     return errors[worst]
 
 
 def _run(
-    model: GenomicLM, ids: Tensor, room: tuple[float, ...], dtype: torch.dtype | None
+    model: GenomicLM, ids: Tensor, dtype: torch.dtype | None, room: tuple[float, ...] = ()
 ) -> tuple[ModelOutput, dict[str, Tensor]]:
     poison = torch.full((1 << 28,), math.nan, device="cuda")
     del poison
@@ -134,6 +153,9 @@ def main() -> None:
     for dtype in (torch.bfloat16, None):
         error = check_room_for_chunks(dtype)
         print(f"room for chunks, {dtype or 'float32'}: gradients differ by at most {error:.1e}", flush=True)
+        for way in CHECKPOINTING[1:]:
+            error = check_checkpointing(way, dtype)
+            print(f"{way}, {dtype or 'float32'}: gradients differ by at most {error:.1e}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""How the kernels of Mamba-2 are best launched: `python -m benchmarks.tune_mamba2 scan=4:1:168,PAIRED=states`.
+"""How the kernels of Mamba-2 are best launched: `python -m benchmarks.tune_mamba2 scan=4:1:168,TMA=0`.
 
-Each argument is a variant: constants of `genotok.kernels.triton_ssd` and `triton_causal_conv`, and launches as
-`kernel=num_warps:num_stages`, maybe with a bound of registers behind them. Output and gradients of a variant are held
-against those of the constants as they are, on fresh random numbers; the time of every kernel is that of a profile
-of both passes, in milliseconds. Shapes are those of the outer and of the main network of `hnet_1stage_dna`: 131,072
-and 43,696 rows in 16 sequences. Needs a CUDA device.
+Each argument is a variant: constants of `genotok.kernels.triton_ssd`, `triton_causal_conv` and `triton_gated_norm`,
+maybe with the module's name in front (`gated_norm.PROGRAMS=792`), and launches as `kernel=num_warps:num_stages`,
+maybe with a bound of registers behind them. Output and gradients of a variant are held against those of the constants
+as they are, on fresh random numbers; the time of every kernel is that of a profile of both passes, in milliseconds.
+Shapes are those of the outer and of the main network of `hnet_1stage_dna`: 131,072 and 43,696 rows in 16 sequences.
+Needs a CUDA device.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -47,6 +48,15 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+@cache
 def accelerates_tiles(device: torch.device) -> bool:
     """Whether a device has a tensor memory accelerator: compute capability 9.0 or later."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+
+
+@cache
+def fetches_ahead(device: torch.device) -> bool:
+    """Whether a program's shared memory has room for tiles that are fetched ahead: 160 KiB, which small GPUs lack."""
+    if device.type != "cuda":
+        return True
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin >= 160 << 10

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.tile_sizes import cdiv
+
 ROWS, CHANNELS = 64, 64  # of a program's tile
 
 
@@ -84,8 +86,8 @@ def to_lines(
     """
     count, channels = len(lines), values.shape[1]
     out = torch.empty(channels, count, length, device=values.device, dtype=dtype)
-    tiles = triton.cdiv(length, ROWS)
-    _to_lines_kernel[(count * tiles, triton.cdiv(channels, CHANNELS))](
+    tiles = cdiv(length, ROWS)
+    _to_lines_kernel[(count * tiles, cdiv(channels, CHANNELS))](
         values, factor, other, lines, out, product, count, length, tiles, channels,
         values.stride(0), *_row_strides(factor, other, product), FACTOR=factor is not None,
         PRODUCT=product is not None, ROWS=ROWS, CHANNELS=CHANNELS, num_warps=4,
@@ -112,8 +114,8 @@ def from_lines(
         out, product: (T, C), whose rows may lie apart; rows of no line stay.
     """
     channels, count, length = values.shape
-    tiles = triton.cdiv(longest, ROWS)
-    _from_lines_kernel[(count * tiles, triton.cdiv(channels, CHANNELS))](
+    tiles = cdiv(longest, ROWS)
+    _from_lines_kernel[(count * tiles, cdiv(channels, CHANNELS))](
         values, factor, other, lines, out, product, count, length, tiles, channels,
         *_row_strides(factor, other, out, product), FACTOR=factor is not None, PRODUCT=product is not None,
         OTHER=other is not None, ROWS=ROWS, CHANNELS=CHANNELS, num_warps=4,

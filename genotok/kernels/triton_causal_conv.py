@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.tile_sizes import cdiv
 from genotok.kernels.triton_pieces import piece
 
 CHANNELS = 128  # of a program's tile
@@ -125,7 +126,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, ragged: Ragged, silu: bool
     """`causal_conv`, or `causal_conv_silu`, of x (T, C), whose rows may lie apart."""
     channels, pieces = x.shape[1], ragged.pieces(FORWARD_WALK)
     out = torch.empty(x.shape, device=x.device, dtype=x.dtype)
-    _conv_kernel[(triton.cdiv(channels, CHANNELS) * len(pieces),)](
+    _conv_kernel[(cdiv(channels, CHANNELS) * len(pieces),)](
         x, weight, bias, out, pieces, ragged.cu_seqlens, channels, x.stride(0), channels,
         TAPS=weight.shape[1], BLOCK_C=CHANNELS, UNROLL=FORWARD_UNROLL, SILU=silu, num_warps=FORWARD_WARPS,
     )  # fmt: skip
@@ -138,7 +139,7 @@ def convolve_backward(
     """Fill `dx` (T, C), whose rows may lie apart, and return the gradients of weight and bias, float32."""
     channels, taps, pieces = x.shape[1], weight.shape[1], ragged.pieces(WALK)
     partial = torch.empty(len(pieces), taps + 1, channels, device=x.device, dtype=torch.float32)
-    _conv_backward_kernel[(triton.cdiv(channels, CHANNELS), len(pieces))](
+    _conv_backward_kernel[(cdiv(channels, CHANNELS), len(pieces))](
         x, weight, bias, gradient, dx, pieces, ragged.cu_seqlens, partial, channels,
         x.stride(0), gradient.stride(0), dx.stride(0),
         TAPS=taps, BLOCK_C=CHANNELS, UNROLL=UNROLL, SILU=silu, num_warps=BACKWARD_WARPS, STAGES=STAGES,

@@ -15,6 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 
 BLOCK = 256  # rows a program works through
 TILE, TILE_BACK, SUMMED = 16, 8, 16  # rows at a time: forwards, backwards, and where they are only summed
@@ -45,7 +46,7 @@ class _EMAUpsample(torch.autograd.Function):
         prob = prob.float().contiguous()
         sizes, width = _Sizes(chunk_of_row, chunks), chunks.shape[1]
         steps = prob.new_empty(sizes.total)
-        _mark[(triton.cdiv(sizes.total, 1024),)](
+        _mark[(cdiv(sizes.total, 1024),)](
             prob, chunk_of_row, sequence, steps, sizes.total, SIZE=1024, num_warps=4
         )
         front = [] if initial is None else [initial.float().contiguous()]
@@ -111,9 +112,9 @@ class _Sizes:
 
     def __init__(self, chunk_of_row: Tensor, chunks: Tensor):
         self.total, self.width = len(chunk_of_row), chunks.shape[1]
-        self.blocks = triton.cdiv(self.total, BLOCK)
-        columns = min(COLUMNS, triton.next_power_of_2(self.width))
-        self.grid = self.blocks, triton.cdiv(self.width, columns)
+        self.blocks = cdiv(self.total, BLOCK)
+        columns = min(COLUMNS, next_power_of_2(self.width))
+        self.grid = self.blocks, cdiv(self.width, columns)
         self.columns = {"BLOCK": BLOCK, "COLUMNS": columns, "num_warps": 1}
 
     def block_states(self, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,8 +125,8 @@ class _Sizes:
     def carried(self, decays: Tensor, states: Tensor, backwards: bool) -> Tensor:
         """What reaches each block, counted from the first or from the last one."""
         carried = states.new_empty(self.blocks + 1, self.width)
-        tile = min(CARRIED, triton.next_power_of_2(self.blocks))
-        _carry[(triton.cdiv(self.width, CARRIED_COLUMNS),)](
+        tile = min(CARRIED, next_power_of_2(self.blocks))
+        _carry[(cdiv(self.width, CARRIED_COLUMNS),)](
             decays,
             states,
             carried,

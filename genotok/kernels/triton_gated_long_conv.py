@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from genotok.kernels import fft_conv
 from genotok.kernels.fft_conv import fast_length
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.tile_sizes import next_power_of_2
 from genotok.kernels.triton_by_channel import from_lines, to_lines
 from genotok.kernels.triton_spectra import backward_of_product
 from genotok.kernels.triton_toeplitz import BLOCK, Blocks
@@ -149,7 +149,7 @@ class _Fourier:
 def _parts(ragged: Ragged, taps: Tensor, value: Tensor) -> Iterator[_Toeplitz | _Fourier]:
     """What is worked off one after the other."""
     used, channels = min(len(taps), ragged.max_seqlen), value.shape[1]
-    size = min(BLOCK[value.element_size()], max(16, triton.next_power_of_2(ragged.max_seqlen)))
+    size = min(BLOCK[value.element_size()], max(16, next_power_of_2(ragged.max_seqlen)))
     if used <= MOST_TAPS[value.dtype] and size * ragged.batch <= 2 * ragged.total:
         for some in _groups(channels, AT_ONCE // ragged.total):
             yield _Toeplitz(Blocks(ragged, size, used), some, value.dtype)

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
+
 WIDEST = 1 << 14  # features a row that registers hold
 TILE = 2048  # numbers a program takes at once
 STAGES = 3  # tiles that are fetched ahead, and the one that is worked on, in the backward pass
@@ -62,7 +64,7 @@ def _gated_norm_backward_kernel(
 
 def _tile(width: int) -> dict[str, int]:
     """Rows and columns of a program's tile, and its warps: TILE numbers, or a row."""
-    columns = triton.next_power_of_2(width)
+    columns = next_power_of_2(width)
     return {
         "BLOCK_C": columns,
         "BLOCK_T": max(1, TILE // columns),
@@ -75,7 +77,7 @@ def gated_norm(y: Tensor, z: Tensor, weight: Tensor, eps: float, dtype: torch.dt
     total, width = y.shape
     out = torch.empty(total, width, device=y.device, dtype=dtype)
     tile = _tile(width)
-    _gated_norm_kernel[(triton.cdiv(total, tile["BLOCK_T"]),)](
+    _gated_norm_kernel[(cdiv(total, tile["BLOCK_T"]),)](
         y, z, weight, out, total, width, eps, y.stride(0), z.stride(0), **tile
     )
     return out
@@ -87,7 +89,7 @@ def gated_norm_backward(
     """Fill dy (T, C) and dz, whose rows may lie apart, and return the gradient of weight, float32."""
     total, width = y.shape
     tile = _tile(width)
-    programs = min(PROGRAMS, triton.cdiv(total, tile["BLOCK_T"]))
+    programs = min(PROGRAMS, cdiv(total, tile["BLOCK_T"]))
     partial = torch.empty(programs, width, device=y.device, dtype=torch.float32)
     _gated_norm_backward_kernel[(programs,)](
         y, z, weight, gradient, dy, dz, partial, total, width, eps,

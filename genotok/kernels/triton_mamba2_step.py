@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 from genotok.kernels.triton_decay import softplus
 
 CHANNELS = 256  # of the convolution that a program takes
@@ -20,7 +21,7 @@ def convolve_step(x: Tensor, weight: Tensor, bias: Tensor, before: Tensor, stepp
     (batch, channels), taps = x.shape, weight.shape[1]
     out = x.new_empty(x.shape)
     with torch.cuda.device_of(x):
-        _convolve_step[(batch, triton.cdiv(channels, CHANNELS))](
+        _convolve_step[(batch, cdiv(channels, CHANNELS))](
             x,
             weight.contiguous(),
             bias,
@@ -75,8 +76,8 @@ def scan_step(
             HEADS=heads,
             N=n,
             P=p,
-            BLOCK_N=triton.next_power_of_2(n),
-            BLOCK_P=triton.next_power_of_2(p),
+            BLOCK_N=next_power_of_2(n),
+            BLOCK_P=next_power_of_2(p),
             MASKED=stepped is not None,
             num_warps=4,
         )

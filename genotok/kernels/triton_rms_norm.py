@@ -7,6 +7,7 @@ from torch import Tensor
 
 from genotok.kernels.backend import multiprocessors
 from genotok.kernels.less_kept import remember
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 
 ROWS_OF_512, BACKWARD_ROWS_OF_512 = 4, 8  # rows of 512 features that a program takes at a time
 PROGRAMS = 16  # a multiprocessor, in the backward pass
@@ -55,7 +56,7 @@ def _run_forward(x, added, stream, weight, eps, dtype) -> tuple[Tensor, Tensor]:
     total, width = x.shape
     normed, scale = x.new_empty(x.shape, dtype=dtype), x.new_empty(total, dtype=torch.float32)
     rows, columns = _tile(width)
-    _forward[(triton.cdiv(total, rows),)](
+    _forward[(cdiv(total, rows),)](
         x,
         x if added is None else added,
         stream,
@@ -79,7 +80,7 @@ def _run_again(stream: Tensor, scale: Tensor, weight: Tensor, dtype: torch.dtype
     total, width = stream.shape
     normed = stream.new_empty(stream.shape, dtype=dtype)
     rows, columns = _tile(width)
-    _forward_again[(triton.cdiv(total, rows),)](
+    _forward_again[(cdiv(total, rows),)](
         stream, scale, weight, normed, total, width, ROWS=rows, COLUMNS=columns, num_warps=4
     )
     return normed
@@ -89,7 +90,7 @@ def _run_backward(x, scale, weight, to_normed, to_stream, dtype) -> tuple[Tensor
     """The gradient of the sum in float32 and, where that is another, in `dtype`; and that of the weight."""
     total, width = x.shape
     rows, columns = _tile(width, BACKWARD_ROWS_OF_512)
-    programs = min(triton.cdiv(total, rows), PROGRAMS * multiprocessors(x.device))
+    programs = min(cdiv(total, rows), PROGRAMS * multiprocessors(x.device))
     to_x = torch.empty_like(x, dtype=torch.float32)
     to_added = to_x if dtype == torch.float32 else torch.empty_like(x, dtype=dtype)
     to_weight = x.new_empty(programs, width, dtype=torch.float32)
@@ -116,7 +117,7 @@ def _run_backward(x, scale, weight, to_normed, to_stream, dtype) -> tuple[Tensor
 
 
 def _tile(width: int, rows_of_512: int = ROWS_OF_512) -> tuple[int, int]:
-    columns = triton.next_power_of_2(width)
+    columns = next_power_of_2(width)
     return max(1, min(64, rows_of_512 * 512 // columns)), columns
 
 

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
+
 ROWS, HEADS = 4, 16  # that a program takes at a time
 
 
@@ -51,7 +53,7 @@ def _turned(x: Tensor, positions: Tensor, frequencies: Tensor, direction: float)
     x = _with_whole_heads(x)
     total, heads, features = x.shape
     out = x.new_empty(x.shape)
-    _turn[(triton.cdiv(total, ROWS),)](
+    _turn[(cdiv(total, ROWS),)](
         x,
         x.stride(0),
         x.stride(1),
@@ -63,7 +65,7 @@ def _turned(x: Tensor, positions: Tensor, frequencies: Tensor, direction: float)
         features,
         len(frequencies),
         direction,
-        HEADS=min(HEADS, triton.next_power_of_2(heads)),
+        HEADS=min(HEADS, next_power_of_2(heads)),
         **_constants(features, len(frequencies)),
     )
     return out
@@ -76,7 +78,7 @@ def _parts_turned_back(
     parts = [_with_whole_heads(part) for part in (to_q, to_k, to_v)]
     (total, heads, features), kv_heads = to_q.shape, to_k.shape[1]
     out = to_q.new_empty(total, heads + 2 * kv_heads, features)
-    _turn_parts_back[(triton.cdiv(total, ROWS),)](
+    _turn_parts_back[(cdiv(total, ROWS),)](
         *(value for part in parts for value in (part, part.stride(0), part.stride(1))),
         positions,
         frequencies,
@@ -86,8 +88,8 @@ def _parts_turned_back(
         kv_heads,
         features,
         len(frequencies),
-        HEADS=min(HEADS, triton.next_power_of_2(max(heads, kv_heads))),
-        FEATURES=triton.next_power_of_2(features),
+        HEADS=min(HEADS, next_power_of_2(max(heads, kv_heads))),
+        FEATURES=next_power_of_2(features),
         **_constants(features, len(frequencies)),
     )
     return out
@@ -102,8 +104,8 @@ def _constants(features: int, half: int) -> dict[str, int | bool]:
     rest = features - 2 * half
     return {
         "ROWS": ROWS,
-        "HALF": triton.next_power_of_2(half),
-        "REST": triton.next_power_of_2(max(rest, 1)),
+        "HALF": next_power_of_2(half),
+        "REST": next_power_of_2(max(rest, 1)),
         "HAS_REST": rest > 0,
         "num_warps": 4,
     }

@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 
 ROWS_OF_512 = 4  # rows of 512 features that a program takes at a time
 _EPS = tl.constexpr(1e-12)
@@ -60,9 +61,9 @@ class _Probability(torch.autograd.Function):
 
 
 def _sizes(query: Tensor) -> tuple[tuple[int], dict[str, int]]:
-    columns = triton.next_power_of_2(query.shape[1])
+    columns = next_power_of_2(query.shape[1])
     rows = max(1, min(64, ROWS_OF_512 * 512 // columns))
-    return (triton.cdiv(len(query), rows),), {"ROWS": rows, "COLUMNS": columns, "num_warps": 4}
+    return (cdiv(len(query), rows),), {"ROWS": rows, "COLUMNS": columns, "num_warps": 4}
 
 
 @triton.jit

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
+
 FREQUENCIES, LINES = 512, 16  # of a program
 
 
@@ -48,9 +50,9 @@ def backward_of_product(x: Tensor, gradient: Tensor, filters: Tensor) -> tuple[T
         gradient * conj(filters), (C, N, F), and the sum over N of conj(x) * gradient, (C, F).
     """
     channels, lines, frequencies = x.shape
-    block, parts = min(FREQUENCIES, triton.next_power_of_2(frequencies)), triton.cdiv(lines, LINES)
+    block, parts = min(FREQUENCIES, next_power_of_2(frequencies)), cdiv(lines, LINES)
     partial = x.new_empty(channels, parts, frequencies)
-    _backward_kernel[(triton.cdiv(frequencies, block), channels, parts)](
+    _backward_kernel[(cdiv(frequencies, block), channels, parts)](
         *(torch.view_as_real(part) for part in (x, gradient, filters, partial)),
         lines, frequencies, FREQUENCIES=block, LINES=LINES, num_warps=4,
     )  # fmt: skip

@@ -22,8 +22,9 @@ import torch
 import triton
 from torch import Tensor
 
-from genotok.kernels.backend import accelerates_tiles
+from genotok.kernels.backend import accelerates_tiles, fetches_ahead
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 from genotok.kernels.triton_decay import cumulate_kernel
 from genotok.kernels.triton_ssd_backward import (
     inputs_backward_kernel,
@@ -41,7 +42,7 @@ TMA = 1  # whether the scan's tiles are fetched by the tensor memory accelerator
 # an H200 (`python -m benchmarks.tune_mamba2`).
 LAUNCHES = {
     "states": (8, 3),
-    "scan": (4, 2),
+    "scan": (4, 2, 232),
     "inputs_backward": (4, 2),
     "projections_backward": (8, 3),
 }
@@ -73,7 +74,7 @@ class Sizes:
         """Of x (T, H, P) and b (T, G, N); `span` chunks are walked by one program, by default what fills a device."""
         if span is None:
             rows = max(1, ragged.total * x.shape[1] // PROGRAMS)
-            span = min(triton.next_power_of_2(-(-rows // CHUNK)), LONGEST_SPAN)
+            span = min(next_power_of_2(-(-rows // CHUNK)), LONGEST_SPAN)
         precision = "tf32x3" if x.dtype == torch.float32 else "tf32"
         return cls(x.shape[1], b.shape[1], b.shape[2], x.shape[2], ragged, span, precision)
 
@@ -90,8 +91,8 @@ class Sizes:
             "GROUPS": self.groups,
             "N": self.n,
             "P": self.p,
-            "BLOCK_N": max(least[0], triton.next_power_of_2(self.n)),
-            "BLOCK_P": max(least[1], triton.next_power_of_2(self.p)),
+            "BLOCK_N": max(least[0], next_power_of_2(self.n)),
+            "BLOCK_P": max(least[1], next_power_of_2(self.p)),
             "CHUNK": CHUNK,
             "PRECISION": self.precision,
             "EXACT": self.exact,
@@ -122,7 +123,8 @@ def launch(kernel: str, x: Tensor) -> dict[str, int]:
     """How a kernel is launched; float32 tiles are too large to be fetched ahead."""
     if x.element_size() > 2:
         return {"num_warps": 8, "num_stages": 1}
-    return dict(zip(("num_warps", "num_stages", "maxnreg"), LAUNCHES[kernel], strict=False))
+    found = dict(zip(("num_warps", "num_stages", "maxnreg"), LAUNCHES[kernel], strict=False))
+    return found if fetches_ahead(x.device) else found | {"num_stages": 1}
 
 
 def _fetches_tiles(*tensors: Tensor) -> bool:
@@ -132,7 +134,7 @@ def _fetches_tiles(*tensors: Tensor) -> bool:
         and accelerates_tiles(tensors[0].device)
         and all(
             tensor.element_size() == 2
-            and tensor.stride(1) == tensor.shape[2] == triton.next_power_of_2(tensor.shape[2]) >= 16
+            and tensor.stride(1) == tensor.shape[2] == next_power_of_2(tensor.shape[2]) >= 16
             and tensor.stride(0) % 8 == tensor.data_ptr() % 16 == 0
             for tensor in tensors
         )
@@ -157,7 +159,7 @@ def cumulate(dt: Tensor, a: Tensor, bias: Tensor | None, sizes: Sizes) -> Decays
     step, high, low = *parts[:2], parts[2] if sizes.exact else None
     cumulate_kernel[(len(sizes.chunks),)](
         dt, a, bias, sizes.chunks, step, high, low, len(dt), dt.stride(0),
-        HEADS=sizes.heads, BLOCK_H=triton.next_power_of_2(sizes.heads), CHUNK=CHUNK, SOFTPLUS=bias is not None,
+        HEADS=sizes.heads, BLOCK_H=next_power_of_2(sizes.heads), CHUNK=CHUNK, SOFTPLUS=bias is not None,
         EXACT=sizes.exact,
     )  # fmt: skip
     return Decays(step, high, low)
@@ -211,8 +213,8 @@ def _entering(
         final = torch.empty(
             sizes.ragged.batch, sizes.heads, sizes.n, sizes.p, device=u.device, dtype=torch.float32
         )
-    block = min(1024, triton.next_power_of_2(sizes.n * sizes.p))
-    grid = (sizes.ragged.batch, sizes.heads, triton.cdiv(sizes.n * sizes.p, block))
+    block = min(1024, next_power_of_2(sizes.n * sizes.p))
+    grid = (sizes.ragged.batch, sizes.heads, cdiv(sizes.n * sizes.p, block))
     pass_kernel[grid](
         states, log, sizes.ragged.first_rows, initial, final, CHUNK * sizes.span, len(u), sizes.ragged.batch,
         HEADS=sizes.heads, SIZE=sizes.n * sizes.p, BLOCK=block,
@@ -298,7 +300,7 @@ def scan_backward(
     partial = x.new_zeros(len(sizes.chunks), 3, sizes.heads, dtype=torch.float32)
     steps_backward_kernel[(len(sizes.chunks),)](
         a, decays.step, sizes.chunks, read, rows_out, through, into.ddt, partial, len(x), into.ddt.stride(0),
-        HEADS=sizes.heads, BLOCK_H=triton.next_power_of_2(sizes.heads), CHUNK=CHUNK, SOFTPLUS=softplus,
+        HEADS=sizes.heads, BLOCK_H=next_power_of_2(sizes.heads), CHUNK=CHUNK, SOFTPLUS=softplus,
     )  # fmt: skip
     return partial.sum(0), to_initial
 

@@ -5,6 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from genotok.kernels.tile_sizes import cdiv
+
 COLUMNS = 1024
 
 
@@ -35,7 +37,7 @@ class _SwiGLU(torch.autograd.Function):
 
 
 def _grid(out: Tensor) -> tuple[int, int]:
-    return out.numel() // out.shape[-1], triton.cdiv(out.shape[-1], COLUMNS)
+    return out.numel() // out.shape[-1], cdiv(out.shape[-1], COLUMNS)
 
 
 @triton.jit

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from genotok.kernels.ragged import Ragged
+from genotok.kernels.tile_sizes import cdiv
 
 BLOCK = {2: 128, 4: 64}  # rows of a block, where sequences are as long, by the bytes of a number
 LINES = 128  # blocks of a program's product
@@ -127,7 +128,7 @@ class Blocks:
         copies = _shifted(taps, size, (self.lags + 2) * size, shifts, ahead)
         order, places = self.ragged.pieces_by_place(size, ahead)
         out = torch.empty_like(x)
-        _product_kernel[(triton.cdiv(lines, LINES), channels)](
+        _product_kernel[(cdiv(lines, LINES), channels)](
             x, copies, order, places, out, lines, self.lags, copies.shape[2],
             BLOCK=size, LINES=LINES, DEPTH=min(DEPTH // x.element_size(), size), SHIFTS=shifts, AHEAD=ahead,
             PRECISION=_precision(x), **LAUNCH,

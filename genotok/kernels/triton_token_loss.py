@@ -6,6 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from genotok.kernels.backend import multiprocessors
+from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 
 ROWS = 64
 FEATURES = 128  # read at a time in the forward pass, and a program's share in the backward pass
@@ -28,7 +29,7 @@ class _Loss(torch.autograd.Function):
         (total, width), vocabulary = states.shape, len(weight)
         logits = states.new_empty(total, vocabulary, dtype=dtype)
         loss = states.new_empty(total, dtype=torch.float32)
-        _forward[(triton.cdiv(total, ROWS),)](
+        _forward[(cdiv(total, ROWS),)](
             states,
             weight_used,
             labels,
@@ -49,8 +50,8 @@ class _Loss(torch.autograd.Function):
     def backward(ctx, to_loss, to_logits):
         states, weight, labels, logits = ctx.saved_tensors
         (total, width), vocabulary = states.shape, len(weight)
-        shares = triton.cdiv(width, FEATURES)
-        programs = min(triton.cdiv(total, ROWS), PROGRAMS * multiprocessors(states.device))
+        shares = cdiv(width, FEATURES)
+        programs = min(cdiv(total, ROWS), PROGRAMS * multiprocessors(states.device))
         to_states = torch.empty_like(states)
         to_weight = states.new_empty(programs, vocabulary, width, dtype=torch.float32)
         _backward[(programs, shares)](
@@ -75,7 +76,7 @@ class _Loss(torch.autograd.Function):
 
 
 def _settings(vocabulary: int) -> dict[str, int]:
-    return {"ROWS": ROWS, "FEATURES": FEATURES, "TOKENS": max(16, triton.next_power_of_2(vocabulary))}
+    return {"ROWS": ROWS, "FEATURES": FEATURES, "TOKENS": max(16, next_power_of_2(vocabulary))}
 
 
 @triton.jit

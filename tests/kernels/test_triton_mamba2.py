@@ -10,6 +10,7 @@ import torch
 # Before all else of genotok, since Triton may be imported only where it can run.
 from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
+from genotok.kernels import triton_ssd
 from genotok.kernels.causal_conv import causal_conv, causal_conv_silu, causal_conv_step
 from genotok.kernels.gated_norm import gated_rms_norm
 from genotok.kernels.mamba2 import mamba2_inner, scan_inputs
@@ -106,6 +107,23 @@ def test_sizes_of_states(dtype, p, n):
 
     limit = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
     compare(operation, lambda *exact: recurrent(ragged, *exact), inputs, limit, torch.rand)
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+@pytest.mark.parametrize(("p", "n"), [(64, 128), (16, 16)])
+def test_sequences_see_nothing_of_each_other(fetched, p, n, monkeypatch):
+    """Also where whole tiles are fetched, which reach into the sequence behind: here it is infinite."""
+    can = triton_ssd.accelerates_tiles
+    monkeypatch.setattr(
+        triton_ssd, "accelerates_tiles", lambda device: fetched and (INTERPRETED or can(device))
+    )
+    x, dt, a, b, c, skip = (part.to(DEVICE) for part in scan_arguments(200, 2, p, 1, n, HALVES[-1]))
+    for part in (x, b, c):
+        part[70:] = torch.inf
+    y, _ = SSD.apply(x, dt, a, b, c, skip, None, layout(70, 130), torch.float32, False)
+    first = [part[:70].double() for part in (x, dt, b, c)]
+    wanted, _ = recurrent(layout(70), *first[:2], a.double(), *first[2:], skip.double())
+    assert relative_error(y[:70], wanted) < 2e-2
 
 
 def test_outputs_alone():

@@ -295,12 +295,14 @@ SECTIONS = (
         "reaches on the same device with the same work. Mbases a second; the last column is the share of "
         "the device's matrix products. `dna` has genotok's vocabulary of 16 in place of 256, `free` lets the "
         "router decide, and `graph` replays the pass as a CUDA graph, with a fixed room for chunks.\n\nWhat "
-        "limits them: the outer stage and Mamba-2 move numbers rather than multiply. Of the kernels of a training "
-        "pass of `hnet M15` about a third are matrix products, near what the device can do; a third is the "
-        "state-space scan, whose chunks keep a state of 128 x 64 for each head and 64 rows, written once and read "
-        "twice in the backward pass; the rest are norms, gates and the short convolution, each one pass over "
-        "memory in each direction. Memory is what the backward pass keeps; `activation_checkpointing` "
-        "trades it for time.",
+        "limits them: the outer stage and Mamba-2 move numbers rather than multiply. Of the time of the kernels of a "
+        "training pass of `hnet M15`, more than a third are matrix products, near what the device can do; a quarter "
+        "is the state-space scan, whose chunks keep a state of 128 x 64 for each head and 64 rows, written once and "
+        "read twice in the backward pass; the rest are norms, gates and the short convolution, each one pass over "
+        "memory in each direction, and the outer attention block, a twentieth. The isotropic `M10` of about as many "
+        "operations is faster, since it has ten layers of Mamba-2 on all bases, where the H-Net's seven outer and "
+        "fifteen inner ones are the work of twelve, and MLPs in place of them, which are matrix products. Memory is "
+        "what the backward pass keeps; `activation_checkpointing` trades it for time.",
         ("gpu",),
         ("model", "window", "train", "peer", "forward", "peer", "train GiB", "peer", "of products"),
         of_models,
@@ -409,8 +411,9 @@ SECTIONS = (
         "number of cycles that a warp waits before it issues an instruction, for the two commonest reasons: "
         "`long_scoreboard` is a number from memory, `short_scoreboard` one from shared memory, `barrier` the other "
         "warps of the program. What limits them: no kernel of the state space fills the device's memory or its "
-        "arithmetic. A program holds a state of 128 x 64 and tiles of 64 x 64 in registers, so that two programs fit "
-        "on a multiprocessor, an eighth of the warps that could be there, and little else has work while one waits.",
+        "arithmetic. A program holds a state of 128 x 64 and tiles of 64 x 64 in registers, so that one or two "
+        "fit on a multiprocessor, an eighth to a quarter of the warps that could be there, and little else has work "
+        "while one waits.",
         ("counters_h200",),
         ("kernel", "ms", "memory bandwidth", "resident warps", "instructions", "registers", "waits"),
         of_counters,

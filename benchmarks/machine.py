@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 
 from genotok.atomic import atomic_path
+
+FLAT_LIST = re.compile(r"\[[\d\s.,eE+-]*\]")
 
 
 def describe_run(device: str, commit: str | None = None) -> dict[str, Any]:
@@ -86,10 +89,11 @@ def ceilings() -> dict[str, float]:
 
 
 def write_result(path: Path, values: dict[str, Any]) -> None:
-    """Write a result as JSON."""
+    """Write a result as JSON, a list of numbers on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    text = FLAT_LIST.sub(lambda found: " ".join(found[0].split()), json.dumps(values, indent=1))
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n")
+        temporary.write_text(text + "\n")
 
 
 def _commit() -> str | None:

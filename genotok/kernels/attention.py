@@ -276,9 +276,8 @@ def rotated_parts(
 
         frequencies = rotary_frequencies(dim, base, rows.device)
         q, k, v = triton_rotary.rotated_parts(rows, heads, kv_heads, positions, frequencies)
-        remember(
-            q, rotate, rows[:, :both], positions, dim, base
-        )  # in the memory of which the keys lie as well
+        # Of the memory that q begins, in which the keys lie as well.
+        remember(q, rotate, rows[:, :both], positions, dim, base)
         return q, k, v
     turned, v = rows.split([both, kv_heads], 1)
     return *cheap(rotate, turned, positions, dim, base).split([heads, kv_heads], 1), v

@@ -126,6 +126,15 @@ def test_sequences_see_nothing_of_each_other(fetched, p, n, monkeypatch):
     assert relative_error(y[:70], wanted) < 2e-2
 
 
+def test_small_gpus_fetch_nothing_ahead(monkeypatch):
+    """Their shared memory holds one tile of each kind."""
+    x = torch.zeros(1, 1, 16, dtype=torch.float16)
+    assert triton_ssd.launch("projections_backward", x)["num_stages"] > 1
+    monkeypatch.setattr(triton_ssd, "fetches_ahead", lambda device: False)
+    launches = [triton_ssd.launch(kernel, x) for kernel in triton_ssd.LAUNCHES]
+    assert [launch["num_stages"] for launch in launches] == [1] * len(launches)
+
+
 def test_outputs_alone():
     """Without states asked for, a sequence of one span passes none."""
     ragged = layout(100, 30)

@@ -274,28 +274,33 @@ def profiled(row: Row, device: str, top: int) -> str:
         for _ in range(2):
             train_pass(model, ids)
         torch.cuda.synchronize()
-    events = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
-    spans = sorted((e.time_range.start, e.time_range.end, e.name) for e in events)
+    events = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    spans = sorted((event.time_range.start, event.time_range.end, event.name) for event in events)
     kernels: dict[str, list[float]] = {}
-    waits: list[tuple[float, str, str]] = []
-    (begin, busy_until, before), idle = spans[0], 0.0
     for start, end, name in spans:
         kernels.setdefault(name, []).append(end - start)
-        if start > busy_until:
-            idle += start - busy_until
-            waits.append((start - busy_until, before, name))
-        if end >= busy_until:
-            busy_until, before = end, name
-    total = sum(sum(times) for times in kernels.values())
+    busy, found = sum(sum(times) for times in kernels.values()), waits(spans)
     lines = [
-        f"{row.title} {row.length}: {total / 2000:.1f} ms of kernels a pass, "
-        f"{(busy_until - begin) / 2000:.1f} ms with {idle / 2000:.1f} ms of waits between them"
+        f"{row.title} {row.length}: {busy / 2000:.1f} ms of kernels a pass, and "
+        f"{sum(wait for wait, *_ in found) / 2000:.1f} ms of waits between them"
     ]
     ordered = sorted(kernels.items(), key=lambda item: -sum(item[1]))[:top]
     lines += [f"{sum(t) / 2000:8.2f} ms {len(t) // 2:5d} x {name[:100]}" for name, t in ordered]
-    longest = sorted(waits, reverse=True)[: top // 2]
+    longest = sorted(found, reverse=True)[: top // 2]
     lines += [f"{wait / 1000:8.3f} ms from {before[:70]} to {name[:70]}" for wait, before, name in longest]
     return "\n".join(lines)
+
+
+def waits(spans: list[tuple[float, float, str]]) -> list[tuple[float, str, str]]:
+    """How long nothing ran, and between which kernels, of beginnings, ends and names, sorted."""
+    found: list[tuple[float, str, str]] = []
+    _, busy_until, before = spans[0]
+    for start, end, name in spans:
+        if start > busy_until:
+            found.append((start - busy_until, before, name))
+        if end >= busy_until:
+            busy_until, before = end, name
+    return found
 
 
 def rows(lengths: list[int], names: list[str], more: bool) -> list[Row]:

@@ -16,7 +16,7 @@ import torch
 
 from genotok.atomic import atomic_path
 
-FLAT_LIST = re.compile(r"\[[\d\s.,eE+-]*\]")
+FLAT_LIST = re.compile(r"\[\n[\d\s.,eE+-]*\]")  # over lines, as no string of JSON goes
 
 
 def describe_run(device: str, commit: str | None = None) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def ceilings() -> dict[str, float]:
 def write_result(path: Path, values: dict[str, Any]) -> None:
     """Write a result as JSON, a list of numbers on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = FLAT_LIST.sub(lambda found: " ".join(found[0].split()), json.dumps(values, indent=1))
+    text = FLAT_LIST.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", json.dumps(values, indent=1))
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n")
 

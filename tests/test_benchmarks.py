@@ -1,6 +1,7 @@
 """The arithmetic of benchmarks that train, on numbers that are known; the runs themselves are the training loop's."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from benchmarks import (
     counters,
     ema_drift,
+    gpu,
     graph_step,
     long_context,
     loss_curves,
@@ -20,6 +22,7 @@ from benchmarks import (
     step_trace,
     tokenizers,
 )
+from benchmarks.machine import write_result
 
 
 def test_spikes_stand_out_from_what_is_around_them():
@@ -351,3 +354,31 @@ def test_counters_of_a_launch():
     assert launch["bytes"] == pytest.approx(3.5e6)
     assert launch["of_memory_bandwidth"] == pytest.approx(0.6)
     assert launch["cycles_waited"] == {"wait": 2.5, "barrier": 0.5}
+
+
+def test_waits_between_kernels():
+    """Some run side by side, and one within another."""
+    spans = [
+        (0.0, 4.0, "a"),
+        (1.0, 6.0, "b"),
+        (2.0, 3.0, "c"),
+        (7.0, 8.0, "d"),
+        (8.0, 9.0, "e"),
+        (12.0, 13.0, "f"),
+    ]
+    assert gpu.waits(spans) == [(1.0, "b", "d"), (3.0, "e", "f")]
+
+
+def test_lists_of_numbers_on_one_line(tmp_path):
+    """And the same values, also where a string looks like one of them."""
+    values = {
+        "a": [1, -2.5e-7, 3],
+        "b": [],
+        "c": "[\n1,\n2]",
+        "d": [[1, 2], ["x", "[ 1 ]"]],
+        "e": [math.nan, None],
+    }
+    write_result(tmp_path / "found.json", values)
+    text = (tmp_path / "found.json").read_text()
+    assert '"a": [1, -2.5e-07, 3]' in text
+    assert str(json.loads(text)) == str(values)

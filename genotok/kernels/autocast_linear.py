@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from genotok.kernels.backend import uses_triton
@@ -14,7 +15,7 @@ def autocast_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     Autocast rounds the gradient of a weight to half precision before it makes float32 of it, in a pass of its own
     over each weight. Where a weight learns under a GPU's autocast, its gradient here is the float32 in which the
-    product's sums are added up.
+    product's sums are added up. Such a gradient has no gradient of its own.
 
     Args:
         x: (T, D).
@@ -47,6 +48,7 @@ class _Linear(torch.autograd.Function):
         return linear(x, low, None if bias is None else bias.to(x.dtype))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient):
         x, low = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad

@@ -49,14 +49,14 @@ def multiprocessors(device: torch.device) -> int:
 
 
 @cache
-def accelerates_tiles(device: torch.device) -> bool:
+def has_tensor_memory_accelerator(device: torch.device) -> bool:
     """Whether a device has a tensor memory accelerator: compute capability 9.0 or later."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
 @cache
-def fetches_ahead(device: torch.device) -> bool:
-    """Whether a program's shared memory has room for tiles that are fetched ahead: 160 KiB, which small GPUs lack."""
+def has_room_to_fetch_ahead(device: torch.device) -> bool:
+    """Whether shared memory holds the tiles that programs of the state space fetch ahead, of 149 KB at most."""
     if device.type != "cuda":
         return True
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin >= 160 << 10

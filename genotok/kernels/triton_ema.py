@@ -35,7 +35,8 @@ def ema_upsample(
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """As `genotok.kernels.ema.ema_upsample`."""
-    return _EMAUpsample.apply(chunks, prob, confidence, initial, chunk_of_row, ragged.sequence_ids, dtype)
+    with torch.cuda.device_of(chunks):
+        return _EMAUpsample.apply(chunks, prob, confidence, initial, chunk_of_row, ragged.sequence_ids, dtype)
 
 
 class _EMAUpsample(torch.autograd.Function):

@@ -10,6 +10,7 @@ from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 WIDEST = 1 << 14  # features a row that registers hold
 TILE = 2048  # numbers a program takes at once
 STAGES = 3  # tiles that are fetched ahead, and the one that is worked on, in the backward pass
+MOST_FETCHED = 64 << 10  # bytes of the former, for which the shared memory of small GPUs has room as well
 PROGRAMS = 1056  # 8 a multiprocessor of an H100: each sums its rows' part of the weight's gradient
 
 
@@ -72,6 +73,13 @@ def _tile(width: int) -> dict[str, int]:
     }
 
 
+def _stages(tile: dict[str, int], *read: Tensor) -> int:
+    """STAGES, or for tiles too wide to be fetched ahead 1."""
+    numbers = tile["BLOCK_T"] * tile["BLOCK_C"]
+    ahead = (STAGES - 1) * numbers * sum(part.element_size() for part in read)
+    return STAGES if ahead <= MOST_FETCHED else 1
+
+
 def gated_norm(y: Tensor, z: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """`gated_rms_norm` of y and z (T, C), whose rows may lie apart."""
     total, width = y.shape
@@ -93,7 +101,8 @@ def gated_norm_backward(
     partial = torch.empty(programs, width, device=y.device, dtype=torch.float32)
     _gated_norm_backward_kernel[(programs,)](
         y, z, weight, gradient, dy, dz, partial, total, width, eps,
-        y.stride(0), z.stride(0), gradient.stride(0), dz.stride(0), **tile, STAGES=STAGES,
+        y.stride(0), z.stride(0), gradient.stride(0), dz.stride(0), **tile,
+        STAGES=_stages(tile, y, z, gradient),
     )  # fmt: skip
     return partial.sum(0)
 

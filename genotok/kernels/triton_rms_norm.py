@@ -4,6 +4,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from genotok.kernels.backend import multiprocessors
 from genotok.kernels.less_kept import remember
@@ -20,12 +21,16 @@ def add_rms_norm(
     shape = x.shape
     x = x.reshape(-1, shape[-1])
     added = None if added is None else added.reshape(x.shape)
-    stream, normed = _AddNorm.apply(x, added, weight, eps, dtype)
+    with torch.cuda.device_of(x):
+        stream, normed = _AddNorm.apply(x, added, weight, eps, dtype)
     return stream.view(shape), normed.view(shape)
 
 
 class _AddNorm(torch.autograd.Function):
-    """Also where nothing is added, so that the gradient of the stream is added to that of the norm as it is made."""
+    """Also where nothing is added, so that the gradient of the stream is added to that of the norm as it is made.
+
+    The stream is then a view of what came in, which nothing may write into.
+    """
 
     @staticmethod
     def forward(ctx, x, added, weight, eps, dtype):
@@ -38,6 +43,7 @@ class _AddNorm(torch.autograd.Function):
         return stream, normed
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, to_stream, to_normed):
         stream, scale, weight = ctx.saved_tensors
         of_x, of_added = ctx.types

@@ -4,6 +4,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 
@@ -12,7 +13,8 @@ ROWS, HEADS = 4, 16  # that a program takes at a time
 
 def rotate(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
     """As `genotok.kernels.attention.rotate`; the products are float32 whatever the precision of `x`."""
-    return _Rotate.apply(x, positions, frequencies)
+    with torch.cuda.device_of(x):
+        return _Rotate.apply(x, positions, frequencies)
 
 
 def rotated_parts(
@@ -22,7 +24,8 @@ def rotated_parts(
 
     Queries and keys share the memory that `rotate` would give; the values stay where they are in `rows`.
     """
-    return _RotatedParts.apply(rows, heads, kv_heads, positions, frequencies)
+    with torch.cuda.device_of(rows):
+        return _RotatedParts.apply(rows, heads, kv_heads, positions, frequencies)
 
 
 class _Rotate(torch.autograd.Function):
@@ -45,6 +48,7 @@ class _RotatedParts(torch.autograd.Function):
         return turned[:, :heads], turned[:, heads:], rows[:, both:]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, to_q, to_k, to_v):
         return _parts_turned_back(to_q, to_k, to_v, *ctx.saved_tensors), None, None, None, None
 
@@ -54,20 +58,10 @@ def _turned(x: Tensor, positions: Tensor, frequencies: Tensor, direction: float)
     total, heads, features = x.shape
     out = x.new_empty(x.shape)
     _turn[(cdiv(total, ROWS),)](
-        x,
-        x.stride(0),
-        x.stride(1),
-        positions,
-        frequencies,
-        out,
-        total,
-        heads,
-        features,
-        len(frequencies),
-        direction,
-        HEADS=min(HEADS, next_power_of_2(heads)),
+        x, x.stride(0), x.stride(1), positions, frequencies, out, total, heads, features,
+        len(frequencies), direction, HEADS=min(HEADS, next_power_of_2(heads)),
         **_constants(features, len(frequencies)),
-    )
+    )  # fmt: skip
     return out
 
 
@@ -79,19 +73,11 @@ def _parts_turned_back(
     (total, heads, features), kv_heads = to_q.shape, to_k.shape[1]
     out = to_q.new_empty(total, heads + 2 * kv_heads, features)
     _turn_parts_back[(cdiv(total, ROWS),)](
-        *(value for part in parts for value in (part, part.stride(0), part.stride(1))),
-        positions,
-        frequencies,
-        out,
-        total,
-        heads,
-        kv_heads,
-        features,
-        len(frequencies),
-        HEADS=min(HEADS, next_power_of_2(max(heads, kv_heads))),
-        FEATURES=next_power_of_2(features),
+        *(value for part in parts for value in (part, part.stride(0), part.stride(1))), positions,
+        frequencies, out, total, heads, kv_heads, features, len(frequencies),
+        HEADS=min(HEADS, next_power_of_2(max(heads, kv_heads))), FEATURES=next_power_of_2(features),
         **_constants(features, len(frequencies)),
-    )
+    )  # fmt: skip
     return out
 
 
@@ -113,90 +99,43 @@ def _constants(features: int, half: int) -> dict[str, int | bool]:
 
 @triton.jit
 def _turn(
-    x,
-    row_stride,
-    head_stride,
-    positions,
-    frequencies,
-    out,
-    total,
-    heads,
-    features,
-    half,
-    direction,
-    ROWS: tl.constexpr,
-    HEADS: tl.constexpr,
-    HALF: tl.constexpr,
-    REST: tl.constexpr,
+    x, row_stride, head_stride, positions, frequencies, out, total, heads, features, half, direction,
+    ROWS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr,
     HAS_REST: tl.constexpr,
-):
+):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     cos, sin = _angles(positions, frequencies, rows, total, half, HALF)
     sin *= direction
     to = out + rows * heads * features
     _turn_heads(
-        x,
-        row_stride,
-        head_stride,
-        to,
-        rows,
-        total,
-        heads,
-        features,
-        half,
-        cos,
-        sin,
-        HEADS,
-        HALF,
-        REST,
-        HAS_REST,
-    )
+        x, row_stride, head_stride, to, rows, total, heads, features, half, cos, sin, HEADS, HALF, REST, HAS_REST,
+    )  # fmt: skip
 
 
 @triton.jit
 def _turn_parts_back(
-    to_q,
-    q_row,
-    q_head,
-    to_k,
-    k_row,
-    k_head,
-    to_v,
-    v_row,
-    v_head,
-    positions,
-    frequencies,
-    out,
-    total,
-    heads,
-    kv_heads,
-    features,
-    half,
-    ROWS: tl.constexpr,
-    HEADS: tl.constexpr,
-    FEATURES: tl.constexpr,
-    HALF: tl.constexpr,
-    REST: tl.constexpr,
-    HAS_REST: tl.constexpr,
-):
+    to_q, q_row, q_head, to_k, k_row, k_head, to_v, v_row, v_head, positions, frequencies, out, total,
+    heads, kv_heads, features, half, ROWS: tl.constexpr, HEADS: tl.constexpr, FEATURES: tl.constexpr,
+    HALF: tl.constexpr, REST: tl.constexpr, HAS_REST: tl.constexpr,
+):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     cos, sin = _angles(positions, frequencies, rows, total, half, HALF)
     sin = -sin
-    to = out + rows * (heads + 2 * kv_heads) * features
+    of_q = out + rows * (heads + 2 * kv_heads) * features
+    of_k = of_q + heads * features
+    of_v = of_k + kv_heads * features
     _turn_heads(
-        to_q, q_row, q_head, to, rows, total, heads, features, half, cos, sin, HEADS, HALF, REST, HAS_REST
-    )
-    to += heads * features
+        to_q, q_row, q_head, of_q, rows, total, heads, features, half, cos, sin, HEADS, HALF, REST, HAS_REST,
+    )  # fmt: skip
     _turn_heads(
-        to_k, k_row, k_head, to, rows, total, kv_heads, features, half, cos, sin, HEADS, HALF, REST, HAS_REST
-    )
-    to += kv_heads * features
+        to_k, k_row, k_head, of_k, rows, total, kv_heads, features, half, cos, sin, HEADS, HALF, REST, HAS_REST,
+    )  # fmt: skip
     feature = tl.arange(0, FEATURES)[None, None, :]
     for start in range(0, kv_heads, HEADS):
         head = (start + tl.arange(0, HEADS))[None, :, None].to(tl.int64)
         there = (rows < total)[:, None, None] & (head < kv_heads) & (feature < features)
         found = tl.load(to_v + rows[:, None, None] * v_row + head * v_head + feature, there, 0.0)
-        tl.store(to[:, None, None] + head * features + feature, found, there)
+        tl.store(of_v[:, None, None] + head * features + feature, found, there)
 
 
 @triton.jit
@@ -210,22 +149,9 @@ def _angles(positions, frequencies, rows, total, half, HALF: tl.constexpr):
 
 @triton.jit
 def _turn_heads(
-    x,
-    row_stride,
-    head_stride,
-    to,
-    rows,
-    total,
-    heads,
-    features,
-    half,
-    cos,
-    sin,
-    HEADS: tl.constexpr,
-    HALF: tl.constexpr,
-    REST: tl.constexpr,
-    HAS_REST: tl.constexpr,
-):
+    x, row_stride, head_stride, to, rows, total, heads, features, half, cos, sin, HEADS: tl.constexpr,
+    HALF: tl.constexpr, REST: tl.constexpr, HAS_REST: tl.constexpr,
+):  # fmt: skip
     """Turn the heads of some rows of `x`, and write them side by side from each row's pointer `to` on."""
     wave, behind = tl.arange(0, HALF)[None, None, :], (2 * half + tl.arange(0, REST))[None, None, :]
     for start in range(0, heads, HEADS):

@@ -14,12 +14,14 @@ _EPS = tl.constexpr(1e-12)
 
 def pair_probability(query: Tensor, key: Tensor) -> Tensor:
     """As `genotok.kernels.router.pair_probability`."""
-    return _Probability.apply(query, key, None)[0]
+    with torch.cuda.device_of(query):
+        return _Probability.apply(query, key, None)[0]
 
 
 def boundary_probability(query: Tensor, key: Tensor, ragged: Ragged) -> tuple[Tensor, Tensor]:
     """As `genotok.kernels.router.boundary_probability`."""
-    return _Probability.apply(query, key, ragged.sequence_ids)
+    with torch.cuda.device_of(query):
+        return _Probability.apply(query, key, ragged.sequence_ids)
 
 
 class _Probability(torch.autograd.Function):

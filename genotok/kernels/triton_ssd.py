@@ -6,7 +6,7 @@ a span with the state of one head in registers, so that states touch memory once
 1. `cumulate_kernel`: log2 decays summed up within each chunk;
 2. `states_kernel`: what each span leaves behind; `pass_kernel`: the state that enters each span. Neither runs
    where every sequence is one span;
-3. `scan_kernel`: the outputs.
+3. `scan_kernel`: the outputs; tiles of x, B and C are fetched by the tensor memory accelerator, where there is one.
 
 Backward, `states_kernel` writes the state that enters each chunk and, walking back, the gradient of the state that
 leaves it. `inputs_backward_kernel` and `projections_backward_kernel` then take each chunk on its own, one head of
@@ -22,7 +22,7 @@ import torch
 import triton
 from torch import Tensor
 
-from genotok.kernels.backend import accelerates_tiles, fetches_ahead
+from genotok.kernels.backend import has_room_to_fetch_ahead, has_tensor_memory_accelerator
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 from genotok.kernels.triton_decay import cumulate_kernel
@@ -124,24 +124,22 @@ def launch(kernel: str, x: Tensor) -> dict[str, int]:
     if x.element_size() > 2:
         return {"num_warps": 8, "num_stages": 1}
     found = dict(zip(("num_warps", "num_stages", "maxnreg"), LAUNCHES[kernel], strict=False))
-    return found if fetches_ahead(x.device) else found | {"num_stages": 1}
+    return found if has_room_to_fetch_ahead(x.device) else found | {"num_stages": 1}
 
 
-def _fetches_tiles(*tensors: Tensor) -> bool:
+def fetches_tiles(*tensors: Tensor) -> bool:
     """Whether the tensor memory accelerator fetches tiles of (T, G, W), from addresses that are multiples of 16."""
-    fetches = (
-        TMA
-        and accelerates_tiles(tensors[0].device)
+    return (
+        TMA > 0
+        and has_tensor_memory_accelerator(tensors[0].device)
         and all(
             tensor.element_size() == 2
             and tensor.stride(1) == tensor.shape[2] == next_power_of_2(tensor.shape[2]) >= 16
+            and tensor.stride(0) >= tensor.shape[1] * tensor.shape[2]
             and tensor.stride(0) % 8 == tensor.data_ptr() % 16 == 0
             for tensor in tensors
         )
     )
-    if fetches:
-        triton.set_allocator(_room_for_descriptors)  # known to this thread alone
-    return bool(fetches)
 
 
 def _room_for_descriptors(size: int, _alignment: int, _stream: int | None) -> Tensor:
@@ -189,8 +187,7 @@ def _chunks_enter(
         u, v, decays.step, decays.high, decays.low, sizes.spans, sizes.ragged.first_rows,
         entering, None, None, states,
         len(u), u.stride(0), u.stride(1), v.stride(0), v.stride(1), **sizes.constants,
-        BACKWARDS=backwards, ENTERS=entering is not None, KEEPS=True,
-        **launch("states", u),
+        BACKWARDS=backwards, ENTERS=entering is not None, KEEPS=True, **launch("states", u),
     )  # fmt: skip
     return states
 
@@ -237,10 +234,13 @@ def scan(
     """y (T, H, P) in `dtype`, the states that enter the spans, and with `ends` those behind the sequences."""
     entering, final = _entering(b, x, decays, sizes, initial, ends=ends)
     y = torch.empty(x.shape, device=x.device, dtype=dtype)
+    by_tma = fetches_tiles(x, b, c)
+    if by_tma:
+        triton.set_allocator(_room_for_descriptors)  # in place of another one that this thread may have
     scan_kernel[(len(sizes.spans), sizes.heads)](
         x, b, c, skip, decays.step, decays.high, decays.low, sizes.spans, entering, y,
         len(x), x.stride(0), x.stride(1), b.stride(0), b.stride(1), c.stride(0), c.stride(1), **sizes.constants,
-        TMA=_fetches_tiles(x, b, c), ENTERS=entering is not None, SKIPS=skip is not None, **launch("scan", x),
+        TMA=by_tma, ENTERS=entering is not None, SKIPS=skip is not None, **launch("scan", x),
     )  # fmt: skip
     return y, entering, final
 

@@ -12,7 +12,8 @@ COLUMNS = 1024
 
 def swiglu(value_gate: Tensor) -> Tensor:
     """As `genotok.kernels.swiglu.swiglu`."""
-    return _SwiGLU.apply(value_gate)
+    with torch.cuda.device_of(value_gate):
+        return _SwiGLU.apply(value_gate)
 
 
 class _SwiGLU(torch.autograd.Function):

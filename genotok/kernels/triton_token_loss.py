@@ -18,7 +18,8 @@ def linear_cross_entropy(
     states: Tensor, weight: Tensor, labels: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """As `genotok.kernels.token_loss.linear_cross_entropy`, with products of numbers of the given type."""
-    return _Loss.apply(states, weight, labels, dtype)
+    with torch.cuda.device_of(states):
+        return _Loss.apply(states, weight, labels, dtype)
 
 
 class _Loss(torch.autograd.Function):

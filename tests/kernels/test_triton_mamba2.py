@@ -10,7 +10,7 @@ import torch
 # Before all else of genotok, since Triton may be imported only where it can run.
 from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
-from genotok.kernels import triton_ssd
+from genotok.kernels import triton_gated_norm, triton_ssd
 from genotok.kernels.causal_conv import causal_conv, causal_conv_silu, causal_conv_step
 from genotok.kernels.gated_norm import gated_rms_norm
 from genotok.kernels.mamba2 import mamba2_inner, scan_inputs
@@ -110,14 +110,15 @@ def test_sizes_of_states(dtype, p, n):
 
 
 @pytest.mark.parametrize("fetched", [True, False])
-@pytest.mark.parametrize(("p", "n"), [(64, 128), (16, 16)])
-def test_sequences_see_nothing_of_each_other(fetched, p, n, monkeypatch):
+@pytest.mark.parametrize(("p", "groups", "n"), [(64, 1, 128), (16, 2, 16)])
+def test_sequences_see_nothing_of_each_other(fetched, p, groups, n, monkeypatch):
     """Also where whole tiles are fetched, which reach into the sequence behind: here it is infinite."""
-    can = triton_ssd.accelerates_tiles
-    monkeypatch.setattr(
-        triton_ssd, "accelerates_tiles", lambda device: fetched and (INTERPRETED or can(device))
-    )
-    x, dt, a, b, c, skip = (part.to(DEVICE) for part in scan_arguments(200, 2, p, 1, n, HALVES[-1]))
+    can = triton_ssd.has_tensor_memory_accelerator
+    fetched = fetched and (INTERPRETED or can(torch.device(DEVICE)))
+    monkeypatch.setattr(triton_ssd, "has_tensor_memory_accelerator", lambda device: fetched)
+    arguments = scan_arguments(200, 4, p, groups, n, HALVES[-1])
+    x, dt, a, b, c, skip = (part.to(DEVICE) for part in arguments)
+    assert triton_ssd.fetches_tiles(x, b, c) == fetched
     for part in (x, b, c):
         part[70:] = torch.inf
     y, _ = SSD.apply(x, dt, a, b, c, skip, None, layout(70, 130), torch.float32, False)
@@ -126,11 +127,21 @@ def test_sequences_see_nothing_of_each_other(fetched, p, n, monkeypatch):
     assert relative_error(y[:70], wanted) < 2e-2
 
 
+def test_rows_that_cannot_be_fetched(monkeypatch):
+    """Rows that share memory, and rows that begin at no multiple of 16 bytes."""
+    monkeypatch.setattr(triton_ssd, "has_tensor_memory_accelerator", lambda device: True)
+    rows = torch.zeros(8, 1, 16, dtype=torch.float16, device=DEVICE)
+    assert triton_ssd.fetches_tiles(rows, rows)
+    assert not triton_ssd.fetches_tiles(rows, rows[:1].expand(8, 1, 16))
+    assert not triton_ssd.fetches_tiles(torch.zeros(8, 20, dtype=torch.float16)[:, None, :16])
+    assert not triton_ssd.fetches_tiles(rows.float())
+
+
 def test_small_gpus_fetch_nothing_ahead(monkeypatch):
     """Their shared memory holds one tile of each kind."""
     x = torch.zeros(1, 1, 16, dtype=torch.float16)
     assert triton_ssd.launch("projections_backward", x)["num_stages"] > 1
-    monkeypatch.setattr(triton_ssd, "fetches_ahead", lambda device: False)
+    monkeypatch.setattr(triton_ssd, "has_room_to_fetch_ahead", lambda device: False)
     launches = [triton_ssd.launch(kernel, x) for kernel in triton_ssd.LAUNCHES]
     assert [launch["num_stages"] for launch in launches] == [1] * len(launches)
 
@@ -202,6 +213,21 @@ def test_gated_norm():
 
     inputs = (torch.randn(37, 40), torch.randn(37, 40), torch.randn(40))
     compare(lambda *parts: [GatedNorm.apply(*parts, 1e-3, torch.float32)], reference, inputs, 1e-6)
+
+
+@pytest.mark.parametrize(("width", "dtype", "stages"), [(4096, torch.float16, 3), (8192, torch.float32, 1)])
+def test_what_is_fetched_ahead_fits_into_shared_memory(width, dtype, stages):
+    """A wide gated norm, whose rows would not."""
+    y, z, weight = torch.randn(3, width, dtype=dtype), torch.randn(3, width, dtype=dtype), torch.ones(width)
+    assert triton_gated_norm._stages(triton_gated_norm._tile(width), y, z, y) == stages
+
+    def operation(y, z, weight):
+        return [GatedNorm.apply(y, z, weight, 1e-5, dtype)]
+
+    def reference(y, z, weight):
+        return [gated_rms_norm(y, z, weight, 1e-5, torch.float64)]
+
+    compare(operation, reference, [y, z, weight], 2e-3 if dtype == torch.float16 else 1e-5)
 
 
 def test_all_between_the_projections():

@@ -206,6 +206,7 @@ def _gradient(model: GenomicLM) -> Tensor:
 
 def measure(row: Row, device: str, ceiling: float, repeats: int) -> dict[str, Any]:
     """Speeds, memory, and operations as a fraction of the device's matrix products."""
+    torch.manual_seed(0)  # of weights, by which a free router decides how many chunks there are
     left = torch.cuda.memory_allocated()  # by rows before, whose graphs do not let go of all they had
     model = row.model(device)
     batches = [row.letters(device) for _ in range(3)]
@@ -262,8 +263,8 @@ def printed(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def profiled(row: Row, device: str, top: int) -> str:
-    """The kernels of two training passes by their time, and where the device waited for the host."""
+def profiled(row: Row, device: str) -> dict[str, Any]:
+    """Of a training pass: milliseconds and calls of each kernel, longest first, and the waits between them."""
     from torch.profiler import ProfilerActivity, profile
 
     model, ids = row.model(device), row.letters(device)
@@ -271,23 +272,33 @@ def profiled(row: Row, device: str, top: int) -> str:
         train_pass(model, ids)
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        for _ in range(2):
-            train_pass(model, ids)
+        train_pass(model, ids)
         torch.cuda.synchronize()
     events = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
     spans = sorted((event.time_range.start, event.time_range.end, event.name) for event in events)
-    kernels: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     for start, end, name in spans:
-        kernels.setdefault(name, []).append(end - start)
-    busy, found = sum(sum(times) for times in kernels.values()), waits(spans)
+        times.setdefault(name, []).append((end - start) / 1000)
+    kernels = [{"name": name, "ms": sum(each), "calls": len(each)} for name, each in times.items()]
+    idle = [{"ms": wait / 1000, "from": before, "to": behind} for wait, before, behind in waits(spans)]
+    return {
+        "model": row.title,
+        "length": row.length,
+        "kernels_ms": sum(kernel["ms"] for kernel in kernels),
+        "waits_ms": sum(wait["ms"] for wait in idle),
+        "kernels": sorted(kernels, key=lambda kernel: -kernel["ms"]),
+        "longest_waits": sorted(idle, key=lambda wait: -wait["ms"])[:10],
+    }
+
+
+def profile_lines(found: dict[str, Any], top: int) -> str:
+    """A profile as text, the longest kernels alone."""
     lines = [
-        f"{row.title} {row.length}: {busy / 2000:.1f} ms of kernels a pass, and "
-        f"{sum(wait for wait, *_ in found) / 2000:.1f} ms of waits between them"
+        f"{found['model']} {found['length']}: {found['kernels_ms']:.1f} ms of kernels a pass, and "
+        f"{found['waits_ms']:.1f} ms of waits between them"
     ]
-    ordered = sorted(kernels.items(), key=lambda item: -sum(item[1]))[:top]
-    lines += [f"{sum(t) / 2000:8.2f} ms {len(t) // 2:5d} x {name[:100]}" for name, t in ordered]
-    longest = sorted(found, reverse=True)[: top // 2]
-    lines += [f"{wait / 1000:8.3f} ms from {before[:70]} to {name[:70]}" for wait, before, name in longest]
+    lines += [f"{k['ms']:8.2f} ms {k['calls']:5d} x {k['name'][:100]}" for k in found["kernels"][:top]]
+    lines += [f"{w['ms']:8.3f} ms from {w['from'][:70]} to {w['to'][:70]}" for w in found["longest_waits"]]
     return "\n".join(lines)
 
 
@@ -367,7 +378,11 @@ def main() -> None:
         torch.cuda.empty_cache()
     print(printed(measured), flush=True)
     for name in arguments.models if arguments.profile else []:
-        print(profiled(Row(name, arguments.lengths[0]), "cuda", arguments.profile), flush=True)
+        found = profiled(Row(name, arguments.lengths[0]), "cuda")
+        about.setdefault("profiles", []).append(found)
+        print(profile_lines(found, arguments.profile), flush=True)
+        if arguments.output:
+            write_result(arguments.output, {**about, "rows": measured})
 
 
 if __name__ == "__main__":

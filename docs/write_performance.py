@@ -23,21 +23,22 @@ LESS_KEPT = (
 )  # values of `activation_checkpointing`, which end the names of rows
 HEAD = """# Performance
 This page is written by `python docs/write_performance.py` from the JSON files in `benchmarks/results`; do not
-edit it. No number on it was typed: each table names its file, which holds the command, the commit, the device
-and the versions.
+edit it. The numbers of a table are those of its file, which holds the command, the device and the versions, and
+the commit that stands beside it: code has become faster since some of them.
 
 ## How to reproduce
 A benchmark is a module: `python -m benchmarks.NAME -o FILE.json`, from the root of a checkout with genotok
 installed; on a machine without git give `--commit`. Those of a GPU need CUDA, and print what the device itself
-can do in the same run: the speed of a large copy and of a large bf16 matrix product. They hold results against
-float64 or against the torch reference first, on fresh random numbers and poisoned memory, and then time with
-device events: medians, the first calls left out. `--quick`, where a benchmark has it, is a tiny model on the
+can do in the same run: the speed of a large copy and of a large bf16 matrix product. Most hold results against
+float64 or against the torch reference first, on fresh random numbers, and then time with device events: medians,
+the first calls left out. `--quick`, where a benchmark has it, is a tiny model on the
 CPU, which shows that it works and no more.
 
 What bounds a part: an operation that only moves numbers cannot be faster than its bytes at copy speed, and a
 matrix product not faster than its operations at the speed of the device's products. The tables give the
 fraction of that.
 """
+NO_WAITS = ("selected", "not_selected")  # an instruction is issued, of this warp or of another one
 Table = Callable[[dict[str, Any]], Iterable[tuple]]
 
 
@@ -60,6 +61,60 @@ class Section:
     rows: Table
 
 
+@dataclass
+class Goal:
+    """A number that was wanted.
+
+    Attributes:
+        title: of the row.
+        model: a model of `benchmarks.gpu`, or an operation of `benchmarks.kernels_outer`.
+        key: of its result.
+        wanted: the least speed, or the most time or memory.
+        limit: why it is missed, where it is.
+    """
+
+    title: str
+    model: str
+    key: str
+    wanted: float
+    limit: str = ""
+
+
+MEMORY_BOUND = "what moves numbers: scans, norms, gates and convolutions of twelve layers of Mamba-2 a base"
+ATTENTION = (
+    "attention, of which torch's kernels reach less than half of the products, and the outer stage as above"
+)
+GOALS = (
+    Goal("train `hnet M15`, Mbases/s", "hnet M15", "train_mbases_s", 1.35, MEMORY_BOUND),
+    Goal(
+        "its memory, GiB",
+        "hnet M15",
+        "train_gib",
+        16,
+        "all that is read again is kept; with `projections` it is met, for a fifth of the speed",
+    ),
+    Goal("train `hnet T15`, Mbases/s", "hnet T15", "train_mbases_s", 1.70, ATTENTION),
+    Goal("forward `hnet M15`, Mbases/s", "hnet M15", "forward_mbases_s", 4.3, MEMORY_BOUND),
+    Goal("forward `hnet T15`, Mbases/s", "hnet T15", "forward_mbases_s", 6.2, ATTENTION),
+    Goal("train `isotropic T9`, Mbases/s", "isotropic T9", "train_mbases_s", 0.655),
+    Goal("train `isotropic M10`, Mbases/s", "isotropic M10", "train_mbases_s", 0.819),
+    Goal(
+        "upsampling, forward, ms",
+        "ema_upsample bf16",
+        "forward_ms",
+        0.07,
+        "four launches in turn: decays, what each block of rows leaves, what each takes over, and the rows",
+    ),
+    Goal("upsampling with backward, ms", "ema_upsample bf16", "forward_backward_ms", 0.25),
+)
+EQUAL_WORK = (
+    ("hnet M15", "isotropic M10", 8192),
+    ("hnet M15", "isotropic T9", 8192),
+    ("hnet M15", "isotropic M10", 1024),
+    ("hnet T15", "isotropic T9", 1024),
+)
+
+
 def of_models(result: dict[str, Any]) -> Iterable[tuple]:
     """Whole models beside the official code."""
     for row in result["rows"]:
@@ -77,6 +132,40 @@ def of_models(result: dict[str, Any]) -> Iterable[tuple]:
             _number(peer.get("gib")),
             f"{row['train_of_matmul']:.0%}",
         )
+
+
+def of_goals(result: dict[str, Any]) -> Iterable[tuple]:
+    """What was wanted at windows of 8,192 and of the upsampler, and what limits it where it is missed."""
+    rows = {row["model"]: row for row in result["rows"] if row["length"] == 8192}
+    for goal in GOALS:
+        reached = rows[goal.model][goal.key] if goal.model in rows else None
+        if goal.key.endswith("ms"):
+            reached = _outer_kernel(goal.model)[goal.key]
+        more_is_better = goal.key.endswith("mbases_s")
+        met = reached >= goal.wanted if more_is_better else reached <= goal.wanted
+        yield (
+            goal.title,
+            _number(goal.wanted),
+            _number(reached),
+            _number(rows.get(f"{goal.model} graph", {}).get(goal.key)),
+            "" if met else goal.limit,
+        )
+
+
+def _outer_kernel(name: str) -> dict[str, float]:
+    """One operation of the outer stage."""
+    return json.loads((RESULTS / "kernels_outer.json").read_text())["lines"][name]
+
+
+def of_equal_work(result: dict[str, Any]) -> Iterable[tuple]:
+    """H-Nets beside the isotropic models of about as many operations a base."""
+    rows = {(row["model"], row["length"]): row for row in result["rows"]}
+    ceiling = result["ceilings"]["matmul_tflop_s"]
+    for name, other, length in EQUAL_WORK:
+        pair = rows[name, length], rows[other, length]
+        operations = [_number(row["train_of_matmul"] * ceiling / row["train_mbases_s"]) for row in pair]
+        speeds = [row["train_mbases_s"] for row in pair]
+        yield name, other, f"{length:,}", *operations, *map(_number, speeds), f"{speeds[0] / speeds[1]:.2f}"
 
 
 def of_checkpointing(result: dict[str, Any]) -> Iterable[tuple]:
@@ -183,7 +272,8 @@ def of_counters(result: dict[str, Any]) -> Iterable[tuple]:
             f"{line[name]:.0%}"
             for name in ("of_memory_bandwidth", "of_resident_warps", "of_issued_instructions")
         )
-        waits = [(name, cycles) for name, cycles in line["cycles_waited"].items() if name != "selected"][:2]
+        cycles_waited = line["cycles_waited"].items()
+        waits = [(name, cycles) for name, cycles in cycles_waited if name not in NO_WAITS][:2]
         said = ", ".join(f"{name} {cycles:.1f}" for name, cycles in waits)
         yield line["kernel"], _number(line["milliseconds"]), *shares, f"{line['registers']:.0f}", said
 
@@ -290,22 +380,45 @@ def of_precisions(result: dict[str, Any]) -> Iterable[tuple]:
 SECTIONS = (
     Section(
         "Whole models",
-        "`python -m benchmarks.gpu`: training (forward, loss, backward) and forward passes of 131,072 bases"
-        " in bf16, a chunk at every third base, beside what the official H-Net code with its CUDA kernels "
-        "reaches on the same device with the same work. Mbases a second; the last column is the share of "
-        "the device's matrix products. `dna` has genotok's vocabulary of 16 in place of 256, `free` lets the "
-        "router decide, and `graph` replays the pass as a CUDA graph, with a fixed room for chunks.\n\nWhat "
-        "limits them: the outer stage and Mamba-2 move numbers rather than multiply. Of the time of the kernels of a "
-        "training pass of `hnet M15`, more than a third are matrix products, near what the device can do; a quarter "
-        "is the state-space scan, whose chunks keep a state of 128 x 64 for each head and 64 rows, written once and "
-        "read twice in the backward pass; the rest are norms, gates and the short convolution, each one pass over "
-        "memory in each direction, and the outer attention block, a twentieth. The isotropic `M10` of about as many "
-        "operations is faster, since it has ten layers of Mamba-2 on all bases, where the H-Net's seven outer and "
-        "fifteen inner ones are the work of twelve, and MLPs in place of them, which are matrix products. Memory is "
-        "what the backward pass keeps; `activation_checkpointing` trades it for time.",
+        "`python -m benchmarks.gpu`: training (forward, loss, backward) and forward passes of 131,072 "
+        "bases in bf16, a chunk at every third base, beside what the official H-Net code with its CUDA "
+        "kernels reaches on the same device with the same work. Mbases a second; the last column is the "
+        "share of the device's matrix products. `dna` has genotok's vocabulary of 16 in place of 256, "
+        "`free` lets the router decide, and `graph` replays the pass as a CUDA graph, with a fixed room "
+        "for chunks.\n\nWhat limits them: the outer stage and Mamba-2 move numbers rather than multiply; "
+        "what their kernels reach stands in the tables below. The backward pass of a state-space scan "
+        "writes two states of 128 x 64 for each head and 64 rows and reads them three times, more than "
+        "half of what it moves; norms, gates and the short convolution are one pass over memory in each "
+        "direction. Attention over windows of 8,192 letters, each of which sees 1,023 before it, reaches "
+        "less than a quarter of the products, which costs `T9` a quarter of the speed that it has with "
+        "windows of 1,024. Where `graph` is faster, the host was behind the device: it waits for the "
+        "number of chunks, and launches each kernel. Where it is slower, as for `T15`, sequences in a "
+        "fixed room have lengths of their own, and full attention takes another kernel than for those of "
+        "one length. Memory is what the backward pass keeps, more than in the official code; "
+        "`activation_checkpointing` trades it for time. `--profile 30` prints the kernels of a pass.",
         ("gpu",),
         ("model", "window", "train", "peer", "forward", "peer", "train GiB", "peer", "of products"),
         of_models,
+    ),
+    Section(
+        "Wanted and reached",
+        "What these kernels were to reach on one H200, from the tables of whole models and of the outer "
+        "stage, windows of 8,192; beside the plain passes those that are replayed as a graph. Missed "
+        "numbers have what limits them.",
+        ("gpu",),
+        ("what", "wanted", "reached", "graph", "what limits it"),
+        of_goals,
+    ),
+    Section(
+        "H-Nets and isotropic models of equal work",
+        "An H-Net was to be no slower a base than the isotropic model of as many operations. It is "
+        "slower, since fewer of its operations are large products: `M15` has seven layers of Mamba-2 on "
+        "all bases and fifteen on every third, the work of twelve, where `M10` has ten, and MLPs in "
+        "place of the others; `T9` has windowed attention and MLPs alone, and windows of 1,024 need a "
+        "fraction of the attention of longer ones. MFLOP of training a base.",
+        ("gpu",),
+        ("H-Net", "isotropic", "window", "MFLOP", "MFLOP", "Mbases/s", "Mbases/s", "times"),
+        of_equal_work,
     ),
     Section(
         "Memory against time in training",
@@ -320,61 +433,61 @@ SECTIONS = (
     Section(
         "Memory kept for the backward pass",
         "`python -m benchmarks.kept_memory`: what `hnet M15` keeps of a step of 131,072 bases by "
-        "`activation_checkpointing`, one value for the blocks of the outer stage and one for what is inside, as in "
-        "[training](training.md#memory). Worked out on the CPU from the bytes that each line of code keeps; the peak "
-        "is that of the measured step without checkpointing, less what is not kept and with what one block works out "
-        "again, and the milliseconds are those of bytes and operations at the speed of an H200. A step takes one "
-        "value for all of its blocks.",
+        "`activation_checkpointing`, one value for the blocks of the outer stage and one for what is "
+        "inside, as in [training](training.md#memory). Worked out on the CPU from the bytes that each "
+        "line of code keeps; the peak is that of the measured step without checkpointing, less what is "
+        "not kept and with what one block works out again, and the milliseconds are those of bytes and "
+        "operations at the speed of an H200. A step takes one value for all of its blocks.",
         ("kept_memory",),
         ("outer stage", "inside", "kept GiB", "peak GiB", "ms more"),
         of_kept_memory,
     ),
     Section(
         "Bits per base by time",
-        "`python -m benchmarks.yeast`: `hnet_1stage_dna` trained on one GPU on fifteen chromosomes of yeast and "
-        "nine bacteria, and chromosome XVI, which it does not see, by seconds of training. The official H-Net "
-        "code reached 1.8994 after 150 s and 64.7 Mbases of the same data on the same kind of device; the "
-        "compressor GeCo3 needs 1.886 for the chromosome alone and 1.797 with the other fifteen as reference, "
-        "while it learns from the chromosome as well.",
+        "`python -m benchmarks.yeast`: `hnet_1stage_dna` trained on one GPU on fifteen chromosomes of "
+        "yeast and nine bacteria, and chromosome XVI, which it does not see, by seconds of training. The "
+        "official H-Net code reached 1.8994 after 150 s and 64.7 Mbases of the same data on the same "
+        "kind of device; the compressor GeCo3 needs 1.886 for the chromosome alone and 1.797 with the "
+        "other fifteen as reference, while it learns from the chromosome as well.",
         ("yeast",),
         ("seconds", "Mbases", "bits a base"),
         of_quality,
     ),
     Section(
         "Several GPUs",
-        "`python -m benchmarks.scaling SHARDS`: what `genotok train` runs, by `torchrun` with a process for each "
-        "GPU (`parallel: ddp`), for `hnet_1stage_dna` with its 65 million parameters and windows of 8,192 "
-        "letters. Times are those of whole steps with data, clipping and optimizer, the first ones left out. "
-        "SHARDS are the embedded genomes of yeast and two bacteria:\n\n"
-        "```\n"
-        "genotok tokenize resources/genomes/{yeast_R64,ecoli_K12,haemophilus_influenzae}.fa.gz -o SHARDS\n"
-        "```\n\n"
-        "Windows are those of a step. With so many a GPU the step grows with the GPUs (weak scaling: more data in "
-        "the same time); with so many in all it stays as it is and each GPU takes its share (strong scaling: the "
-        "same training in less time). The times are bases a second over those of one GPU in the same table, and "
-        "beside them over what so many GPUs could do at best; the memory is the peak of the first GPU.\n\n"
-        "What limits them: the gradients of all parameters are summed over the GPUs in the backward pass, while "
-        "it goes on; and a step lasts as long as on the GPU whose windows are cut into more chunks, for which the "
-        "others wait. Strong scaling pays for smaller passes as well, which use a GPU less well: compare one GPU "
-        "with both numbers of windows. How much each of these takes was not measured. With two GPUs both tables "
-        "do the same work a step, at other steps of a training, where the model makes other numbers of chunks; "
-        "how far these two times are apart says how closely the ratios can be read.",
+        "`python -m benchmarks.scaling SHARDS`: what `genotok train` runs, by `torchrun` with a process "
+        "for each GPU (`parallel: ddp`), for `hnet_1stage_dna` with its 65 million parameters and "
+        "windows of 8,192 letters. Times are those of whole steps with data, clipping and optimizer, the "
+        "first ones left out. SHARDS are the embedded genomes of yeast and two bacteria:\n\n```\ngenotok "
+        "tokenize resources/genomes/{yeast_R64,ecoli_K12,haemophilus_influenzae}.fa.gz -o "
+        "SHARDS\n```\n\nWindows are those of a step. With so many a GPU the step grows with the GPUs "
+        "(weak scaling: more data in the same time); with so many in all it stays as it is and each GPU "
+        "takes its share (strong scaling: the same training in less time). The times are bases a second "
+        "over those of one GPU in the same table, and beside them over what so many GPUs could do at "
+        "best; the memory is the peak of the first GPU.\n\nWhat limits them: the gradients of all "
+        "parameters are summed over the GPUs in the backward pass, while it goes on; and a step lasts as "
+        "long as on the GPU whose windows are cut into more chunks, for which the others wait. Strong "
+        "scaling pays for smaller passes as well, which use a GPU less well: compare one GPU with both "
+        "numbers of windows. How much each of these takes was not measured. With two GPUs both tables do "
+        "the same work a step, at other steps of a training, where the model makes other numbers of "
+        "chunks; how far these two times are apart says how closely the ratios can be read.",
         ("scaling_weak_h200", "scaling_strong_h200"),
         ("windows", "GPUs", "bases/s", "ms a step", "times one GPU", "of the best", "peak GiB"),
         of_ranks,
     ),
     Section(
         "Training steps as CUDA graphs",
-        "`python -m benchmarks.graph_step`: whole steps of `genotok train` on random letters, as launched from "
-        "Python and with `cuda_graph: true`, all with room for as many chunks (`chunk_capacity`). The last column "
-        "is the largest difference of a loss from that of the first run, in nats a base; that of the second "
-        "launched run is chance, since sums on a GPU have no fixed order. The memory is what torch has reserved.\n\n"
-        "With so many bases a step a graph gains nothing: launched steps with `chunk_capacity` do not wait for "
-        "the host, so that the GPU itself is the limit, and a graph spares nothing but launches. It holds about "
-        "twice the memory, since that of the recorded pass stays beside that of launched steps. It can gain where "
-        "Python is slower than the GPU, as with small models or few bases a step, of which no result is kept. The "
-        "rows `graph` of [whole models](#whole-models) have a fixed room for chunks as well, and stand beside "
-        "passes without one, which wait for the number of chunks.",
+        "`python -m benchmarks.graph_step`: whole steps of `genotok train` on random letters, as "
+        "launched from Python and with `cuda_graph: true`, all with room for as many chunks "
+        "(`chunk_capacity`). The last column is the largest difference of a loss from that of the first "
+        "run, in nats a base; that of the second launched run is chance, since sums on a GPU have no "
+        "fixed order. The memory is what torch has reserved.\n\nWith so many bases a step a graph gains "
+        "nothing: launched steps with `chunk_capacity` do not wait for the host, so that the GPU itself "
+        "is the limit, and a graph spares nothing but launches. It holds about twice the memory, since "
+        "that of the recorded pass stays beside that of launched steps. It can gain where Python is "
+        "slower than the GPU, as with small models or few bases a step, of which no result is kept. The "
+        "rows `graph` of [whole models](#whole-models) have a fixed room for chunks as well, and stand "
+        "beside passes without one, which wait for the number of chunks.",
         ("graph_step_h200",),
         ("model", "bases a step", "way", "Mbases/s", "ms a step", "times launched", "GiB", "difference"),
         of_graph_steps,
@@ -405,15 +518,18 @@ SECTIONS = (
     ),
     Section(
         "What Mamba-2's kernels wait for",
-        "`python -m benchmarks.counters`: the hardware's counters, by NVIDIA's Nsight Compute, in both passes of a "
-        "mixer of the outer network, 131,072 rows. Shares are of what the device can do: of its memory bandwidth, of "
-        "the warps that could be resident, of the instructions that could be issued. The last column is the mean "
-        "number of cycles that a warp waits before it issues an instruction, for the two commonest reasons: "
-        "`long_scoreboard` is a number from memory, `short_scoreboard` one from shared memory, `barrier` the other "
-        "warps of the program. What limits them: no kernel of the state space fills the device's memory or its "
-        "arithmetic. A program holds a state of 128 x 64 and tiles of 64 x 64 in registers, so that one or two "
-        "fit on a multiprocessor, an eighth to a quarter of the warps that could be there, and little else has work "
-        "while one waits.",
+        "`python -m benchmarks.counters`: the hardware's counters, by NVIDIA's Nsight Compute, in both "
+        "passes of a mixer of the outer network, 131,072 rows. Shares are of what the device can do: of "
+        "its memory bandwidth, of the warps that could be resident, of the instructions that could be "
+        "issued. The last column is the mean number of cycles that a warp waits before it issues an "
+        "instruction, for the two commonest reasons: `long_scoreboard` is a number from memory, "
+        "`short_scoreboard` one from shared memory, `barrier` the other warps of the program, `wait` the "
+        "instruction before. What limits them: no kernel of the state space fills the device's memory or "
+        "its arithmetic. Of the scan and of both kernels of gradients, a program holds a state of 128 x "
+        "64 and tiles of 64 x 64 in registers, so that an eighth of the warps that could be there fit, "
+        "and little else has work while one waits. `states` has no more programs than sequences and "
+        "heads. The convolution issues instructions most of the time, and the gated norm's forward pass "
+        "is at the speed of memory.",
         ("counters_h200",),
         ("kernel", "ms", "memory bandwidth", "resident warps", "instructions", "registers", "waits"),
         of_counters,
@@ -442,7 +558,7 @@ SECTIONS = (
         "`python -m benchmarks.generation`: prompts of 512 letters, further ones one by one. A plain step "
         "asks the host at each chunking stage where chunks begin; a fixed step runs the stages inside for "
         "all sequences and asks nothing, and a CUDA graph replays it. What limits replays: with one prompt "
-        "the some 270 kernels of a step, each of a few microseconds; with many the states of Mamba-2, which"
+        "the kernels of a step, each of a few microseconds; with many the states of Mamba-2, which"
         " every step reads and writes once. The last column counts sequences that came out as by plain "
         "steps.",
         ("generation",),
@@ -508,7 +624,7 @@ def _section(section: Section) -> str:
         found = list(section.rows(result))
         if not found:
             continue
-        about = f"{result['device']}, `benchmarks/results/{name}.json`"
+        about = f"{result['device']}, `benchmarks/results/{name}.json`, commit {result['commit'][:7]}"
         limits = result.get("ceilings")
         if limits:
             speeds = f"{limits['copy_tb_s']:.2f} TB/s copied, {limits['matmul_tflop_s']:.0f} TFLOP/s of bf16 products"

@@ -39,3 +39,10 @@ def test_rows_of_checkpointing_have_a_table_of_their_own():
     peaks = {line["outside"]: line["peak_gib"] for line in foreseen if line["outside"] == line["inside"]}
     assert none == ("hnet M15", "none", "1", "1.00", "0", "", "40", "")
     assert blocks == ("hnet M15", "blocks", "0.75", "0.75", "44", "", "10", f"{peaks['blocks']:.3g}")
+
+
+def test_a_missed_number_says_what_limits_it():
+    result = json.loads((WRITER["RESULTS"] / "gpu.json").read_text())
+    for title, wanted, reached, _, limit in WRITER["of_goals"](result):
+        missed = float(reached) < float(wanted) if "Mbases" in title else float(reached) > float(wanted)
+        assert bool(limit) == missed, title

@@ -16,11 +16,6 @@ REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "docs" / "performance.md"
 HELPERS = ("machine", "cpu_sequences")  # modules of the folder that measure nothing themselves
-LESS_KEPT = (
-    "light",
-    "projections",
-    "blocks",
-)  # values of `activation_checkpointing`, which end the names of rows
 HEAD = """# Performance
 This page is written by `python docs/write_performance.py` from the JSON files in `benchmarks/results`; do not
 edit it. The numbers of a table are those of its file, which holds the command, the device and the versions, and
@@ -136,25 +131,19 @@ def of_models(result: dict[str, Any]) -> Iterable[tuple]:
 
 def of_goals(result: dict[str, Any]) -> Iterable[tuple]:
     """What was wanted at windows of 8,192 and of the upsampler, and what limits it where it is missed."""
-    rows = {row["model"]: row for row in result["rows"] if row["length"] == 8192}
+    measured = json.loads((RESULTS / "kernels_outer.json").read_text())["lines"]
+    measured |= {row["model"]: row for row in result["rows"] if row["length"] == 8192}
     for goal in GOALS:
-        reached = rows[goal.model][goal.key] if goal.model in rows else None
-        if goal.key.endswith("ms"):
-            reached = _outer_kernel(goal.model)[goal.key]
+        reached = measured[goal.model][goal.key]
         more_is_better = goal.key.endswith("mbases_s")
         met = reached >= goal.wanted if more_is_better else reached <= goal.wanted
         yield (
             goal.title,
             _number(goal.wanted),
             _number(reached),
-            _number(rows.get(f"{goal.model} graph", {}).get(goal.key)),
+            _number(measured.get(f"{goal.model} graph", {}).get(goal.key)),
             "" if met else goal.limit,
         )
-
-
-def _outer_kernel(name: str) -> dict[str, float]:
-    """One operation of the outer stage."""
-    return json.loads((RESULTS / "kernels_outer.json").read_text())["lines"][name]
 
 
 def of_equal_work(result: dict[str, Any]) -> Iterable[tuple]:

@@ -6,6 +6,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from genotok.kernels.backend import uses_triton
+from genotok.kernels.rounding import product_dtype
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -27,15 +28,12 @@ def autocast_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if not _learns_in_half(x, weight):
         return linear(x, weight, bias)
-    return _Linear.apply(x.to(torch.get_autocast_dtype(x.device.type)), weight, bias)
+    return _Linear.apply(x.to(product_dtype(x, x.dtype)), weight, bias)
 
 
 def _learns_in_half(x: Tensor, weight: Tensor) -> bool:
     learns = torch.is_grad_enabled() and weight.requires_grad and weight.dtype == torch.float32
-    device = x.device.type
-    if not (learns and x.ndim == 2 and uses_triton(x) and torch.is_autocast_enabled(device)):
-        return False
-    return torch.get_autocast_dtype(device) in HALVES
+    return learns and x.ndim == 2 and uses_triton(x) and product_dtype(x, torch.float32) in HALVES
 
 
 class _Linear(torch.autograd.Function):

@@ -74,7 +74,7 @@ class Sizes:
         """Of x (T, H, P) and b (T, G, N); `span` chunks are walked by one program, by default what fills a device."""
         if span is None:
             rows = max(1, ragged.total * x.shape[1] // PROGRAMS)
-            span = min(next_power_of_2(-(-rows // CHUNK)), LONGEST_SPAN)
+            span = min(next_power_of_2(cdiv(rows, CHUNK)), LONGEST_SPAN)
         precision = "tf32x3" if x.dtype == torch.float32 else "tf32"
         return cls(x.shape[1], b.shape[1], b.shape[2], x.shape[2], ragged, span, precision)
 
@@ -143,6 +143,7 @@ def fetches_tiles(*tensors: Tensor) -> bool:
 
 
 def _room_for_descriptors(size: int, _alignment: int, _stream: int | None) -> Tensor:
+    """So many bytes, in which programs make their tensor descriptors."""
     return torch.empty(size, device="cuda", dtype=torch.int8)
 
 

@@ -47,6 +47,7 @@ class Case:
         inputs: those that gradients are taken of.
         forward, backward: bytes that must move at least, or operations.
         of: the ceiling that these count against.
+        checked: a smaller one that is held against float64 in its place.
     """
 
     run: Operation
@@ -55,6 +56,7 @@ class Case:
     backward: float
     exact: Operation | None = None
     of: str = "copy_tb_s"
+    checked: "Case | None" = None
 
 
 def replayed(run: Callable[[], object], calls: int = 8, repeats: int = 20) -> float:
@@ -141,14 +143,22 @@ def loss_case() -> Case:
     )
 
 
-def attention_case(lengths: list[int]) -> Case:
+def attention_case(lengths: list[int], checked: Case | None = None) -> Case:
     """Causal attention within a window over packed sequences."""
     ragged = Ragged.from_lengths(torch.tensor(lengths, device=DEVICE))
     seen = sum(min(place, WINDOW) + 1 for length in lengths for place in range(length))
     flops = 4 * seen * WIDTH
     inputs = [random(ragged.total, HEADS, WIDTH // HEADS, dtype=BF16) for _ in range(3)]
     run = lambda q, k, v: ragged_attention(q, k, v, ragged, window=WINDOW)  # noqa: E731
-    return Case(run, inputs, flops, 2.5 * flops, of="matmul_tflop_s")
+    return Case(run, inputs, flops, 2.5 * flops, of="matmul_tflop_s", checked=checked)
+
+
+def gather_case() -> Case:
+    """The first rows of chunks, which torch's own operation gathers."""
+    rows = (torch.arange(ROWS, device=DEVICE) % LENGTH % 3 == 0).nonzero()[:, 0]
+    row = 4 * WIDTH
+    inputs = [random(ROWS, WIDTH)]
+    return Case(lambda x: x.index_select(0, rows), inputs, 2 * CHUNKS * row, (CHUNKS + ROWS) * row)
 
 
 def in_bf16(run: Operation) -> Operation:
@@ -169,6 +179,7 @@ def cases() -> dict[str, Callable[[], Case]]:
         "ema_upsample bf16": lambda: ema_case(BF16),
         "ema_upsample float32": lambda: ema_case(torch.float32),
         "router bf16": router_case,
+        "chunk gather float32": gather_case,
         "add_rms_norm": norm_case,
         "swiglu bf16": lambda: Case(
             swiglu, [random(ROWS, 2 * INTERMEDIATE, dtype=BF16)], 6 * inner, 10 * inner
@@ -186,9 +197,11 @@ def cases() -> dict[str, Callable[[], Case]]:
             6 * turned,
         ),
         "linear_cross_entropy": loss_case,
-        "attention L 8192": lambda: attention_case([LENGTH] * BATCH),
-        "attention L 1024": lambda: attention_case([1024] * (ROWS // 1024)),
-        "attention ragged": lambda: attention_case([3000, 8192, 100, 5092] * 8),
+        "attention L 8192": lambda: attention_case([LENGTH] * BATCH, attention_case([2048] * 2)),
+        "attention L 1024": lambda: attention_case([1024] * (ROWS // 1024), attention_case([1024] * 2)),
+        "attention ragged": lambda: attention_case(
+            [3000, 8192, 100, 5092] * 8, attention_case([1500, 1, 70, 1100])
+        ),
     }
 
 
@@ -226,8 +239,8 @@ def times(case: Case, timer: Callable[[Callable], float]) -> tuple[float, float]
 
 def measure(case: Case, limits: dict[str, float]) -> dict[str, float]:
     """The figures of one operation."""
-    # In float64 attention would need the products of all rows with all others.
-    line = {} if case.of == "matmul_tflop_s" else {"relative_error": worst_error(case)}
+    # In float64 whole attention would need the products of all rows with all others.
+    line = {"relative_error": worst_error(case.checked or case)}
     forward, both = times(case, replayed)
     scale = 1e9 * limits[case.of]
     line |= {"forward_ms": forward, "forward_backward_ms": both}

@@ -2,14 +2,17 @@
 
 Shapes are those of the outer stage of `hnet_1stage_dna`: 131,072 rows of width 512 in bfloat16. Every line holds the
 fewest bytes that must move and the operations of the chunked algorithm, over the time measured, as a fraction of the
-copy and matrix-product speeds of the same run. Needs a CUDA device.
+copy and matrix-product speeds of the same run. Outputs and gradients are held against float64 first, on fewer rows
+and poisoned memory. Times of kernels are medians of replayed CUDA graphs. Needs a CUDA device.
 """
 
 from collections.abc import Callable
 
 import torch
 import triton
+from torch import Tensor
 
+from benchmarks.kernels_outer import Case, called, replayed, times, worst_error
 from benchmarks.machine import arguments_on_gpu, ceilings, describe_run, median_milliseconds, write_result
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.causal_conv import causal_conv_silu
@@ -23,9 +26,11 @@ from genotok.models.mixer_config import Mamba2Config
 from genotok.models.mixers.mamba2 import Mamba2
 from genotok.tokenizers import load_tokenizer
 
-ROWS, WIDTH, HEADS, P, N, TAPS = 131_072, 512, 16, 64, 128, 4
+ROWS, CHECKED_ROWS, WIDTH, HEADS, P, N, TAPS = 131_072, 8192, 512, 16, 64, 128, 4
 INNER = HEADS * P
 CHANNELS = INNER + 2 * N
+# Scores once a group, weights on x, read and write the state; backward each product gives two.
+OPERATIONS = 2 * ROWS * (CHUNK * N + HEADS * (CHUNK * P + 2 * N * P))
 BF16, DEVICE = torch.bfloat16, "cuda"
 
 
@@ -34,87 +39,69 @@ def milliseconds(run: Callable[[], object], repeats: int = 20, warmup: int = 3) 
     return median_milliseconds(run, repeats, warmup)
 
 
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+def relative_error(found: Tensor, wanted: Tensor) -> float:
     """The norm of the difference over that of `wanted`."""
     return ((found.double() - wanted.double()).norm() / wanted.double().norm()).item()
 
 
-def forward_and_backward(run: Callable[..., torch.Tensor], inputs: list[torch.Tensor]) -> Callable[[], tuple]:
-    """A call of `run` and the gradients of all its inputs."""
-    seen = torch.randn_like(run(*inputs))
-    return lambda: torch.autograd.grad(run(*inputs), inputs, seen)
+def cases(rows: int) -> dict[str, Case]:
+    """The kernels on so many rows in 16 sequences; bytes and operations are those of the chunked algorithm."""
+    ragged = Ragged.uniform(16, rows // 16, DEVICE)
 
-
-def kernels(ragged: Ragged) -> dict[str, tuple]:
-    """By name: the operation, its inputs, bytes forward and backward, and operations forward and backward."""
-
-    def random(*shape, scale=1.0, dtype=torch.float32):
+    def random(*shape: int, scale: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
         return (torch.randn(*shape, device=DEVICE) * scale).to(dtype).requires_grad_()
 
-    wide, mixed = 2 * ROWS * INNER, 2 * ROWS * CHANNELS
-    step = torch.nn.functional.softplus(torch.randn(ROWS, HEADS, device=DEVICE) / 2 - 4)
-    rates = -torch.linspace(1, 16, HEADS, device=DEVICE)
+    def gated(y: Tensor, z: Tensor, weight: Tensor) -> Tensor:
+        return gated_rms_norm(y, z, weight, 1e-5, y.dtype)
+
+    wide, mixed, projections = 2 * rows * INNER, 2 * rows * CHANNELS, 4 * rows * N
+    step = torch.nn.functional.softplus(torch.randn(rows, HEADS, device=DEVICE) / 2 - 4)
     scan = [
-        random(ROWS, HEADS, P, dtype=BF16),
+        random(rows, HEADS, P, dtype=BF16),
         step.requires_grad_(),
-        rates.requires_grad_(),
-        random(ROWS, 1, N, dtype=BF16),
-        random(ROWS, 1, N, dtype=BF16),
+        (-torch.linspace(1, 16, HEADS, device=DEVICE)).requires_grad_(),
+        random(rows, 1, N, dtype=BF16),
+        random(rows, 1, N, dtype=BF16),
         random(HEADS),
     ]
-    projections = 2 * 2 * ROWS * N
-    # Forward: scores once a group, weights on x, read and write the state. Backward: each product gives two.
-    work = 2 * ROWS * (CHUNK * N + HEADS * (CHUNK * P + 2 * N * P))
+    conv = [
+        random(rows, CHANNELS, dtype=BF16),
+        random(CHANNELS, TAPS, scale=0.3),
+        random(CHANNELS, scale=0.1),
+    ]
+    norm = [random(rows, INNER, dtype=BF16), random(rows, INNER, dtype=BF16), random(INNER)]
+    moved = 2 * wide + projections, 3 * wide + 2 * projections
     return {
-        "conv_silu": (
-            lambda *parts: causal_conv_silu(*parts, ragged),
-            [
-                random(ROWS, CHANNELS, dtype=BF16),
-                random(CHANNELS, TAPS, scale=0.3),
-                random(CHANNELS, scale=0.1),
-            ],
-            (2 * mixed, 3 * mixed),
-            (0, 0),
+        "conv_silu": Case(lambda *parts: causal_conv_silu(*parts, ragged), conv, 2 * mixed, 3 * mixed),
+        "ssd": Case(
+            lambda x, dt, a, b, c, skip: ssd(x, dt, a, b, c, ragged, skip=skip, dtype=x.dtype), scan, *moved
         ),
-        "ssd": (
-            lambda x, dt, a, b, c, skip: ssd(x, dt, a, b, c, ragged, skip=skip, dtype=BF16),
-            scan,
-            (2 * wide + projections, 3 * wide + 2 * projections),
-            (work, 2 * work),
-        ),
-        "gated_norm": (
-            lambda y, z, weight: gated_rms_norm(y, z, weight, 1e-5, BF16),
-            [random(ROWS, INNER, dtype=BF16), random(ROWS, INNER, dtype=BF16), random(INNER)],
-            (3 * wide, 5 * wide),
-            (0, 0),
-        ),
+        "gated_norm": Case(gated, norm, 3 * wide, 5 * wide),
     }
 
 
 def measure_kernels(limits: dict[str, float]) -> dict[str, dict]:
-    """Each kernel alone: error against the reference in float32, time, and fraction of the two ceilings."""
-    ragged, lines = Ragged.uniform(16, ROWS // 16, DEVICE), {}
-    for name, (run, inputs, moved, work) in kernels(ragged).items():
-        with torch.no_grad():
-            found = run(*inputs)
-            with reference_kernels():
-                error = relative_error(found, run(*(part.float() for part in inputs)))
-            forward = milliseconds(lambda run=run, inputs=inputs: run(*inputs))
-            with reference_kernels():
-                reference = milliseconds(lambda run=run, inputs=inputs: run(*inputs), 3, 1)
-        both = milliseconds(forward_and_backward(run, inputs))
-        for part, time, bytes_, flops in (
-            ("forward", forward, moved[0], work[0]),
-            ("backward", both - forward, moved[1], work[1]),
+    """Each kernel alone: error against float64 on fewer rows, replayed time, and fraction of the two ceilings."""
+    small, whole, lines = cases(CHECKED_ROWS), cases(ROWS), {}
+    for name, case in whole.items():
+        error = worst_error(small[name])
+        forward, both = times(case, replayed)
+        with reference_kernels():
+            reference, reference_both = times(case, called)
+        work = OPERATIONS if name == "ssd" else 0
+        for part, time, bytes_, operations, of_reference in (
+            ("forward", forward, case.forward, work, reference),
+            ("backward", both - forward, case.backward, 2 * work, reference_both - reference),
         ):
             lines[f"{name} {part}"] = {
                 "milliseconds": time,
                 "bytes": bytes_,
-                "flop": flops,
+                "flop": operations,
                 "of_copy_speed": bytes_ / time / 1e9 / limits["copy_tb_s"],
-                "of_matmul_speed": flops / time / 1e9 / limits["matmul_tflop_s"],
+                "of_matmul_speed": operations / time / 1e9 / limits["matmul_tflop_s"],
+                "reference_milliseconds": of_reference,
+                "relative_error": error,
             }
-        lines[f"{name} forward"] |= {"relative_error": error, "reference_milliseconds": reference}
     return lines
 
 

@@ -326,7 +326,9 @@ class TrainConfig:
 
         check("mask_probability", lambda share: 0 < share < 1, "more than 0 and less than 1")
         if self.target_chunk_length is not None:
-            check("target_chunk_length", lambda found: all(x > 1 for x in found), "more than 1 in every stage")
+            check(
+                "target_chunk_length", lambda found: all(x > 1 for x in found), "more than 1 in every stage"
+            )
         if self.window_length is not None:
             check("window_length", lambda letters: letters >= 1, "at least 1")
         if self.bases_per_step is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from genotok import GenomicLM, ModelConfig
 from genotok.cli import app
 
 FOLDER = Path(__file__).parent.parent / "docs"
@@ -71,6 +72,22 @@ def test_pages_name_what_is_there():
             assert not anchor or anchor in anchors_of(named), f"{page}: {target}#{anchor}"
         for script in re.findall(r"python (docs/\S+\.py)", text):
             assert (FOLDER.parent / script).exists(), f"{page}: {script}"
+
+
+def test_python_of_the_readme(tmp_path, monkeypatch):
+    """The shapes are those that its comments say."""
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```", (FOLDER.parent / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    GenomicLM(ModelConfig.reasonable([16, 24], ["m1", "T1"])).save_pretrained(tmp_path / "results" / "model")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    output = names["output"]
+    assert names["nats"].shape == output.boundaries[0].prob.shape == output.boundaries[0].mask.shape == (1, 8)
+    assert output.logits.shape == (1, 8, 16)
+    assert output.hidden_states[-1].shape == (1, 8, 16)
+    assert output.loss > 0
 
 
 def test_commands_have_the_options_that_pages_give_them():

@@ -160,6 +160,9 @@ class GenomicLM(nn.Module):
                 its rows. Boundaries beyond are left out, which `left_out` of `packed_boundaries` counts; where it is
                 0 the result is the same but for rounding. Not with `use_cache`. Empty for no limit.
 
+        Returns:
+            padded as `input_ids` is; `ModelOutput` says the shapes.
+
         Raises:
             InputError: the shapes, the labels or the task do not fit.
         """

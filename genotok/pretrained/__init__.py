@@ -20,7 +20,7 @@ def import_checkpoint(
     """Make a model of a published checkpoint.
 
     Args:
-        family: one of `CONVERTERS`.
+        family: `hnet`, `ntv2` or `hyenadna`.
         config: the configuration in the family's own JSON.
         state_dict: the weights under the family's own names.
         source: what to call the weights in an error.

@@ -1,6 +1,6 @@
 """What a training run is told."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -167,6 +167,7 @@ class TrainConfig:
         clip: largest norm of the gradient.
         target_chunk_length: tokens a chunk that the ratio loss steers each stage to, one value a chunking stage;
             the value of a stage whose chunker learns nothing is ignored. A schedule has such a list from each step.
+            None for 3 at every stage, see `with_chunk_lengths`.
         ratio_weight: weight of the ratio loss; 0.03 is reported to make training on DNA unstable.
         both_strands: whether sequences are read from either strand; None for windows yes, rows of a table no.
         seed: of weights and order.
@@ -229,7 +230,7 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.95
     clip: float = 1.0
-    target_chunk_length: list[float] | dict[int, list[float]] = field(default_factory=lambda: [3.0])
+    target_chunk_length: list[float] | dict[int, list[float]] | None = None
     ratio_weight: float = 0.02
     both_strands: bool | None = None
     seed: int = 1
@@ -324,7 +325,10 @@ class TrainConfig:
             check_schedule(key, getattr(self, key), self.steps, holds, what)
 
         check("mask_probability", lambda share: 0 < share < 1, "more than 0 and less than 1")
-        check("target_chunk_length", lambda found: all(x > 1 for x in found), "more than 1 in every stage")
+        if self.target_chunk_length is not None:
+            check(
+                "target_chunk_length", lambda found: all(x > 1 for x in found), "more than 1 in every stage"
+            )
         if self.window_length is not None:
             check("window_length", lambda letters: letters >= 1, "at least 1")
         if self.bases_per_step is not None:
@@ -333,6 +337,12 @@ class TrainConfig:
     def _need(self, key: str, holds: bool, what: str) -> None:
         if not holds:
             raise InputError(f"{key}: is {getattr(self, key)!r} and must be {what}")
+
+    def with_chunk_lengths(self, stages: int) -> "TrainConfig":
+        """These settings for a model of so many chunking stages, each steered to 3 tokens a chunk unless told."""
+        if self.target_chunk_length is not None:
+            return self
+        return replace(self, target_chunk_length=[3.0] * stages)
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the weights or the metrics, as JSON values; a run resumes only with the same."""

@@ -33,7 +33,7 @@ def entropy_train_config(values: Mapping[str, Any], source: str) -> TrainConfig:
         source: the file, for a complaint.
     """
     model = {} if "init" in values else {"model": DEFAULT_MODEL}
-    settings = parse_settings(TrainConfig, {**model, "target_chunk_length": [], **values}, source)
+    settings = parse_settings(TrainConfig, {**model, **values}, source)
     check_entropy_model(starting_config(settings), "model")
     return settings
 

@@ -65,6 +65,7 @@ class Trainer:
         torch.use_deterministic_algorithms(self.device.type == "cpu")
         with self.ranks.together():
             self._build()
+            config = self.config
             if config.cuda_graph:
                 recorder = check_recordable(config, self.model, self.data, self.ranks, recorder)
             else:
@@ -86,8 +87,8 @@ class Trainer:
 
     def _build(self) -> None:
         """Open the data and make the model."""
-        config = self.config
-        model_config, entropy_model = with_entropy_model(starting_config(config), config)
+        model_config, entropy_model = with_entropy_model(starting_config(self.config), self.config)
+        self.config = config = self.config.with_chunk_lengths(len(model_config.chunkers))
         self.task = choose_task(config, model_config)
         self.data = training_data(config, model_config, self.task, self.ranks)
         self.batches, self.validation = self.data.batches, self.data.validation

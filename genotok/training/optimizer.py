@@ -84,7 +84,8 @@ def expected_chunk_lengths(model: GenomicLM, config: TrainConfig) -> list[float]
 def _check_targets(chunkers: list[dict[str, Any]], targets: list[float]) -> None:
     if len(targets) != len(chunkers):
         raise InputError(
-            f"target_chunk_length: {len(targets)} values for the {len(chunkers)} chunking stages of the model"
+            f"target_chunk_length: {len(targets)} values for the {len(chunkers)} chunking stages of the model; "
+            "give one a stage, or leave the key out for 3.0 at every stage"
         )
     for s, (chunker, target) in enumerate(zip(chunkers, targets, strict=True)):
         if chunker["kind"] == "merge" and not chunker["min_length"] <= target <= chunker["max_length"]:

@@ -11,10 +11,15 @@ from genotok.training.config import DataConfig, MainNetwork, TrainConfig
 
 
 def read_model_config(model: str | dict[str, Any]) -> ModelConfig:
-    """The architecture that the key `model` names: a preset, a JSON file, or the configuration itself."""
+    """The architecture that the key `model` names: a preset, a JSON file, or the configuration itself.
+
+    A configuration of `layout` and `d_model` that leaves out `attention` or `d_intermediate` is filled in by
+    `ModelConfig.reasonable`.
+    """
     if isinstance(model, dict):
+        short = {"layout", "d_model"} <= model.keys() and not {"attention", "d_intermediate"} <= model.keys()
         try:
-            return ModelConfig.from_dict(model)
+            return ModelConfig.reasonable(**model) if short else ModelConfig.from_dict(model)
         except InputError as error:
             raise InputError(f"model.{error}") from error
     return ModelConfig.from_json(model) if model.endswith(".json") else ModelConfig.preset(model)

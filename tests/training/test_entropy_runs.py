@@ -298,7 +298,7 @@ def test_a_threshold_needs_the_column(toy_shards):
 
 def test_settings_of_an_entropy_model():
     given = {"shards": "x", "steps": 3}
-    wanted = TrainConfig(shards="x", steps=3, model="entropy_dna", target_chunk_length=[])
+    wanted = TrainConfig(shards="x", steps=3, model="entropy_dna")
     assert entropy_train_config(given, "file") == wanted
     assert entropy_train_config({**given, "model": SMALL}, "file").model == SMALL
     with pytest.raises(InputError, match="model: has 2 stages; an entropy model has one"):

@@ -96,11 +96,13 @@ def test_it_learns_a_repetitive_genome(toy_shards, tmp_path):
     assert validation < 1.2  # 19 of 21 letters can be known from those before them
 
 
-@pytest.mark.parametrize("layout", [["T1"], ["M1"]])
-def test_an_isotropic_model(layout, toy_shards, tmp_path):
+@pytest.mark.parametrize(
+    ("layout", "stages"), [(["T1"], 0), (["M1"], 0), (["m1", ["m1", ["T1"], "m1"], "m1"], 2)]
+)
+def test_any_number_of_chunking_stages(layout, stages, toy_shards, tmp_path):
     model = {**TOY_MODEL, "layout": layout, "d_model": 16, "d_intermediate": 24}
-    train(toy_shards, tmp_path, model=model, target_chunk_length=[], steps=3)
-    assert read_metrics(tmp_path / "metrics.jsonl")[-2]["chunk_fraction"] == []
+    train(toy_shards, tmp_path, model=model, steps=3)
+    assert len(read_metrics(tmp_path / "metrics.jsonl")[-2]["chunk_fraction"]) == stages
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def test_letters_a_chunk_of_inner_stages_and_of_no_stage():
 def test_gradient_norms_and_learning_rates_of_stages():
     torch.manual_seed(0)
     model, ids = GenomicLM(CONFIG), torch.randint(4, 8, (2, 30))
-    optimizer = make_optimizer(model, TrainConfig(shards="-", model=TOY_MODEL, steps=1))
+    optimizer = make_optimizer(
+        model, TrainConfig(shards="-", model=TOY_MODEL, steps=1, target_chunk_length=[3.0])
+    )
     model(ids, labels=ids).loss.backward()
     squares = [0.0, 0.0]
     for name, parameter in model.named_parameters():
@@ -52,7 +54,9 @@ def test_gradient_norms_and_learning_rates_of_stages():
 def test_a_frozen_stage_has_norm_and_rate_0():
     model = GenomicLM(CONFIG)
     model.backbone.inner.requires_grad_(False)
-    optimizer = make_optimizer(model, TrainConfig(shards="-", model=TOY_MODEL, steps=1))
+    optimizer = make_optimizer(
+        model, TrainConfig(shards="-", model=TOY_MODEL, steps=1, target_chunk_length=[3.0])
+    )
     ids = torch.randint(4, 8, (2, 30))
     model(ids, labels=ids).loss.backward()
     outer, inner = gradient_norms(optimizer, 2).tolist()

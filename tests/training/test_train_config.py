@@ -3,8 +3,10 @@
 import pytest
 
 from genotok.errors import InputError
+from genotok.models import ModelConfig
 from genotok.settings import parse_settings
 from genotok.training.config import TrainConfig
+from genotok.training.start import read_model_config
 
 NEEDED = {"shards": "shards", "model": "hnet_1stage_dna", "steps": 10}
 
@@ -15,6 +17,25 @@ def test_what_is_written_is_taken():
     )
     assert config == TrainConfig(**NEEDED, learning_rate=1e-3, target_chunk_length=[4.0])
     assert isinstance(config.learning_rate, float)
+
+
+def test_a_short_model_is_filled_in():
+    """By the rules of H-Net's configurations: heads of 64, half of it rotary, MLPs of 8/3 rounded up to 64 or 128."""
+    chosen = {
+        "d_intermediate": [0, 1408],
+        "attention": {"heads": [2, 8], "rotary_dim": [32, 32], "window": [1023, -1]},
+        "mamba2": {"d_state": 32, "head_dim": 64},
+    }
+    short = {
+        "layout": ["m2", ["T2"], "m2"],
+        "d_model": [128, 512],
+        "chunkers": [{"kind": "static", "length": 4}],
+    }
+    assert read_model_config(short) == ModelConfig(**short | chosen)
+    wanted = {**short, "attention": chosen["attention"]}
+    assert read_model_config(wanted).d_intermediate == [0, 1408]
+    with pytest.raises(InputError, match=r"^model\.d_model: 7 is no multiple of 8"):
+        read_model_config({"layout": ["T1"], "d_model": [7]})
 
 
 REFUSED = [

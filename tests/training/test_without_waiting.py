@@ -206,7 +206,7 @@ def test_a_step_with_room_reads_nothing_of_the_device(weighted, toy_shards, tmp_
     monkeypatch.setattr(training_step, "_on_device", without_numbers)
 
     def take(capacity):
-        config = toy_config(toy_shards, chunk_capacity=capacity)
+        config = toy_config(toy_shards, chunk_capacity=capacity, target_chunk_length=[3.0])
         optimizer = make_optimizer(model, config)
         guard = Guard(optimizer, trainer.device)
         found = GradientStep(model, config, trainer.ranks, trainer.precision).backward(batch, "lm")

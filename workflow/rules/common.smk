@@ -364,11 +364,10 @@ def train_settings(wildcards):
 
 
 def entropy_train_settings():
-    """The settings of `genotok entropy train` as JSON; a model of one stage has no chunks to steer."""
-    settings = {k: v for k, v in ENTROPY["train"].items() if k != "target_chunk_length"}
+    """The settings of `genotok entropy train` as JSON."""
     model = model_setting(ENTROPY["model"])
     return json.dumps(
-        {"shards": f"{RESULTS}/shards", "model": model, **settings},
+        {"shards": f"{RESULTS}/shards", "model": model, **ENTROPY["train"]},
         sort_keys=True,
     )
 

@@ -206,17 +206,18 @@ def test_tables_as_spreadsheets_write_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("table", "old", "new", "complaint"),
     [
-        ("\tlambda.fa\ttrain", "\tlambda.fa\ttrain\tNC_1", "genomes.tsv: row 1: has more cells than"),
-        ("\tlambda.fa", "\tnot/there.fa", "Missing input files for rule prepare_genome"),
-        ("\ttest", "\ttrain", "genomes.tsv: nothing is in the split 'test'"),
+        ("genomes", "lambda.fa\ttrain", "lambda.fa\ttrain\tNC_1", "row 1: has more cells than"),
+        ("genomes", "lambda.fa", "not/there.fa", "Missing input files for rule prepare_genome"),
+        ("genomes", "\ttest", "\ttrain", "genomes.tsv: nothing is in the split 'test'"),
+        ("variants", "truth", "model", "Missing input files for rule score_variants"),  # called FITNESS
     ],
 )
-def test_tables_that_cannot_lead_to_the_end(tmp_path, old, new, complaint):
+def test_tables_that_cannot_lead_to_the_end(tmp_path, table, old, new, complaint):
     """They are refused before anything runs, not after the training."""
     workflow = Workflow(tmp_path / "work")
-    table = workflow.folder / "genomes.tsv"
+    table = workflow.folder / f"{table}.tsv"
     table.write_text(table.read_text().replace(old, new))
     done = workflow.run("--dry-run", check=False)
     assert done.returncode

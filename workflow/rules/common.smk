@@ -135,11 +135,17 @@ def by_key(path, rows, column, key_of):
     return found
 
 
+def is_on_hub(model):
+    """Whether a model of the table is `owner/name`; else it is a folder, perhaps one that is still to be made."""
+    named = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.*)?", model.rstrip("/"))
+    return bool(named and not Path(find(model)).is_dir())
+
+
 def model_label(row):
     """What files of a set of variants call its model: `trained`, a folder's name, or a name on the Hub."""
     model = row["model"].rstrip("/")
-    folder = Path(find(model))
-    return re.sub(r"[^A-Za-z0-9_.-]+", "--", folder.name if folder.is_dir() else model)
+    name = model if is_on_hub(model) else Path(model).name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "--", name)
 
 
 def score_set(row):
@@ -178,6 +184,10 @@ for number, row in enumerate(GENOMES.values(), 1):
         )
 
 for number, row in enumerate(VARIANTS.values(), 1):
+    if row["model"] != "trained" and model_label(row) in ("", "trained"):
+        raise WorkflowError(
+            f"{config['variants']}: row {number}: column 'model': files cannot be called by the folder {row['model']!r}; give it another name"
+        )
     if row["truth"] and row["label"]:
         raise WorkflowError(
             f"{config['variants']}: row {number}: columns 'truth' and 'label': give one of the two"
@@ -582,13 +592,10 @@ def scoring_model(wildcards):
 
 def scoring_model_files(wildcards):
     """The files of the model of a set of variants, none for one on the Hub."""
+    if is_on_hub(VARIANTS[wildcards.set]["model"]):
+        return []
     folder = Path(scoring_model(wildcards))
-    names = ["config.json", "model.safetensors"]
-    return [
-        str(folder / name)
-        for name in names
-        if is_trained_here(wildcards) or (folder / name).is_file()
-    ]
+    return [str(folder / name) for name in ("config.json", "model.safetensors")]
 
 
 def split_context():

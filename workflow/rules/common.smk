@@ -246,8 +246,8 @@ def trained_genomes():
     return [name for name, row in GENOMES.items() if row["split"] != "none"]
 
 
-def shards_with(split):
-    """The manifest of the shards that the model reads, once the table of genomes gives something to a split."""
+def shards_with(split, shards=READ_SHARDS):
+    """The manifest of shards, once the table of genomes gives something to a split."""
     rows = [GENOMES[name] for name in trained_genomes()]
     if not any(row["split"] == split or row.get(split) for row in rows):
         raise WorkflowError(
@@ -258,7 +258,7 @@ def shards_with(split):
                 else ""
             )
         )
-    return f"{READ_SHARDS}/manifest.json"
+    return f"{shards}/manifest.json"
 
 
 def is_remote(source):

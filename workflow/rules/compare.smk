@@ -31,7 +31,7 @@ rule compare_vocabulary:
 
 rule compare_plan:
     input:
-        manifest=f"{RESULTS}/shards/manifest.json",
+        manifest=lambda wildcards: shards_with("test", f"{RESULTS}/shards"),
         shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
         vocabularies=compared_vocabularies(),
     output:

@@ -65,6 +65,7 @@ onstart:
 
 
 rule all:
+    """The results page, its provenance, and what else the configuration asks for."""
     default_target: True
     input:
         f"{RESULTS}/index.html",
@@ -76,6 +77,7 @@ rule all:
 if LABELLED:
 
     rule downstream:
+        """Labelled sequences, probed and fine-tuned."""
         input:
             f"{RESULTS}/figures/downstream/downstream.json",
 
@@ -83,11 +85,13 @@ if LABELLED:
 if COMPARISON:
 
     rule compare_tokenizers:
+        """Tokenizers, compared on equal work."""
         input:
             f"{RESULTS}/figures/comparison/comparison.json",
 
 
 rule scores:
+    """Every set of variants, scored, and nothing but that."""
     input:
         scored_variants(),
         exported_variants(),

@@ -20,6 +20,9 @@ The workflow reads one YAML file: `config.yaml`, the embedded demo, or the one t
 are left out take their defaults, and unknown keys are refused. Paths are relative to the working directory, or else
 to the workflow. Examples: `config/human.yaml`, `config/yeast.yaml`, `config/bacteria.yaml`,
 `config/bacteria_cpu.yaml`, `config/virus.yaml`, `config/compare.yaml`.
+
+`--configfile my.yaml changes.yaml` reads both, and the later one goes before; so do keys at the top with a text, as
+`--config results=elsewhere`. (Numbers inside a section that `--config` gives are text to Snakemake, and refused.)
 """
 
 
@@ -35,7 +38,9 @@ def page() -> str:
             parts.append(_table(_rows(section["properties"], set(section.get("required", []))), "key"))
     for table in ("genomes", "variants"):
         schema = _schema(table)
-        parts.append(f"## Table of {table}\n{schema['description']} Tab-separated; `#` begins a comment.\n")
+        parts.append(
+            f"## Table of {table}\n{schema['description']} Tab-separated; `#` in front of a word begins a comment.\n"
+        )
         parts.append(_table(_rows(schema["properties"], set(schema["required"])), "column"))
     return "\n".join(parts)
 

@@ -74,8 +74,10 @@ def test_both_containers_begin_alike():
     assert "CONDA_OVERRIDE_CUDA" in apptainer
 
 
-def test_every_rule_has_an_environment():
+def test_every_rule_has_an_environment_a_log_and_a_benchmark():
     """Rules made of another rule have that one's."""
     for path in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk")):
         rules = re.split(r"^ *(?:rule|checkpoint) \w+:$", path.read_text(), flags=re.MULTILINE)[1:]
         assert all("conda:\n" in body and "envs/genotok.yaml" in body for body in rules), path.name
+        for part in ("log", "benchmark", "resources"):
+            assert all(re.search(rf"^ +{part}:$", body, re.MULTILINE) for body in rules), (path.name, part)

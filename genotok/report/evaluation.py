@@ -123,9 +123,12 @@ def chunk_length_histogram(metrics: dict[str, Any]) -> tuple[Figure, pd.DataFram
         mine = data[data["stage"] == stage["stage"]]
         colour = SERIES[stage["stage"] % len(SERIES)]
         axes.bar(mine["length"], 100 * mine["share"], width=0.85, color=colour)
-        axes.axvline(stage["mean_length"], color=BLACK, linestyle="--", linewidth=1)
+        mean = min(stage["mean_length"], longest)  # at the last bar where that stands for all longer ones
+        axes.axvline(mean, color=BLACK, linestyle="--", linewidth=1)
+        left = mean > longest / 2
         place = {"textcoords": "offset points", "va": "top", "xycoords": ("data", "axes fraction")}
-        axes.annotate(f"mean {stage['mean_length']:.2f} bases", (stage["mean_length"], 1), (4, 0), **place)
+        place |= {"xytext": (-4 if left else 4, 0), "ha": "right" if left else "left"}
+        axes.annotate(f"mean {stage['mean_length']:.2f} bases", (mean, 1), **place)
         axes.set_title(f"Stage {stage['stage']}: {stage['chunks']:,} chunks")
         axes.set_ylabel("Chunks (%)")
         axes.grid(axis="y")

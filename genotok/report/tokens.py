@@ -13,7 +13,7 @@ from genotok.interpret.annotation_masks import Annotation
 from genotok.interpret.chunks import open_reading
 from genotok.interpret.stability import Stability, chunk_stability
 from genotok.interpret.token_survey import TokenSurvey, survey_tokens
-from genotok.interpret.vocabulary import Vocabulary
+from genotok.interpret.vocabulary import LONGEST_WORD, Vocabulary
 from genotok.report.json_files import write_json
 from genotok.report.names import (
     ENRICHMENT_FIGURE,
@@ -195,7 +195,7 @@ def words_table(vocabulary: Vocabulary) -> pd.DataFrame:
 def words_figure(data: pd.DataFrame) -> Figure:
     """The most frequent words of each stage, with the counts that independent letters would give."""
     if data.empty:
-        return figure_that_says(NO_STAGES)
+        return figure_that_says(f"There are no chunks of at most {LONGEST_WORD} letters.")
     stages = sorted(data["stage"].unique())
     figure = Figure(figsize=(WIDTH, 0.7 + 0.17 * WORDS_DRAWN), layout="constrained")
     panels = figure.subplots(1, len(stages), squeeze=False)[0]

@@ -142,7 +142,8 @@ def _draw_curve(
         axes.plot(valid["step"], valid[key], label=label, zorder=3, **marks)
     if in_bits:
         axes.axhline(2, color=GREY, linestyle="--", linewidth=0.9, label="four equally likely bases")
-        _cut_off(axes, max(records[key].max() for records in (train, valid) if len(records)))
+        if not len(train) or train[key].median() < HIGHEST_BITS:
+            _cut_off(axes, max(records[key].max() for records in (train, valid) if len(records)))
     for alarm in alarms:
         label = alarm["kind"].replace("_", " ")
         axes.axvline(alarm["step"], color=BLACK, linestyle=":", linewidth=0.9, label=label)

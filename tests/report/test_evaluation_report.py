@@ -91,9 +91,16 @@ def test_chunk_lengths(metrics):
 def test_the_longest_bin_says_that_it_holds_longer_ones(metrics):
     lengths = listed_lengths({70: 1, 3: 1, 64: 1, 999: 1})
     assert lengths == {"3": 1, "64": 3}
-    metrics["stages"] = [{"stage": 0, "chunks": 4, "mean_length": 50.0, "lengths": lengths}]
-    axes = chunk_length_histogram(metrics)[0].axes[0]
+    metrics["stages"] = [{"stage": 0, "chunks": 4, "mean_length": 284.0, "lengths": lengths}]
+    figure, _ = chunk_length_histogram(metrics)
+    axes = figure.axes[0]
     assert axes.get_xticklabels()[-1].get_text() == "≥ 64"
+    assert texts(axes) == ["mean 284.00 bases"]
+    figure.draw_without_rendering()
+    for label in (axes.xaxis.label, axes.texts[0]):
+        box = label.get_window_extent()
+        assert figure.bbox.fully_contains(box.x0, box.y0), label
+        assert figure.bbox.fully_contains(box.x1, box.y1), label
 
 
 def test_no_stages(metrics):

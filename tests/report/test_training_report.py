@@ -76,6 +76,14 @@ def test_high_first_values_do_not_flatten_the_curve(tmp_path):
     assert axes.get_title("right") == "up to 7.25, cut off"
 
 
+def test_a_curve_that_stays_high_is_drawn(tmp_path):
+    records = [
+        {"step": step, "split": "train", "bits_per_base": bits} for step, bits in enumerate([7.25, 4.0, 3.5])
+    ]
+    axes = panels(write_records(tmp_path / "m", records))["Bits per base"]
+    assert axes.get_ylim()[1] > 7.25
+
+
 def test_running_mean_of_many_records(tmp_path):
     records = [
         {"step": step, "split": "train", "bits_per_base": 1.8 + 0.2 * (step % 2)} for step in range(80)

@@ -201,7 +201,7 @@ def test_a_wrong_setting_of_scores_is_named(tmp_path, key, value, complaint):
     [
         ("genome", "", "row 2: 'genome' is a required property"),
         ("name", "a/b", "row 2: column 'name': 'a/b' does not match"),
-        ("nonsense", "x", "row 2: Additional properties are not allowed ('nonsense' was unexpected)"),
+        ("nonsense", "x", "'nonsense' is no column of this table"),
         ("name", "fitness", "row 2: 'fitness' stands in the column 'name' twice"),
         ("label", "L", "row 2: columns 'truth' and 'label': give one of the two"),
     ],

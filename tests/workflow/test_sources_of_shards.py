@@ -1,5 +1,7 @@
 """Reads and tables in the table of genomes."""
 
+import json
+
 import pytest
 from small_workflow import Workflow
 
@@ -20,13 +22,15 @@ def test_reads_and_proteins_become_shards(tmp_path):
     workflow.config["tokenize"] = {"window": 256, "tokenizer": "biological"}
     workflow.write_config()
     names = ("sars_cov_2", "reads", "proteins")
-    workflow.run(*(f"results/shards/{name}" for name in names))
+    workflow.run("results/provenance.json", *(f"results/shards/{name}" for name in names))
     found = {name: read_manifest(workflow.folder / "results" / "shards" / name)[1] for name in names}
     alphabets = {name: manifest.sources[0]["alphabet"] for name, manifest in found.items()}
     assert alphabets == {"sars_cov_2": "dna", "reads": "dna", "proteins": "protein"}
     (kept,) = found["reads"].collections
     assert (kept.genome, kept.split, kept.sequences) == ("reads", "train", 1)
     assert [(one.split, one.length) for one in found["proteins"].collections] == [("valid", 5)]
+    record = json.loads((workflow.folder / "results" / "provenance.json").read_text())
+    assert record["inputs"].keys() >= {"sample.fq", "proteins.csv", "results/genomes/sars_cov_2.fa.gz"}
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,18 @@ def test_a_changed_parameter_starts_only_what_depends_on_it(finished, section, k
     assert leaves not in rules
 
 
+def test_changed_parameters_of_studies_start_them(finished):
+    """Snakemake does not look at what functions of a rule's inputs return."""
+    report = finished.config["report"]
+    changes = {"tokens": {"sites": 5}, "attribution": {"steps": 5}}
+    changed = report | {name: report[name] | change for name, change in changes.items()}
+    (finished.folder / "changed.yaml").write_text(json.dumps(finished.config | {"report": changed}))
+    plan = finished.run("--dry-run", "--configfile", "changed.yaml").stdout
+    for rule in ("report_tokens", "attribute"):
+        assert re.search(rf"rule {rule}:(\n    .*)*reason: Params have changed", plan), rule
+    assert "rule train:" not in plan
+
+
 def test_the_report_is_made_offline(finished):
     """`snakemake --report` writes one file with all figures, without a network where this process may cut it off."""
     alone = ["unshare", "--net"]
@@ -141,27 +153,72 @@ def test_a_genome_is_downloaded_with_its_checksum(finished, tmp_path, busy_serve
     assert not list((workflow.folder / "results").rglob("lambda.fa.gz"))
 
 
+def test_wrong_keys_are_named(tmp_path):
+    """All of them at once, by their places, and without the schema."""
+    workflow = Workflow(tmp_path / "work")
+    workflow.config["train"] |= {"stepz": 3, "main_network": {"freeze": True}}
+    workflow.config["score"]["strands"] = "three"
+    workflow.config["tokenize"]["window"] = 0
+    workflow.config["report"]["motifs"] = {"min_seqlet": 2}
+    workflow.write_config()
+    done = workflow.run("--dry-run", check=False)
+    assert done.returncode
+    said = (done.stdout + done.stderr).splitlines()
+    for complaint in (
+        "train: Additional properties are not allowed ('stepz' was unexpected)",
+        "train.main_network: 'ntv2' is a required property",
+        "score.strands: 'three' is not one of ['both', 'forward']",
+        "tokenize.window: 0 is less than the minimum of 1",
+        "report.motifs: Additional properties are not allowed ('min_seqlet' was unexpected)",
+    ):
+        assert complaint in said
+    assert len(said) < 15
+
+
 @pytest.mark.parametrize(
-    ("section", "values", "complaint"),
+    ("values", "complaint"),
     [
-        ("train", {"stepz": 3}, "stepz"),
-        ("train", {"main_network": {"freeze": True}}, "ntv2"),
-        ("score", {"strands": "three"}, "strands"),
-        ("tokenize", {"window": 0}, "window"),
-        (
-            "report",
-            {"attribution": {"genome": "sars_cov_2", "regions": ["a:1-9"] * 2}},
-            "the folder of a:1-9",
-        ),
-        ("report", {"motifs": {}}, "name regions in report.attribution"),
-        ("report", {"motifs": {"min_seqlet": 2}}, "min_seqlet"),
+        ({"attribution": {"genome": "sars_cov_2", "regions": ["a:1-9"] * 2}}, "the folder of a:1-9"),
+        ({"motifs": {}}, "name regions in report.attribution"),
     ],
 )
-def test_a_wrong_key_is_named(tmp_path, section, values, complaint):
-    """The schema's complaint names the key."""
+def test_keys_that_do_not_go_together(tmp_path, values, complaint):
+    """What the schema cannot know."""
     workflow = Workflow(tmp_path / "work")
-    workflow.config[section] = values
+    workflow.config["report"] = values
     workflow.write_config()
+    done = workflow.run("--dry-run", check=False)
+    assert done.returncode
+    assert complaint in done.stdout + done.stderr
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    """Byte order mark, Windows lines, quotes, comments, blank lines and cells, spaces; `#` inside a name."""
+    workflow = Workflow(tmp_path / "work")
+    (workflow.folder / "lambda.fa").rename(workflow.folder / "my lambda#1.fa")
+    (workflow.folder / "genomes.tsv").write_bytes(
+        b"\xef\xbb\xbf# mine\r\n genome\tsource \tsplit\t\r\n\r\n\t\t\r\n"
+        b'lambda\t"my lambda#1.fa"\ttrain # to learn from\t\r\nsars_cov_2\tsars_cov_2.fa\ttest\r\n'
+    )
+    plan = workflow.run("--dry-run", "--quiet", "host").stdout
+    assert "input: my lambda#1.fa" in plan
+    assert "tokenize_genome                   2" in plan
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "complaint"),
+    [
+        ("genomes", "lambda.fa\ttrain", "lambda.fa\ttrain\tNC_1", "row 1: has more cells than"),
+        ("genomes", "lambda.fa", "not/there.fa", "Missing input files for rule prepare_genome"),
+        ("genomes", "\ttest", "\ttrain", "genomes.tsv: nothing is in the split 'test'"),
+        ("variants", "truth", "model", "Missing input files for rule score_variants"),  # called FITNESS
+    ],
+)
+def test_tables_that_cannot_lead_to_the_end(tmp_path, table, old, new, complaint):
+    """They are refused before anything runs, not after the training."""
+    workflow = Workflow(tmp_path / "work")
+    table = workflow.folder / f"{table}.tsv"
+    table.write_text(table.read_text().replace(old, new))
     done = workflow.run("--dry-run", check=False)
     assert done.returncode
     assert complaint in done.stdout + done.stderr

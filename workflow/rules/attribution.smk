@@ -51,6 +51,8 @@ rule attribute:
         summary=f"{RESULTS}/figures/attribution/{{region}}/attributions.json",
     log:
         f"{RESULTS}/logs/attribute/{{region}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/attribute/{{region}}.tsv"
     wildcard_constraints:
         region=any_of(attributed()),
     conda:
@@ -63,7 +65,8 @@ rule attribute:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
         options=attribution_options,
+        annotation=annotation_options,
         device=config["train"]["device"],
     shell:
-        "genotok attribute {input.fasta:q} -m {params.model:q} {params.options:q} "
+        "genotok attribute {input.fasta:q} -m {params.model:q} {params.options:q} {params.annotation:q} "
         "--device {params.device} --threads {threads} -o {params.folder:q} > {log:q} 2>&1"

@@ -1,5 +1,6 @@
 """Configuration, tables, and the functions that the rules share."""
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -9,7 +10,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import pandas
 import yaml
 from jsonschema import Draft202012Validator
 
@@ -19,7 +19,19 @@ WORKFLOW = Path(
 ).parent.parent
 SCHEMAS = WORKFLOW / "workflow" / "schemas"
 
-validate(config, str(SCHEMAS / "config.schema.yaml"))
+# Snakemake's own complaint prints the schema and the configuration, a thousand lines of them.
+complaints = [
+    ".".join(map(str, error.path)) + ": " * bool(error.path) + error.message
+    for error in Draft202012Validator(
+        yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
+    ).iter_errors(config)
+]
+if complaints:
+    raise WorkflowError(
+        "the configuration is wrong; docs/configuration.md lists every key:",
+        *complaints,
+    )
+validate(config, str(SCHEMAS / "config.schema.yaml"))  # fills in the defaults
 
 # Rules call `genotok`: that of the rule's conda environment, else that beside this Python.
 os.environ.update(
@@ -69,24 +81,40 @@ def find(path):
 def read_table(path, schema):
     """The rows of a table as its schema wants them, empty cells as their defaults."""
     try:
-        table = pandas.read_csv(
-            find(path), sep="\t", dtype=str, keep_default_na=False, comment="#"
-        )
-    except (OSError, ValueError) as error:
+        lines = Path(find(path)).read_text(encoding="utf-8-sig").split("\n")
+        lines = [re.sub(r"(^|\s)#.*", "", line) for line in lines]
+        table = [
+            [cell.strip() for cell in cells]
+            for cells in csv.reader(lines, "excel-tab", strict=True)
+            if any(cell.strip() for cell in cells)
+        ]
+    except (OSError, ValueError, csv.Error) as error:
         raise WorkflowError(
             f"{path}: the table of the configuration cannot be read: {error}"
         )
     schema = yaml.safe_load((SCHEMAS / schema).read_text())
+    header, *table = table or [[]]
+    while header and not header[-1]:
+        header.pop()
+    for number, column in enumerate(header):
+        if column not in schema["properties"]:
+            raise WorkflowError(
+                f"{path}: {column!r} is no column of this table; they are separated by tabs and called {', '.join(schema['properties'])}"
+            )
+        if column in header[:number]:
+            raise WorkflowError(f"{path}: the column {column!r} stands there twice")
     defaults = {
         key: about["default"]
         for key, about in schema["properties"].items()
         if "default" in about
     }
     rows = []
-    for number, cells in enumerate(table.to_dict("records"), 1):
-        row = defaults | {
-            key: cell.strip() for key, cell in cells.items() if cell.strip()
-        }
+    for number, cells in enumerate(table, 1):
+        if any(cells[len(header) :]):
+            raise WorkflowError(
+                f"{path}: row {number}: has more cells than there are columns ({len(header)})"
+            )
+        row = defaults | {key: cell for key, cell in zip(header, cells) if cell}
         for error in Draft202012Validator(schema).iter_errors(row):
             key = "".join(f"column {key!r}: " for key in error.path)
             raise WorkflowError(f"{path}: row {number}: {key}{error.message}")
@@ -107,11 +135,17 @@ def by_key(path, rows, column, key_of):
     return found
 
 
+def is_on_hub(model):
+    """Whether a model of the table is `owner/name`; else it is a folder, perhaps one that is still to be made."""
+    named = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(@.*)?", model.rstrip("/"))
+    return bool(named and not Path(find(model)).is_dir())
+
+
 def model_label(row):
     """What files of a set of variants call its model: `trained`, a folder's name, or a name on the Hub."""
     model = row["model"].rstrip("/")
-    folder = Path(find(model))
-    return re.sub(r"[^A-Za-z0-9_.-]+", "--", folder.name if folder.is_dir() else model)
+    name = model if is_on_hub(model) else Path(model).name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "--", name)
 
 
 def score_set(row):
@@ -126,6 +160,8 @@ GENOMES = by_key(
     "genome",
     lambda row: row["genome"],
 )
+if not GENOMES:
+    raise WorkflowError(f"{config['genomes']}: the table of genomes has no rows")
 VARIANTS = (
     by_key(
         config["variants"],
@@ -148,6 +184,10 @@ for number, row in enumerate(GENOMES.values(), 1):
         )
 
 for number, row in enumerate(VARIANTS.values(), 1):
+    if row["model"] != "trained" and model_label(row) in ("", "trained"):
+        raise WorkflowError(
+            f"{config['variants']}: row {number}: column 'model': files cannot be called by the folder {row['model']!r}; give it another name"
+        )
     if row["truth"] and row["label"]:
         raise WorkflowError(
             f"{config['variants']}: row {number}: columns 'truth' and 'label': give one of the two"
@@ -206,9 +246,28 @@ def trained_genomes():
     return [name for name, row in GENOMES.items() if row["split"] != "none"]
 
 
+def shards_with(split, shards=READ_SHARDS):
+    """The manifest of shards, once the table of genomes gives something to a split."""
+    rows = [GENOMES[name] for name in trained_genomes()]
+    if not any(row["split"] == split or row.get(split) for row in rows):
+        raise WorkflowError(
+            f"{config['genomes']}: nothing is in the split {split!r}, which this target needs; write it in the column 'split' of a genome"
+            + (
+                f" or contigs of one in the column {split!r}"
+                if split != "train"
+                else ""
+            )
+        )
+    return f"{shards}/manifest.json"
+
+
 def is_remote(source):
-    """Whether a genome has to be downloaded; anything else is a file of this machine."""
-    return not Path(find(source)).is_file()
+    """Whether a genome has to be downloaded: an address, or the name of an assembly that is no file here.
+
+    Anything else is a file, so that Snakemake names one that is missing before it starts.
+    """
+    named = re.fullmatch(r"(ncbi|ucsc|ensembl):.*|\w+([.]\d+)?", source)
+    return "://" in source or bool(named and not Path(find(source)).is_file())
 
 
 def genome_source(wildcards):
@@ -435,23 +494,52 @@ def provenance_settings(wildcards):
 
 
 def provenance_inputs():
-    """All that the results are made of: tables, genomes, variants, and models that are not trained here."""
-    tables = [config["genomes"]] + ([config["variants"]] if config["variants"] else [])
-    genomes = [f"{RESULTS}/genomes/{name}.fa.gz" for name in GENOMES]
-    rows = VARIANTS.values()
-    given = [row[key] for row in rows for key in ("vcf", "table", "gff") if row[key]]
-    given += [row[key] for row in GENOMES.values() for key in ("include", "exclude")]
-    given += [row[key] for row in LABELLED.values() for key in ("train", "test")]
-    models = [
-        str(Path(find(row["model"])) / name)
-        for row in rows
-        for name in ("config.json", "model.safetensors")
-        if model_label(row) != "trained"
+    """All that the results are made of: tables, genomes, and every file that the tables and the configuration name."""
+    wanted = config["report"]
+    sections = [
+        wanted.get(name, {}) for name in ("tokens", "saturation", "attribution")
     ]
-    return (
-        [find(path) for path in tables + given if path]
-        + genomes
-        + [path for path in models if Path(path).is_file()]
+    given = [config["genomes"], config["variants"]]
+    given += [row[key] for row in VARIANTS.values() for key in ("vcf", "table", "gff")]
+    given += [
+        row[key]
+        for row in GENOMES.values()
+        for key in ("include", "exclude", "regions")
+    ]
+    given += [row[key] for row in LABELLED.values() for key in ("train", "test")]
+    given += [section.get("gff") for section in sections]
+    given += wanted.get("tokens", {}).get("places", [])
+    given += [wanted.get("motifs", {}).get("database")]
+    given += [
+        name
+        for name in (config.get("model"), ENTROPY.get("model"), TOKENIZER)
+        if isinstance(name, str) and name.endswith(".json")
+    ]
+    models = [row["model"] for row in VARIANTS.values() if row["model"] != "trained"]
+    models += [row["model"] for row in LABELLED.values() if row["model"]]
+    weights = [
+        str(Path(find(model)) / name)
+        for model in models
+        for name in ("config.json", "model.safetensors")
+    ]
+    genomes = [
+        path
+        for name, row in GENOMES.items()
+        for path in (
+            [find(row["source"])]
+            if row["format"]
+            else [f"{RESULTS}/genomes/{name}.fa.gz"]
+        )
+        if "://" not in path
+    ]
+    # In the order in which they were named, each once.
+    return list(
+        dict.fromkeys(
+            [find(path) for path in given if path]
+            + genomes
+            + published_weights()
+            + [path for path in weights if Path(path).is_file()]
+        )
     )
 
 
@@ -503,13 +591,10 @@ def scoring_model(wildcards):
 
 def scoring_model_files(wildcards):
     """The files of the model of a set of variants, none for one on the Hub."""
+    if is_on_hub(VARIANTS[wildcards.set]["model"]):
+        return []
     folder = Path(scoring_model(wildcards))
-    names = ["config.json", "model.safetensors"]
-    return [
-        str(folder / name)
-        for name in names
-        if is_trained_here(wildcards) or (folder / name).is_file()
-    ]
+    return [str(folder / name) for name in ("config.json", "model.safetensors")]
 
 
 def split_context():
@@ -651,14 +736,19 @@ def studied_region_options():
     return options
 
 
-def study_options(wildcards, input):
-    """What `genotok report tokens` is told."""
-    options = studied_region_options()
-    if "gff" in input.keys():
-        options += ["--gff", input.gff]
-    for path in input.get("places", []):
-        options += ["--places", path]
-    return [*options, "--sites", studied().get("sites", 256)]
+def study_options():
+    """What `genotok report tokens` is told besides its files."""
+    return [*studied_region_options(), "--sites", studied().get("sites", 256)]
+
+
+def annotation_options(wildcards, input):
+    """The annotation and the places among the inputs as options.
+
+    Functions of inputs say nothing else: Snakemake does not see when what they return changes with the configuration.
+    """
+    options = ["--gff", input.gff] if "gff" in input.keys() else []
+    places = input.get("places", [])
+    return options + [word for path in places for word in ("--places", path)]
 
 
 def saturated():
@@ -773,13 +863,11 @@ def attributed_files(wildcards):
     return files | ({"gff": find(settings["gff"])} if settings.get("gff") else {})
 
 
-def attribution_options(wildcards, input):
-    """What `genotok attribute` is told about a region."""
+def attribution_options(wildcards):
+    """What `genotok attribute` is told about a region besides its files."""
     settings = config["report"]["attribution"]
     words = ["--region", attributed()[wildcards.region]]
     words += ["--method", ",".join(settings["methods"])]
-    if "gff" in input.keys():
-        words += ["--gff", input.gff]
     if "variant" in settings:
         words += ["--target", "allele", "--variant", settings["variant"]]
     for key in (
@@ -807,21 +895,22 @@ def motifs_are_sought():
     return True
 
 
-def motif_options(wildcards, input):
-    """What `genotok motifs` is told."""
+def motif_options():
+    """What `genotok motifs` is told besides its files."""
     settings = config["report"]["motifs"]
     keys = ("min_seqlets", "min_length", "max_length", "false_share", "likeness")
-    words = ["--database", input.database] if "database" in input.keys() else []
-    for key in keys:
-        if key in settings:
-            words += [f"--{key.replace('_', '-')}", settings[key]]
-    return words
+    return [
+        word
+        for key in keys
+        if key in settings
+        for word in (f"--{key.replace('_', '-')}", settings[key])
+    ]
 
 
 def known_motifs():
     """The file of known motifs, if there is one."""
     database = config["report"]["motifs"].get("database")
-    return {"database": find(database)} if database else {}
+    return [find(database)] if database else []
 
 
 def labelled_tables(wildcards):

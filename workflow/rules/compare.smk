@@ -14,6 +14,8 @@ rule compare_vocabulary:
         f"{RESULTS}/comparison/bpe_{{size}}.json",
     log:
         f"{RESULTS}/logs/compare_vocabulary/{{size}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_vocabulary/{{size}}.tsv"
     wildcard_constraints:
         size="[0-9]+",
     conda:
@@ -29,13 +31,15 @@ rule compare_vocabulary:
 
 rule compare_plan:
     input:
-        manifest=f"{RESULTS}/shards/manifest.json",
+        manifest=lambda wildcards: shards_with("test", f"{RESULTS}/shards"),
         shards=expand(f"{RESULTS}/shards/{{genome}}", genome=trained_genomes()),
         vocabularies=compared_vocabularies(),
     output:
         f"{RESULTS}/comparison/plan.json",
     log:
         f"{RESULTS}/logs/compare_plan.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_plan.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -84,6 +88,8 @@ rule compare_baselines:
         f"{RESULTS}/comparison/baselines.json",
     log:
         f"{RESULTS}/logs/compare_baselines.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/compare_baselines.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -119,6 +125,8 @@ rule report_comparison:
         summary=f"{RESULTS}/figures/comparison/comparison.json",
     log:
         f"{RESULTS}/logs/report_comparison.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_comparison.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:

@@ -78,6 +78,8 @@ rule report_downstream:
         summary=f"{RESULTS}/figures/downstream/downstream.json",
     log:
         f"{RESULTS}/logs/report_downstream.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_downstream.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:

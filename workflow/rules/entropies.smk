@@ -73,3 +73,5 @@ use rule merge_shards as merge_entropies with:
         f"{RESULTS}/entropies/manifest.json",
     log:
         f"{RESULTS}/logs/merge_entropies.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/merge_entropies.tsv"

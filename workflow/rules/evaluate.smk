@@ -9,7 +9,7 @@ rule evaluate:
     input:
         config=f"{RESULTS}/model/config.json",
         weights=f"{RESULTS}/model/model.safetensors",
-        manifest=f"{READ_SHARDS}/manifest.json",
+        manifest=lambda wildcards: shards_with("test"),
         shards=expand(f"{READ_SHARDS}/{{genome}}", genome=trained_genomes()),
     output:
         f"{RESULTS}/evaluation/metrics.json",

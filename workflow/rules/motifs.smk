@@ -7,7 +7,7 @@ OUTPUTS: <results>/figures/motifs/
 
 rule motifs:
     input:
-        **known_motifs(),
+        database=known_motifs(),
         arrays=expand(
             f"{RESULTS}/figures/attribution/{{region}}/{{region}}/attribution.npz",
             region=attributed(),
@@ -38,6 +38,8 @@ rule motifs:
         summary=f"{RESULTS}/figures/motifs/motifs.json",
     log:
         f"{RESULTS}/logs/motifs.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/motifs.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -45,6 +47,7 @@ rule motifs:
         runtime=scaled(60),
     params:
         folder=subpath(output.summary, parent=True),
-        options=motif_options,
+        options=motif_options(),
+        known=lambda wildcards, input: [f"--database={path}" for path in input.database],
     shell:
-        "genotok motifs {input.arrays:q} {params.options:q} -o {params.folder:q} > {log:q} 2>&1"
+        "genotok motifs {input.arrays:q} {params.options:q} {params.known:q} -o {params.folder:q} > {log:q} 2>&1"

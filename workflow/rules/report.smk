@@ -20,6 +20,8 @@ rule report_training:
         summary=f"{RESULTS}/figures/training/training.json",
     log:
         f"{RESULTS}/logs/report_training.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_training.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -54,6 +56,8 @@ rule report_evaluation:
         summary=f"{RESULTS}/figures/evaluation/evaluation.json",
     log:
         f"{RESULTS}/logs/report_evaluation.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_evaluation.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -83,6 +87,8 @@ rule report_chunks:
         bed=f"{RESULTS}/figures/chunks/chunks.bed",
     log:
         f"{RESULTS}/logs/report_chunks.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_chunks.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -118,6 +124,8 @@ rule report_variants:
         summary=f"{RESULTS}/figures/variants/{{set}}/variant_effect.json",
     log:
         f"{RESULTS}/logs/report_variants/{{set}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_variants/{{set}}.tsv"
     wildcard_constraints:
         set=any_of(sets_with()),
     conda:
@@ -210,6 +218,8 @@ rule report_score_sets:
         summary=f"{RESULTS}/figures/score_sets/score_sets.json",
     log:
         f"{RESULTS}/logs/report_score_sets.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_score_sets.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -229,6 +239,8 @@ rule provenance:
         f"{RESULTS}/provenance.json",
     log:
         f"{RESULTS}/logs/provenance.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/provenance.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -281,6 +293,8 @@ rule results_page:
         ),
     log:
         f"{RESULTS}/logs/results_page.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/results_page.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:

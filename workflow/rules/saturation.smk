@@ -15,6 +15,8 @@ rule score_saturation:
         index=f"{RESULTS}/saturation/{{place}}.vcf.gz.tbi",
     log:
         f"{RESULTS}/logs/score_saturation/{{place}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/score_saturation/{{place}}.tsv"
     conda:
         "../../envs/genotok.yaml"
     threads: 1
@@ -62,6 +64,8 @@ rule report_saturation:
         summary=f"{RESULTS}/figures/saturation/{{place}}/saturation.json",
     log:
         f"{RESULTS}/logs/report_saturation/{{place}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_saturation/{{place}}.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:

@@ -19,6 +19,8 @@ rule split_variants:
         ),
     log:
         f"{RESULTS}/logs/split_variants/{{set}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/split_variants/{{set}}.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -78,6 +80,8 @@ rule gather_scores:
         table=f"{RESULTS}/scores/{{set}}.parquet",
     log:
         f"{RESULTS}/logs/gather_scores/{{set}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gather_scores/{{set}}.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -95,6 +99,8 @@ rule export_traitgym:
         f"{RESULTS}/traitgym/{{name}}/features/{{model}}.parquet",
     log:
         f"{RESULTS}/logs/export_traitgym/{{name}}.{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export_traitgym/{{name}}.{{model}}.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:
@@ -112,6 +118,8 @@ rule export_cadd:
         index=f"{RESULTS}/cadd/{{name}}/{{model}}.tsv.gz.tbi",
     log:
         f"{RESULTS}/logs/export_cadd/{{name}}.{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/export_cadd/{{name}}.{{model}}.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:

@@ -45,6 +45,8 @@ rule merge_shards:
         f"{RESULTS}/shards/manifest.json",
     log:
         f"{RESULTS}/logs/merge_shards.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/merge_shards.tsv"
     conda:
         "../../envs/genotok.yaml"
     resources:

@@ -52,6 +52,8 @@ rule report_tokens:
         summary=f"{RESULTS}/figures/tokens/tokens.json",
     log:
         f"{RESULTS}/logs/report_tokens.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report_tokens.tsv"
     conda:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
@@ -62,11 +64,12 @@ rule report_tokens:
     params:
         model=subpath(input.config, parent=True),
         folder=subpath(output.summary, parent=True),
-        study=study_options,
+        study=study_options(),
+        annotation=annotation_options,
         device=config["train"]["device"],
         cpu_threads=config["train"]["threads"],
     shell:
-        "genotok report tokens {input.fasta:q} -m {params.model:q} {params.study:q} "
+        "genotok report tokens {input.fasta:q} -m {params.model:q} {params.study:q} {params.annotation:q} "
         "--device {params.device} --threads {params.cpu_threads} -o {params.folder:q} > {log:q} 2>&1"
 
 
@@ -79,6 +82,8 @@ rule trackhub:
         directory(f"{RESULTS}/trackhub"),
     log:
         f"{RESULTS}/logs/trackhub.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/trackhub.tsv"
     conda:
         "../../envs/genotok.yaml"
     threads: config["train"]["threads"]
@@ -88,7 +93,7 @@ rule trackhub:
         gpu=train_gpus(),
     params:
         model=subpath(input.config, parent=True),
-        study=lambda wildcards: studied_region_options(),
+        study=studied_region_options(),
         device=config["train"]["device"],
         cpu_threads=config["train"]["threads"],
     shell:

@@ -11,7 +11,7 @@ model's card, which Snakemake would remove before a new run although a person ma
 
 rule train:
     input:
-        manifest=f"{READ_SHARDS}/manifest.json",
+        manifest=lambda wildcards: shards_with("train"),
         shards=expand(f"{READ_SHARDS}/{{genome}}", genome=trained_genomes()),
         tokenizer=tokenizer_file(),
         entropy=entropy_model_files(),

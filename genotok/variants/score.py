@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ from genotok.variants.vcf_output import open_vcf_output, output_kind
 
 BLOCK_BATCHES = 32  # windows of so many batches are pooled
 BLOCK_BYTES = 1 << 23  # of records: those with many thousand samples are long
+SUSPICIOUS = 0.1  # share of alleles whose REF is not the FASTA's; assemblies have far fewer errors
 CHOICES = {
     "strands": ("both", "forward"),
     "ref_mismatch": ("error", "skip", "use-vcf"),
@@ -174,7 +176,7 @@ def score_vcf(
             describe()
         if horizon is not None and first:
             _say_horizon(first[0], task, fasta, model, models[0])
-    _report(line, judge.reference.path, time.monotonic() - began)
+    _report(line, judge.reference, time.monotonic() - began)
     return dict(line.counts)
 
 
@@ -325,11 +327,26 @@ def _identity(
     return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
-def _report(line: ScoringLine, reference: Path, seconds: float) -> None:
+def _report(line: ScoringLine, reference: Reference, seconds: float) -> None:
     said = ", ".join(f"{status} {count}" for status, count in line.counts.items() if count) or "no records"
     print(f"score: {said}; {seconds:.1f} s", file=sys.stderr)
+    other, same = line.counts["ref_mismatch"], line.counts["ok"]
+    if other > SUSPICIOUS * (other + same):
+        print(
+            f"score: REF is not what {reference.path} has for {other / (other + same):.0%} of the alleles; "
+            "is it the assembly that the variants were called against?",
+            file=sys.stderr,
+        )
     if line.patched:
         print(f"score: REF of {line.patched} records is not the FASTA's and was scored", file=sys.stderr)
     if line.unknown_contigs:
-        names = ", ".join(line.unknown_contigs[:5]) + (" ..." if len(line.unknown_contigs) > 5 else "")
-        print(f"score: {reference} has no contig {names}", file=sys.stderr)
+        print(
+            f"score: {reference.path} has no contig {_some(line.unknown_contigs)}, but {_some(reference.contigs)}; "
+            "where these are other names of the same, see --contig-aliases",
+            file=sys.stderr,
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(islice(names, 6))
+    return ", ".join(first[:5]) + (" ..." if len(first) > 5 else "")

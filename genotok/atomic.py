@@ -22,13 +22,16 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     existing target is left as it was.
 
     Raises:
-        InputError: the directory of `target` cannot be created or written to, or the disk is full.
+        InputError: the directory of `target` cannot be created or written to, `target` is a directory, or the disk
+            is full.
     """
     target = Path(target)
     stem = target.name.split(".")[0]
     suffixes = target.name[len(stem) :]
     temporary = target.with_name(f".{stem}.{os.getpid()}.tmp{suffixes}")
     _make_folder(target)
+    if target.is_dir():  # before the work, not behind it
+        raise InputError(f"{target}: cannot be written: Is a directory")
     try:
         with _sentence(temporary, target):
             temporary.touch()  # here a folder that cannot be written to shows; pysam's BGZFile crashes on one

@@ -4,7 +4,7 @@ import hashlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from itertools import islice
@@ -18,10 +18,11 @@ import genotok
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.progress import progress
+from genotok.variants.alleles import STATUSES
 from genotok.variants.blocks import Desk, Task
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.fields import HAPLOTYPE_FIELDS, chosen_fields
-from genotok.variants.haplotypes import UNPHASED, phased_blocks, reach, sample_column
+from genotok.variants.haplotypes import HAPLOTYPE_STATUSES, UNPHASED, phased_blocks, reach, sample_column
 from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
@@ -176,7 +177,7 @@ def score_vcf(
             describe()
         if horizon is not None and first:
             _say_horizon(first[0], task, fasta, model, models[0])
-    _report(line, judge.reference, time.monotonic() - began)
+    _report(line, judge.reference, haplotypes, time.monotonic() - began)
     return dict(line.counts)
 
 
@@ -327,9 +328,11 @@ def _identity(
     return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
-def _report(line: ScoringLine, reference: Reference, seconds: float) -> None:
-    said = ", ".join(f"{status} {count}" for status, count in line.counts.items() if count) or "no records"
-    print(f"score: {said}; {seconds:.1f} s", file=sys.stderr)
+def _report(line: ScoringLine, reference: Reference, sample: str | None, seconds: float) -> None:
+    print(f"score: {_counted(line.counts) or 'no records'}; {seconds:.1f} s", file=sys.stderr)
+    if line.on_haplotypes:
+        in_order = {status: line.on_haplotypes[status] for status in (*HAPLOTYPE_STATUSES, *STATUSES[1:])}
+        print(f"score: on the haplotypes of {sample}: {_counted(in_order)}", file=sys.stderr)
     other, same = line.counts["ref_mismatch"], line.counts["ok"]
     if other > SUSPICIOUS * (other + same):
         print(
@@ -345,6 +348,10 @@ def _report(line: ScoringLine, reference: Reference, seconds: float) -> None:
             "where these are other names of the same, see --contig-aliases",
             file=sys.stderr,
         )
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{status} {count}" for status, count in counts.items() if count)
 
 
 def _some(names: Iterable[str]) -> str:

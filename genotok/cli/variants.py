@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from genotok.atomic import require_writable
 from genotok.cli.app import Device, Model, Threads, app, vcf_app
 from genotok.errors import InputError
 
@@ -182,6 +183,12 @@ def _saturation(
         from genotok.report.logo import check_logo
 
         check_logo(logo, regions)
+        require_writable(logo)
+    if bigwig:
+        from genotok.variants.tracks import track_paths
+
+        for track in track_paths(bigwig):
+            require_writable(track)
     return Saturation(regions)
 
 

@@ -27,8 +27,9 @@ from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
 from genotok.variants.plans import PlanTask
-from genotok.variants.preconditions import model_files, refuse_same_files
+from genotok.variants.preconditions import model_files
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
+from genotok.variants.same_files import refuse_same_files
 from genotok.variants.saturation import Saturation
 from genotok.variants.scoring_line import ScoringLine
 from genotok.variants.table import open_table

@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.machine import describe_run, write_result
+from genotok.genomes.alphabets import reverse_complement
 from genotok.genomes.records import sequence_records
 from genotok.report.tokens import report_tokens
-from genotok.variants.alleles import reverse_complement
 
 CODONS = 300
 STARTS, STOPS = {"ATG", "GTG", "TTG"}, {"TAA", "TAG", "TGA"}

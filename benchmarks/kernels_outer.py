@@ -2,8 +2,9 @@
 
 Shapes are those of the outer stage of H-Net: 131,072 rows of width 512, a chunk every third row. Every line holds the
 fewest bytes that must move, over the time measured, as a fraction of the copy speed of the same run; attention holds
-operations as a fraction of the matrix-product speed. Times are medians of replayed CUDA graphs; those of the torch
-references, which wait for the host, are medians of calls. Needs a CUDA device.
+operations as a fraction of the matrix-product speed, and under a window stands beside torch's own kernel. Times are
+medians of replayed CUDA graphs; those of the torch references, which wait for the host, are medians of calls. Needs a
+CUDA device.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from benchmarks.machine import (
     recorded,
     write_result,
 )
-from genotok.kernels.attention import ragged_attention, rotate, rotated_parts
+from genotok.kernels.attention import ragged_attention, rotate, rotated_parts, torch_flash_attention
 from genotok.kernels.backend import reference_kernels
 from genotok.kernels.ema import ema_upsample, rewarded
 from genotok.kernels.ragged import Ragged
@@ -48,6 +49,7 @@ class Case:
         forward, backward: bytes that must move at least, or operations.
         of: the ceiling that these count against.
         checked: a smaller one that is held against float64 in its place.
+        rival: the same by a kernel of torch, which it is held against and timed beside.
     """
 
     run: Operation
@@ -57,6 +59,7 @@ class Case:
     exact: Operation | None = None
     of: str = "copy_tb_s"
     checked: "Case | None" = None
+    rival: Operation | None = None
 
 
 def replayed(run: Callable[[], object], calls: int = 8, repeats: int = 20) -> float:
@@ -150,7 +153,9 @@ def attention_case(lengths: list[int], checked: Case | None = None) -> Case:
     flops = 4 * seen * WIDTH
     inputs = [random(ragged.total, HEADS, WIDTH // HEADS, dtype=BF16) for _ in range(3)]
     run = lambda q, k, v: ragged_attention(q, k, v, ragged, window=WINDOW)  # noqa: E731
-    return Case(run, inputs, flops, 2.5 * flops, of="matmul_tflop_s", checked=checked)
+    by_torch = lambda q, k, v: torch_flash_attention(q, k, v, ragged, True, WINDOW)  # noqa: E731
+    rival = by_torch if max(lengths) > WINDOW + 1 else None
+    return Case(run, inputs, flops, 2.5 * flops, of="matmul_tflop_s", checked=checked, rival=rival)
 
 
 def gather_case() -> Case:
@@ -213,17 +218,34 @@ def gradients(case: Case, run: Operation) -> Callable[[], tuple[Tensor, ...]]:
 
 def worst_error(case: Case) -> float:
     """The largest relative error of outputs and gradients against float64, with poisoned memory; NaN if any is."""
-    poison = torch.full((1 << 29,), torch.nan, device=DEVICE)
-    del poison
-    found = _several(case.run(*case.inputs))
-    seen = [torch.randn_like(part) for part in found]
-    found = [*found, *torch.autograd.grad(found, case.inputs, seen)]
+    found, seen = _both_passes(case.run, case.inputs)
     exact = [part.detach().double().requires_grad_() for part in case.inputs]
     with reference_kernels():
-        wanted = _several((case.exact or case.run)(*exact))
-        wanted = [*wanted, *torch.autograd.grad(wanted, exact, [part.double() for part in seen])]
+        wanted, _ = _both_passes(case.exact or case.run, exact, [part.double() for part in seen])
+    return _worst(found, wanted)
+
+
+def difference_to_rival(case: Case) -> float:
+    """The largest relative difference of outputs and gradients to those of torch's kernel; NaN if any is."""
+    found, seen = _both_passes(case.run, case.inputs)
+    return _worst(found, _both_passes(case.rival, case.inputs, seen)[0])
+
+
+def _both_passes(
+    run: Operation, inputs: list[Tensor], seen: list[Tensor] | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs and gradients in memory that was poisoned, and the outputs' gradients, by default random ones."""
+    poison = torch.full((1 << 29,), torch.nan, device=DEVICE)
+    del poison
+    found = _several(run(*inputs))
+    seen = seen or [torch.randn_like(part) for part in found]
+    return [*found, *torch.autograd.grad(found, inputs, seen)], seen
+
+
+def _worst(found: list[Tensor], wanted: list[Tensor]) -> float:
     pairs = zip(found, wanted, strict=True)
-    return torch.stack([(one.double() - other).norm() / other.norm() for one, other in pairs]).max().item()
+    errors = [(one.double() - other).norm() / other.double().norm() for one, other in pairs]
+    return torch.stack(errors).max().item()
 
 
 def _several(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -246,6 +268,10 @@ def measure(case: Case, limits: dict[str, float]) -> dict[str, float]:
     line |= {"forward_ms": forward, "forward_backward_ms": both}
     line["forward_of_ceiling"] = case.forward / forward / scale
     line["forward_backward_of_ceiling"] = (case.forward + case.backward) / both / scale
+    if case.rival:
+        line["difference_to_torch"] = difference_to_rival(case)
+        by_torch = Case(case.rival, case.inputs, case.forward, case.backward)
+        line["torch_forward_ms"], line["torch_forward_backward_ms"] = times(by_torch, replayed)
     with reference_kernels():
         line["reference_forward_ms"], line["reference_forward_backward_ms"] = times(case, called)
     return line | {"forward_least": case.forward, "backward_least": case.backward}

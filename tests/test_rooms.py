@@ -135,6 +135,7 @@ HEAVY = {
     "yaml",
     "huggingface_hub",
     "transformers",
+    "sympy",  # which torch's compiler and FSDP2 import, and that takes seconds
 }
 
 
@@ -159,6 +160,20 @@ def test_training_needs_torch_numpy_pyarrow_and_safetensors_alone():
     found = modules_after(f"import {rooms}, genotok; genotok.GenomicLM, genotok.ModelConfig")
     assert {"torch", "numpy", "pyarrow", "safetensors"} <= found
     assert not found & HEAVY
+
+
+def test_reading_and_running_a_model_imports_nothing_heavy(tmp_path):
+    """Nor does torch, when a model is made without numbers, import its compiler."""
+    config = {
+        "layout": ["m1", ["T1"], "m1"],
+        "d_model": [16, 16],
+        "d_intermediate": [0, 32],
+        "attention": {"heads": 2, "rotary_dim": 8, "window": -1},
+        "mamba2": {"d_state": 8, "head_dim": 16, "chunk_size": 16},
+    }
+    genotok.GenomicLM(genotok.ModelConfig.from_dict(config)).save_pretrained(tmp_path)
+    run = f"model = GenomicLM.from_pretrained({str(tmp_path)!r}); model(torch.zeros(1, 9, dtype=torch.long))"
+    assert not modules_after(f"import torch; from genotok import GenomicLM; {run}") & HEAVY
 
 
 def test_the_package_itself_imports_nothing_heavy():

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import codon_positions, variant_words
 from genotok.evaluation.markov import MarkovModel
-from genotok.variants.alleles import reverse_complement
+from genotok.genomes.alphabets import reverse_complement
 
 
 def test_the_words_around_a_variant_say_what_the_whole_sequence_does():

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from genotok.genomes.alphabets import DNA, LETTER_COMPLEMENT, Alphabet
+from genotok.genomes.alphabets import DNA, Alphabet, reverse_complement
 
 
 def either_strand(sequence: str) -> bytes:
     """The same letters for a sequence and its reverse complement: the smaller of the two, U read as T."""
     letters = sequence.upper().encode().replace(b"U", b"T")
-    return min(letters, letters.translate(LETTER_COMPLEMENT)[::-1])
+    return min(letters, reverse_complement(letters))
 
 
 def duplicate_groups(

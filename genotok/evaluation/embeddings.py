@@ -21,7 +21,7 @@ from genotok.evaluation.labelled_rows import (
     read_rows,
     stream_fasta,
 )
-from genotok.genomes.alphabets import LETTER_COMPLEMENT, Alphabet
+from genotok.genomes.alphabets import Alphabet, reverse_complement
 from genotok.kernels.ragged import Ragged
 from genotok.models import GenomicLM
 from genotok.models.prediction_heads import pooled
@@ -134,7 +134,7 @@ class Embedder:
             chosen = [texts[row] for row in rows]
             states = self._embed_batch(chosen)
             if self.both_strands:
-                opposite = [text.translate(LETTER_COMPLEMENT)[::-1] for text in chosen]
+                opposite = [reverse_complement(text) for text in chosen]
                 states = (states + self._embed_batch(opposite)) / 2
             for row, state in zip(rows, states, strict=True):
                 found[row] = state

@@ -18,7 +18,7 @@ from genotok.genomes.formats import named_format, read_blocks
 from genotok.genomes.table_rows import column_names as table_columns
 from genotok.models.prediction_heads import KINDS, HeadConfig
 from genotok.shards.tables import TableRows, read_table, table_format
-from genotok.training.labelled import UNKNOWN
+from genotok.training.labelled import is_unknown
 
 FASTA_COLUMNS = ("name", "description")
 MOST_GUESSED_CLASSES = 20
@@ -205,7 +205,7 @@ def read_labelled_rows(
     if kind not in ("auto", *KINDS):
         raise InputError(f"--kind: {kind!r} should be auto, {', '.join(KINDS)}")
     rows = read_rows(path, sequence, columns, alphabet)
-    known = [k for k in range(len(rows)) if not any(_is_unknown(rows.values[name][k]) for name in columns)]
+    known = [k for k in range(len(rows)) if not any(is_unknown(rows.values[name][k]) for name in columns)]
     if not known:
         raise InputError(f"{path}: column {columns[0]!r} holds no label")
     cells = _Cells(
@@ -296,12 +296,6 @@ class _Cells:
             if like is None and len(np.unique(values)) < 2:
                 raise InputError(f"{self.path}: column {column!r} holds {values[0]:g} alone")
         return like or HeadConfig(kind, len(self.columns)), labels
-
-
-def _is_unknown(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in UNKNOWN
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: Any) -> float | None:

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from genotok.genomes.alphabets import reverse_complement
 from genotok.interpret.chunk_rows import ChunkRow
-from genotok.tokenizers.base import LETTER_COMPLEMENT
 
 LONGEST_WORD = 32  # letters; longer chunks are counted by length alone
 MOST_WORDS = 1 << 20  # a stage; beyond it those that were seen once are forgotten
@@ -75,6 +75,6 @@ class Vocabulary:
             expected = float(found.lengths[len(word)])
             for letter in word:
                 expected *= found.letters[letter] / letters
-            mirrored = found.words[word.encode()[::-1].translate(LETTER_COMPLEMENT).decode()]
+            mirrored = found.words[reverse_complement(word.encode()).decode()]
             words.append(Word(stage, word, number, number / chunks, expected, mirrored))
         return words

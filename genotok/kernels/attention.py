@@ -71,10 +71,22 @@ def _flash_takes(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 
 def _flash_attention(q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool, window: int) -> Tensor:
-    """Attention over the packed rows as they lie, by flash attention (arXiv 2307.08691).
+    """Attention over the packed rows as they lie.
 
     Sequences of one length without a window are left to `scaled_dot_product_attention`, which knows faster kernels.
     """
+    if window >= 0:
+        from genotok.kernels import triton_attention
+
+        if triton_attention.takes(q, k, v):
+            return triton_attention.attention(q, k, v, ragged, causal, window)
+    return torch_flash_attention(q, k, v, ragged, causal, window)
+
+
+def torch_flash_attention(
+    q: Tensor, k: Tensor, v: Tensor, ragged: Ragged, causal: bool, window: int
+) -> Tensor:
+    """Flash attention (arXiv 2307.08691) as torch has it, which masks every tile under a window."""
     from torch.nn.attention.varlen import varlen_attn
 
     ends, longest = ragged.cu_seqlens, ragged.max_seqlen

@@ -1,6 +1,5 @@
 """Hyena's operator behind the projections: a gate, a convolution as long as the sequence, and a gate."""
 
-import torch
 from torch import Tensor
 
 from genotok.kernels.backend import uses_triton
@@ -29,16 +28,9 @@ def gated_long_conv(
         (T, C) in the dtype of `value`.
     """
     if uses_triton(value, before, taps):
-        return _triton(value, before, taps, skip, behind, ragged)
+        from genotok.kernels.triton_gated_long_conv import GatedLongConv  # Triton exists on Linux only
+
+        return GatedLongConv.apply(value, before, taps, skip, behind, ragged)
     gated = value * before
     out = fft_conv(gated, taps, ragged) + gated * skip
     return (out if behind is None else out * behind).to(value.dtype)
-
-
-@torch.compiler.disable  # transforms gain nothing from it, and groups of sequences and channels would be guarded
-def _triton(
-    value: Tensor, before: Tensor, taps: Tensor, skip: Tensor, behind: Tensor | None, ragged: Ragged
-) -> Tensor:
-    from genotok.kernels.triton_gated_long_conv import GatedLongConv  # Triton exists on Linux only
-
-    return GatedLongConv.apply(value, before, taps, skip, behind, ragged)

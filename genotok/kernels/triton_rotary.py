@@ -13,8 +13,7 @@ ROWS, HEADS = 4, 16  # that a program takes at a time
 
 def rotate(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
     """As `genotok.kernels.attention.rotate`; the products are float32 whatever the precision of `x`."""
-    with torch.cuda.device_of(x):
-        return _Rotate.apply(x, positions, frequencies)
+    return rotated_parts(x, x.shape[1], 0, positions, frequencies)[0]
 
 
 def rotated_parts(
@@ -28,23 +27,12 @@ def rotated_parts(
         return _RotatedParts.apply(rows, heads, kv_heads, positions, frequencies)
 
 
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, positions, frequencies):
-        ctx.save_for_backward(positions, frequencies)
-        return _turned(x, positions, frequencies, 1.0)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return _turned(gradient, *ctx.saved_tensors, -1.0), None, None
-
-
 class _RotatedParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows, heads, kv_heads, positions, frequencies):
         ctx.save_for_backward(positions, frequencies)
         both = heads + kv_heads
-        turned = _turned(rows[:, :both], positions, frequencies, 1.0)
+        turned = _turned(rows[:, :both], positions, frequencies)
         return turned[:, :heads], turned[:, heads:], rows[:, both:]
 
     @staticmethod
@@ -53,13 +41,13 @@ class _RotatedParts(torch.autograd.Function):
         return _parts_turned_back(to_q, to_k, to_v, *ctx.saved_tensors), None, None, None, None
 
 
-def _turned(x: Tensor, positions: Tensor, frequencies: Tensor, direction: float) -> Tensor:
+def _turned(x: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
     x = _with_whole_heads(x)
     total, heads, features = x.shape
     out = x.new_empty(x.shape)
     _turn[(cdiv(total, ROWS),)](
         x, x.stride(0), x.stride(1), positions, frequencies, out, total, heads, features,
-        len(frequencies), direction, HEADS=min(HEADS, next_power_of_2(heads)),
+        len(frequencies), HEADS=min(HEADS, next_power_of_2(heads)),
         **_constants(features, len(frequencies)),
     )  # fmt: skip
     return out
@@ -99,13 +87,12 @@ def _constants(features: int, half: int) -> dict[str, int | bool]:
 
 @triton.jit
 def _turn(
-    x, row_stride, head_stride, positions, frequencies, out, total, heads, features, half, direction,
+    x, row_stride, head_stride, positions, frequencies, out, total, heads, features, half,
     ROWS: tl.constexpr, HEADS: tl.constexpr, HALF: tl.constexpr, REST: tl.constexpr,
     HAS_REST: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     cos, sin = _angles(positions, frequencies, rows, total, half, HALF)
-    sin *= direction
     to = out + rows * heads * features
     _turn_heads(
         x, row_stride, head_stride, to, rows, total, heads, features, half, cos, sin, HEADS, HALF, REST, HAS_REST,

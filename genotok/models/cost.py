@@ -22,6 +22,7 @@ from genotok.models.config import ModelConfig
 from genotok.models.language_model import GenomicLM
 from genotok.models.layout import BlockLayout
 from genotok.models.positions import GLOBAL_FEATURES, PLACE_FEATURES
+from genotok.models.saved import without_numbers
 
 FLOAT, DOUBLE, POSITION = 4, 8, 8  # bytes
 TRAINING_FLOATS = 4  # a parameter, its gradient, and AdamW's two moments
@@ -313,7 +314,7 @@ MIXER_COSTS: dict[str, MixerCost] = {"attention": attention_cost, "mamba2": mamb
 
 def parameters_by_part(config: ModelConfig) -> dict[str, int]:
     """The number of parameters of each part, by the names of `Part`."""
-    with torch.device("meta"):
+    with without_numbers():
         model = GenomicLM(config)
     counts = {"embedding": 0, "head": 0}
     for key, parameter in model.named_parameters():

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
@@ -144,6 +147,25 @@ def _read_torch_weights(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
+class _NothingDrawn(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"]
+        if function is torch.eye:  # of torch.nn.init.eye_
+            return kwargs["out"]
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_numbers() -> Iterator[None]:
+    """Within the block, models are made with shapes alone, on the meta device.
+
+    Torch would draw numbers there as well, for which it imports its compiler, and that takes two seconds.
+    """
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
 def build_model(
     cls: type["GenomicLM"], config: ModelConfig, state: dict[str, Tensor], source: str
 ) -> "GenomicLM":
@@ -158,7 +180,7 @@ def build_model(
     Raises:
         InputError: keys are missing or left over, or a shape differs; names the first of them.
     """
-    with torch.device("meta"):
+    with without_numbers():
         model = cls(config)
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())

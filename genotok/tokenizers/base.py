@@ -196,7 +196,6 @@ class LetterTokenizer(Tokenizer):
 __all__ = [
     "IGNORED_LABEL",
     "LETTERS",
-    "LETTER_COMPLEMENT",
     "LETTER_TOKENIZERS",
     "SPECIALS",
     "LetterTokenizer",

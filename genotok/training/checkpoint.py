@@ -18,13 +18,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor
 
 from genotok.atomic import atomic_directory
 from genotok.errors import InputError
-from genotok.training.distributed import Ranks
+from genotok.training.distributed import Ranks, is_in_parts
 
 STATE_NAME = "state.json"
 OPTIONAL = ("known_by", "entropy_threshold", "parts", "selection", "watch", "exact_until")
@@ -48,7 +45,7 @@ class RunTensors:
     @property
     def in_parts(self) -> bool:
         """Whether a rank holds parts of the tensors."""
-        return any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+        return any(is_in_parts(parameter) for parameter in self.model.parameters())
 
     def files(self) -> dict[str, dict[str, Tensor]]:
         """The tensors by file and name."""
@@ -147,6 +144,9 @@ def _write_files(temporary: Path, target: Path, files: dict[str, dict[str, Tenso
 
 
 def _write_parts(temporary: Path, target: Path, tensors: RunTensors, ranks: Ranks) -> None:
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+
     with ranks.together():
         try:
             dcp.save(
@@ -197,14 +197,17 @@ def load_checkpoint(checkpoint: Path, tensors: RunTensors, ranks: Ranks) -> None
         else:
             _read_parts(checkpoint, parts or [], tensors, ranks)
         _restore_random(random, ranks)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, CheckpointException) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        why = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{checkpoint}: damaged checkpoint, or of another model ({_in_short(error)}); remove it to go on from an "
-            "earlier one"
+            f"{checkpoint}: damaged checkpoint, or of another model ({why}); remove it to go on from an earlier one"
         ) from error
 
 
 def _read_parts(checkpoint: Path, parts: list[str], tensors: RunTensors, ranks: Ranks) -> None:
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+
     for name in parts:
         if not (checkpoint / name).is_file():
             raise OSError(f"{name} is missing")
@@ -219,14 +222,11 @@ def _read_parts(checkpoint: Path, parts: list[str], tensors: RunTensors, ranks: 
         warnings.filterwarnings(
             "ignore", "torch.distributed is disabled"
         )  # one rank may read what several wrote
-        dcp.load(wanted, storage_reader=reader, no_dist=ranks.size == 1)
-
-
-def _in_short(error: Exception) -> str:
-    """The first words of an error; DCP brings the trace of every rank."""
-    if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]
-    return str(error).strip().split("\n")[0]
+        try:
+            dcp.load(wanted, storage_reader=reader, no_dist=ranks.size == 1)
+        except CheckpointException as error:  # which brings the trace of every rank
+            first, _ = next(iter(error.failures.values()))
+            raise ValueError(str(first)) from error
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

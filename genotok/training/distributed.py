@@ -7,6 +7,7 @@ comes. Ranks talk through gloo on the CPU, and through NCCL about what lies on G
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -179,3 +180,10 @@ def _said_if_lost() -> Iterator[None]:
                 "from the latest checkpoint with --resume"
             ) from error
         raise
+
+
+def is_in_parts(tensor: Tensor) -> bool:
+    """Whether this rank holds a part of a tensor, by FSDP2."""
+    # Whoever makes such a tensor has imported its class, which takes a second.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)

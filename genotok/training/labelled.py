@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from genotok.errors import InputError
+from genotok.genomes.alphabets import reverse_complement
 from genotok.models import ModelConfig
 from genotok.models.prediction_heads import HeadConfig
 from genotok.shards.order import Place, ShuffledOrder, check_ranks, share_of
 from genotok.shards.sampler import Job, Reading, collate, with_tensors
 from genotok.shards.tables import TableRows, read_table
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer, Tokenizer, load_tokenizer
-from genotok.tokenizers.base import LETTER_COMPLEMENT
 
 UNKNOWN = ("", "na", "nan")
 
@@ -103,7 +103,7 @@ class LabelledTable:
         letters = [self.sequences[place.index] for place in places]
         for k, place in enumerate(places):
             if place.reverse:
-                letters[k] = letters[k].translate(LETTER_COMPLEMENT)[::-1]
+                letters[k] = reverse_complement(letters[k])
         ids = [self.tokenizer.encode_letters(text) for text in letters]
         batch = collate(ids, self.tokenizer)
         labels = {name: self._batch_labels(name, places, batch.input_ids.shape[1]) for name in self.heads}
@@ -225,7 +225,7 @@ def _separated(values: list[Any], wanted: int, per_letter: bool) -> list[Any]:
     (cell,) = values
     if isinstance(cell, list):
         return cell
-    if _is_unknown(cell):
+    if is_unknown(cell):
         return [None] * wanted
     if isinstance(cell, str) and (wanted > 1 or per_letter):
         parts = [part for part in re.split(r"[\s,;]+", cell) if part]
@@ -233,14 +233,15 @@ def _separated(values: list[Any], wanted: int, per_letter: bool) -> list[Any]:
     return values
 
 
-def _is_unknown(value: Any) -> bool:
+def is_unknown(value: Any) -> bool:
+    """Whether a cell of a table says that a label is not known."""
     if isinstance(value, str):
         return value.strip().lower() in UNKNOWN
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _label(value: Any, head: HeadConfig, where: str) -> float:
-    if _is_unknown(value):
+    if is_unknown(value):
         return _unknown(head)
     if head.classes is not None:
         if str(value).strip() not in head.classes:

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from genotok.errors import InputError
 from genotok.models import GenomicLM
 from genotok.training.config import TrainConfig
 from genotok.training.curriculum import values_of
+from genotok.training.distributed import is_in_parts
 
 
 def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
@@ -31,7 +31,7 @@ def make_optimizer(model: GenomicLM, config: TrainConfig) -> torch.optim.AdamW:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             stage = name.count("inner.") if name.startswith("backbone.") else 0
-            in_parts = isinstance(parameter, DTensor)  # AdamW takes no mixture of both
+            in_parts = is_in_parts(parameter)  # AdamW takes no mixture of both
             groups.setdefault((stage, name in decaying, in_parts), []).append(parameter)
     settings = []
     for (stage, decays, _), parameters in sorted(groups.items()):

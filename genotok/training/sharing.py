@@ -6,13 +6,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from genotok.models.blocks import Block
-from genotok.training.distributed import Ranks
+from genotok.training.distributed import Ranks, is_in_parts
 from genotok.training.objective import Passes, PassSums
 
 
@@ -33,8 +30,9 @@ class Shared:
         self.passes, self.ranks = passes, ranks
         self._run: nn.Module = passes
         self._kept_whole: list[nn.Parameter] = []
+        self._in_parts = ranks.size > 1 and parallel == "fsdp"
         if ranks.size > 1:
-            self._share_parts() if parallel == "fsdp" else self._copy()
+            self._share_parts() if self._in_parts else self._copy()
 
     def _copy(self) -> None:
         if not any(parameter.requires_grad for parameter in self.passes.parameters()):
@@ -48,6 +46,10 @@ class Shared:
         )
 
     def _share_parts(self) -> None:
+        # Their import takes a second, which runs of one rank need not wait for.
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
         model = self.passes.model
         # FSDP2 has no parts of a single number, and the entropy model, frozen and small, also runs by itself.
         alone = () if model.entropy_model is None else set(model.entropy_model.parameters())
@@ -71,7 +73,7 @@ class Shared:
         """The context of a pass; gradients wait for later micro batches where there are `more`."""
         if isinstance(self._run, DistributedDataParallel) and more:
             return self._run.no_sync()
-        if isinstance(self.passes.model, FSDPModule):
+        if self._in_parts:
             self.passes.model.set_requires_gradient_sync(not more)
         return contextlib.nullcontext()
 
@@ -98,23 +100,23 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     for group in (whole_ones(parameters), parts(parameters)):
         if group:
             norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in group])
-            norms.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+            norms.append(norm.full_tensor() if is_in_parts(norm) else norm)
     return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
 
 def parts(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     """Those of which this rank holds a part."""
-    return [parameter for parameter in parameters if isinstance(parameter, DTensor)]
+    return [parameter for parameter in parameters if is_in_parts(parameter)]
 
 
 def whole_ones(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     """Those that this rank holds whole."""
-    return [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    return [parameter for parameter in parameters if not is_in_parts(parameter)]
 
 
 def local(tensor: Tensor) -> Tensor:
     """What this rank holds of a tensor; it shares memory with it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_in_parts(tensor) else tensor
 
 
 def whole_state(model: nn.Module) -> dict[str, Tensor]:
@@ -125,4 +127,4 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor, detached; a collective where it is in parts."""
     tensor = tensor.detach()
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_in_parts(tensor) else tensor

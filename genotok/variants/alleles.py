@@ -5,7 +5,7 @@ Letters are upper-case bytes with T for U; positions are 0-based.
 
 from typing import NamedTuple
 
-from genotok.tokenizers.base import LETTER_COMPLEMENT
+from genotok.genomes.alphabets import reverse_complement
 from genotok.variants.letters import ContigLetters
 
 # Why an allele has a score or none. The first that applies counts, in this order:
@@ -47,11 +47,6 @@ def reverse_edit(edit: Edit, length: int) -> Edit:
     """The same edit on the opposite strand of a contig of `length` letters."""
     start = length - edit.start - len(edit.ref)
     return Edit(start, reverse_complement(edit.ref), reverse_complement(edit.alt))
-
-
-def reverse_complement(letters: bytes) -> bytes:
-    """The opposite strand, 5' to 3'."""
-    return letters.translate(LETTER_COMPLEMENT)[::-1]
 
 
 def left_align(edit: Edit, contig: ContigLetters) -> Edit:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
+from genotok.genomes.alphabets import reverse_complement
 from genotok.genomes.fasta import Reference
-from genotok.tokenizers.base import LETTER_COMPLEMENT
 
 BLOCK = 1 << 16
 BLOCKS_KEPT = 64
@@ -84,7 +84,7 @@ class ReverseStrand:
     def fetch(self, start: int, end: int) -> bytes:
         """The letters of `[start, end)`; what lies outside the contig is left out."""
         letters = self.contig.fetch(self.length - end, self.length - start)
-        return letters.translate(LETTER_COMPLEMENT)[::-1]
+        return reverse_complement(letters)
 
 
 class EditedStrand:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from genotok.genomes.alphabets import reverse_complement
 from genotok.tokenizers.base import nucleotide_table
-from genotok.variants.alleles import reverse_complement
 from genotok.variants.judge import Judge
 from genotok.variants.letters import ForwardStrand
 from genotok.variants.vcf_input import Record

@@ -2,7 +2,7 @@
 
 import torch
 
-from genotok.tokenizers.base import LETTER_COMPLEMENT
+from genotok.genomes.alphabets import LETTER_COMPLEMENT
 
 
 def reverse_complement(sequence: str) -> str:

@@ -209,11 +209,3 @@ def test_an_unknown_genome_is_named(tmp_path):
     done = workflow.run("--dry-run", check=False)
     assert done.returncode
     assert "'sars'" in done.stdout + done.stderr
-
-
-def test_the_rules_are_clean(tmp_path):
-    """Snakemake's linter and snakefmt find nothing."""
-    lint = subprocess.run(
-        [*Workflow(tmp_path / "work").command("--lint")], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert lint.returncode == 0, lint.stderr

@@ -60,6 +60,8 @@ class Mamba2(nn.Module):
         bound = 1 / math.sqrt(self.conv_weight.shape[1])
         nn.init.uniform_(self.conv_weight, -bound, bound)
         nn.init.uniform_(self.conv_bias, -bound, bound)
+        if self.a_log.is_meta:
+            return  # see `genotok.models.saved.without_numbers`
         with torch.no_grad():
             dt = torch.empty(self.heads).uniform_(math.log(0.001), math.log(0.1)).exp().clamp(min=1e-4)
             self.dt_bias.copy_(dt + (-(-dt).expm1()).log())  # the inverse of softplus

@@ -16,8 +16,7 @@ from torch.autograd.function import once_differentiable
 from genotok.kernels.backend import has_tensor_memory_accelerator
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.tile_sizes import next_power_of_2
-from genotok.kernels.triton_pieces import chunk_tile, piece
-from genotok.kernels.triton_ssd import fetches_tiles, room_for_descriptors
+from genotok.kernels.triton_pieces import piece, tile
 
 NARROWEST_HEAD, WIDEST_HEAD = 16, 128
 # Of heads of up to 64 features, and of wider ones; registers of a thread may be bounded behind them. Two programs fit
@@ -50,14 +49,12 @@ def attend(
     launch = dict(zip(LAUNCH, NARROW if width <= 64 else WIDE, strict=False))
     out = torch.empty(q.shape, device=q.device, dtype=q.dtype)
     lse = torch.empty(heads, total, device=q.device, dtype=torch.float32)
-    pieces, by_tma = ragged.pieces(launch["ROWS"]), fetches_tiles(k, v)
+    pieces = ragged.pieces(launch["ROWS"])
     with torch.cuda.device_of(q):
-        if by_tma:
-            triton.set_allocator(room_for_descriptors)  # in place of another one that this thread may have
         _attend[(len(pieces), heads)](
             q, k, v, pieces, ragged.cu_seqlens, out, lse, total, q.stride(0), q.stride(1), k.stride(0), k.stride(1),
             v.stride(0), v.stride(1), window, math.log2(math.e) / math.sqrt(width),
-            HEADS=heads, WIDTH=width, CAUSAL=causal, LIMITED=window >= 0, TMA=by_tma, **launch,
+            HEADS=heads, WIDTH=width, CAUSAL=causal, LIMITED=window >= 0, **launch,
         )  # fmt: skip
     return out, lse
 
@@ -88,17 +85,13 @@ class _Attention(torch.autograd.Function):
 def _attend(
     q, k, v, pieces, ends, out, lse, total, q_row, q_head, k_row, k_head, v_row, v_head, window, scale,
     HEADS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, KEYS: tl.constexpr,
-    CAUSAL: tl.constexpr, LIMITED: tl.constexpr, TMA: tl.constexpr,
+    CAUSAL: tl.constexpr, LIMITED: tl.constexpr,
 ):  # fmt: skip
-    """The queries of one piece and head; `scale` is that of the scores times log2(e).
-
-    With TMA, tiles of keys and values go from memory to products without passing registers.
-    """
+    """The queries of one piece and head; `scale` is that of the scores times log2(e)."""
     line, head = tl.program_id(0), tl.program_id(1)
     first, end, sequence = piece(pieces, line)
     if first >= end:
         return
-    qs = chunk_tile(q, first, end, head * q_head, q_row, WIDTH, ROWS, WIDTH, False)
     # Any query sees keys from `low` to `high` only, and every one those from `all_low` to `all_high`.
     low, high = tl.load(ends + sequence), tl.load(ends + sequence + 1)
     all_low, all_high = low, high
@@ -111,31 +104,29 @@ def _attend(
     if CAUSAL:
         all_high = first + 1
         high = end
-    if TMA:
-        # Behind the shape of a descriptor there is 0, so that nothing comes from another sequence.
-        k = tl.make_tensor_descriptor(k, [high, HEADS * WIDTH], [k_row.to(tl.int64), 1], [KEYS, WIDTH])
-        v = tl.make_tensor_descriptor(v, [high, HEADS * WIDTH], [v_row.to(tl.int64), 1], [KEYS, WIDTH])
-    rows = first + tl.arange(0, ROWS)
+    rows, columns = first + tl.arange(0, ROWS), tl.arange(0, WIDTH)
+    qs = tile(q + head * q_head, rows, q_row, end, columns, WIDTH)
     # Finite, so that a query that sees nothing of a tile weighs it by exp2(-inf), which is 0.
     top = tl.full([ROWS], -1e30, tl.float32)
     mass = tl.zeros([ROWS], tl.float32)
     summed = tl.zeros([ROWS, WIDTH], tl.float32)
     for begins in range(low, high, KEYS):
-        ks = chunk_tile(k, begins, high, head * k_head, k_row, WIDTH, KEYS, WIDTH, TMA)
+        keys = begins + tl.arange(0, KEYS)
+        ks = tile(k + head * k_head, keys, k_row, high, columns, WIDTH)
         scores = tl.dot(qs, tl.trans(ks))
         if (begins < all_low) | (begins + KEYS > all_high):
-            visible = _visible(rows, begins + tl.arange(0, KEYS), high, window, CAUSAL, LIMITED)
+            visible = _visible(rows, keys, high, window, CAUSAL, LIMITED)
             scores = tl.where(visible, scores, float("-inf"))
         higher = tl.maximum(top, tl.max(scores, 1) * scale)
         weights = tl.exp2(scores * scale - higher[:, None])
         shrunk = tl.exp2(top - higher)
         mass = mass * shrunk + tl.sum(weights, 1)
-        vs = chunk_tile(v, begins, high, head * v_head, v_row, WIDTH, KEYS, WIDTH, TMA)
+        vs = tile(v + head * v_head, keys, v_row, high, columns, WIDTH)
         summed = tl.dot(weights.to(vs.dtype), vs, summed * shrunk[:, None])
         top = higher
     inside = rows < end
     tl.store(lse + head.to(tl.int64) * total + rows, (top + tl.log2(mass)) * 0.6931471805599453, mask=inside)
-    at = out + rows.to(tl.int64)[:, None] * (HEADS * WIDTH) + head * WIDTH + tl.arange(0, WIDTH)[None, :]
+    at = out + rows.to(tl.int64)[:, None] * (HEADS * WIDTH) + head * WIDTH + columns[None, :]
     tl.store(at, (summed * (1.0 / mass)[:, None]).to(out.dtype.element_ty), mask=inside[:, None])
 
 

@@ -142,7 +142,7 @@ def fetches_tiles(*tensors: Tensor) -> bool:
     )
 
 
-def room_for_descriptors(size: int, _alignment: int, _stream: int | None) -> Tensor:
+def _room_for_descriptors(size: int, _alignment: int, _stream: int | None) -> Tensor:
     """So many bytes, in which programs make their tensor descriptors."""
     return torch.empty(size, device="cuda", dtype=torch.int8)
 
@@ -237,7 +237,7 @@ def scan(
     y = torch.empty(x.shape, device=x.device, dtype=dtype)
     by_tma = fetches_tiles(x, b, c)
     if by_tma:
-        triton.set_allocator(room_for_descriptors)  # in place of another one that this thread may have
+        triton.set_allocator(_room_for_descriptors)  # in place of another one that this thread may have
     scan_kernel[(len(sizes.spans), sizes.heads)](
         x, b, c, skip, decays.step, decays.high, decays.low, sizes.spans, entering, y,
         len(x), x.stride(0), x.stride(1), b.stride(0), b.stride(1), c.stride(0), c.stride(1), **sizes.constants,

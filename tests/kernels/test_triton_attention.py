@@ -13,21 +13,12 @@ import torch
 # Before all else of genotok, since Triton may be imported only where it can run.
 from triton_device import DEVICE, INTERPRETED, poisoned_memory  # noqa: F401
 
-from genotok.kernels import triton_attention, triton_ssd
+from genotok.kernels import triton_attention
 from genotok.kernels.ragged import Ragged
 from genotok.kernels.triton_attention import attend, attention, takes
 
 HALF = torch.float16 if INTERPRETED else torch.bfloat16  # numpy knows no bfloat16
 LIMIT, LOG_LIMIT = (2e-3, 1e-5) if INTERPRETED else (1.6e-2, 1e-4)
-
-
-@pytest.fixture(params=[True, False], ids=["tma", "pointers"])
-def fetched(request, monkeypatch):
-    """Whether tiles of keys and values are fetched by the tensor memory accelerator."""
-    can = triton_ssd.has_tensor_memory_accelerator
-    fetched = request.param and (INTERPRETED or can(torch.device(DEVICE)))
-    monkeypatch.setattr(triton_ssd, "has_tensor_memory_accelerator", lambda device: fetched)
-    return fetched
 
 
 def layout(*lengths):
@@ -75,7 +66,6 @@ def held_against_dense(parts, ragged, causal, window):
     torch.testing.assert_close(lse.double(), logs, atol=LOG_LIMIT, rtol=LOG_LIMIT)
 
 
-@pytest.mark.usefixtures("fetched")
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [-1, 0, 1, 100, 1000])
 def test_equals_dense_attention(causal, window):
@@ -83,7 +73,6 @@ def test_equals_dense_attention(causal, window):
     held_against_dense(inputs(ragged.total, heads=1), ragged, causal, window)
 
 
-@pytest.mark.usefixtures("fetched")
 @pytest.mark.parametrize("width", [16, 32, 64, 128])
 def test_widths(width):
     """Also queries, keys and values that lie side by side, of which nothing is copied."""
@@ -115,7 +104,6 @@ def test_large_scores():
     held_against_dense((q * 30, k * 30, v), ragged, True, 20)
 
 
-@pytest.mark.usefixtures("fetched")
 @pytest.mark.parametrize("causal", [True, False])
 def test_sequences_see_nothing_of_each_other(causal):
     """Also where whole tiles reach into the sequence behind, or in front: here those are infinite."""

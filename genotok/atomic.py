@@ -22,21 +22,41 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     existing target is left as it was.
 
     Raises:
-        InputError: the directory of `target` cannot be created or written to, or the disk is full.
+        InputError: the directory of `target` cannot be created or written to, `target` is a directory, or the disk
+            is full.
     """
     target = Path(target)
-    stem = target.name.split(".")[0]
-    suffixes = target.name[len(stem) :]
-    temporary = target.with_name(f".{stem}.{os.getpid()}.tmp{suffixes}")
-    _make_folder(target)
+    temporary = _temporary_name(target)
+    require_writable(target)
     try:
         with _sentence(temporary, target):
-            temporary.touch()  # here a folder that cannot be written to shows; pysam's BGZFile crashes on one
+            temporary.touch()  # pysam's BGZFile crashes where it has to make the file itself and cannot
             yield temporary
             _flush_to_disk(temporary)
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(target: str | Path) -> None:
+    """Refuse a file that `atomic_path` could not write, before the work that it is to hold; its folder is made.
+
+    Raises:
+        InputError: the directory of `target` cannot be created or written to, or `target` is a directory.
+    """
+    target = Path(target)
+    temporary = _temporary_name(target)
+    _make_folder(target)
+    if target.is_dir():
+        raise InputError(f"{target}: cannot be written: Is a directory")
+    with _sentence(temporary, target):
+        temporary.touch()
+        temporary.unlink()
+
+
+def _temporary_name(target: Path) -> Path:
+    stem = target.name.split(".")[0]
+    return target.with_name(f".{stem}.{os.getpid()}.tmp{target.name[len(stem) :]}")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from genotok.atomic import require_writable
 from genotok.cli.app import Device, Model, Threads, app, vcf_app
 from genotok.errors import InputError
 
@@ -42,8 +43,14 @@ def score(
         typer.Option(metavar="FILE.svg", help="Of short regions: draw a logo, with its data as TSV."),
     ] = None,
     window: Annotated[int, typer.Option(min=2, help="Letters around each variant.")] = 512,
-    strands: Annotated[str, typer.Option(help="`both` or `forward`.")] = "both",
-    ref_mismatch: Annotated[str, typer.Option(help="`error`, `skip` or `use-vcf`.")] = "skip",
+    strands: Annotated[str, typer.Option(help="`both`, whose mean is the score, or `forward`.")] = "both",
+    ref_mismatch: Annotated[
+        str,
+        typer.Option(
+            help="Where REF is not the FASTA's: `skip` gives a status, `error` ends the run, `use-vcf` scores "
+            "with the VCF's REF."
+        ),
+    ] = "skip",
     parquet: Annotated[Path | None, typer.Option(help="Write the scores as a table as well.")] = None,
     contig_aliases: Annotated[
         Path | None, typer.Option(help="Two columns, tab-separated: contig in the VCF, contig in the FASTA.")
@@ -176,6 +183,12 @@ def _saturation(
         from genotok.report.logo import check_logo
 
         check_logo(logo, regions)
+        require_writable(logo)
+    if bigwig:
+        from genotok.variants.tracks import track_paths
+
+        for track in track_paths(bigwig):
+            require_writable(track)
     return Saturation(regions)
 
 

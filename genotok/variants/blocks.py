@@ -111,6 +111,7 @@ class ScoredBlock(NamedTuple):
         counts: status -> how many ALT alleles have it; a record without ALT counts once, as `missing`.
         patched: how many records' REF took the place of the FASTA's letters.
         unknown_contigs: the names that the FASTA has not.
+        on_haplotypes: status on the sample's haplotypes -> how many ALT alleles have it.
     """
 
     text: bytes
@@ -120,6 +121,7 @@ class ScoredBlock(NamedTuple):
     counts: dict[str, int]
     patched: int
     unknown_contigs: list[str]
+    on_haplotypes: dict[str, int]
 
 
 class _Prepared(NamedTuple):
@@ -237,6 +239,7 @@ class Desk:
             dict(counts),
             block.patched,
             block.unknown_contigs,
+            dict(Counter(status for alleles in on_haplotypes.values() for *_, status in alleles)),
         )
 
     def _write_haplotypes(self, block: _Prepared, scores: np.ndarray) -> dict[int, list[list[Value]]]:

@@ -12,6 +12,7 @@ import pysam
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.variants.fields import LLR
+from genotok.variants.same_files import refuse_same_files
 from genotok.variants.vcf_input import INFO, Record, VcfInput, open_vcf
 from genotok.variants.vcf_output import COMPRESSION_LEVEL, TABIX_LONGEST
 
@@ -88,6 +89,7 @@ def export_traitgym(scored_vcf: Path, output: Path) -> int:
     Raises:
         InputError: the VCF cannot be read or was not scored, or the output cannot be written.
     """
+    refuse_same_files((scored_vcf,), (output,))
     table = read_scored_alleles(scored_vcf)
     minus = 0.0 - table["llr"]
     table = table.assign(score=minus, minus_llr=minus, abs_llr=minus.abs()).drop(columns="llr")
@@ -111,6 +113,7 @@ def export_cadd(scored_vcf: Path, output: Path) -> int:
     """
     if not str(output).endswith(".gz"):
         raise InputError(f"{output}: the table is compressed, so its name must end in .gz")
+    refuse_same_files((scored_vcf,), (output,))
     table = read_scored_alleles(scored_vcf)
     far = not table.empty and int(table["pos"].max()) >= TABIX_LONGEST
     suffix = ".csi" if far else ".tbi"

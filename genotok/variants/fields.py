@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from genotok.errors import InputError
+from genotok.variants.alleles import STATUSES
 
 _RATIO = "ln p(ALT window) - ln p(REF window) in nats; negative = the model finds ALT less likely"
 
@@ -34,7 +35,7 @@ FIELDS = (
     ScoreField(LLR, "llr", "Float", f"Log-likelihood ratio, mean of the scored strands: {_RATIO}"),
     ScoreField(LLR_FORWARD, "llr_fwd", "Float", "Log-likelihood ratio on the forward strand"),
     ScoreField(LLR_REVERSE, "llr_rc", "Float", "Log-likelihood ratio on the reverse strand"),
-    ScoreField(STATUS, "status", "String", "ok, or why the allele has no score"),
+    ScoreField(STATUS, "status", "String", f"ok, or why the allele has no score: {', '.join(STATUSES[1:])}"),
     ScoreField(
         "GENOTOK_L2",
         "l2",
@@ -72,7 +73,8 @@ HAPLOTYPE_FIELDS = (
         "GENOTOK_HAPLOTYPE_STATUS",
         "haplotype_status",
         "String",
-        "ok, or what is to be known about the haplotypes of sample {sample}",
+        "On the haplotypes of sample {sample}: ok, or why there is no score (not_carried, unphased, or what "
+        f"{STATUS} says), or what the score leaves out (unphased_neighbour, skipped_neighbour)",
     ),
 )
 DEFAULT_FIELDS = tuple(field for field in FIELDS if field.choice is None)

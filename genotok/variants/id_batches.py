@@ -34,6 +34,11 @@ def widened(ids: Tensor) -> Tensor:
     return ids.long() & 0xFFFF if ids.dtype == torch.int16 else ids.long()
 
 
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether an error says that the memory is too small; of the host's, torch has no class for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 class IdBatches:
     """Makes batches of rows.
 
@@ -131,7 +136,9 @@ class RowRunner:
         try:
             batch = self._batches.batch(rows.ids[which, :longest], lengths)
             return [(which, compute(batch, which))]
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
             if count == 1:
                 raise InputError(
                     f"{self._batches.device}: has no memory for one window of {longest} tokens; choose a smaller "

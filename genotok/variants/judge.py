@@ -116,7 +116,8 @@ class Judge:
         found = f"{_shown(here)} there" if here else f"only {contig.length} letters in {contig.name}"
         return InputError(
             f"{record.contig}:{record.position}: REF is {_shown(record.ref)}, and {self.reference.path} has "
-            f"{found}; give the FASTA that the variants were called against, or skip such records"
+            f"{found}; give the FASTA that the variants were called against, or skip such records with "
+            "--ref-mismatch skip"
         )
 
     def _verdict(self, site: Site, alt: bytes) -> Verdict:

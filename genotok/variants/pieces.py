@@ -8,6 +8,7 @@ from pathlib import Path
 from genotok.errors import InputError
 from genotok.variants.alleles import is_symbolic
 from genotok.variants.haplotypes import end_of
+from genotok.variants.same_files import refuse_same_files
 from genotok.variants.vcf_header import COMMAND, Piece, VcfHeader
 from genotok.variants.vcf_input import BLOCK_RECORDS, Record, VcfInput, open_vcf
 from genotok.variants.vcf_output import open_vcf_output
@@ -40,6 +41,7 @@ def split_vcf(vcf: str | Path, pieces: Sequence[str | Path], context: int = 0) -
         raise InputError("standard input cannot be split, since it is read twice; give a file")
     if not pieces or "-" in map(str, pieces):
         raise InputError(f"{vcf}: name at least one piece to split it into, and a file for each")
+    refuse_same_files((vcf,), pieces)
     with open_vcf(vcf) as source:
         total = sum(1 for _ in source)
     blocks = -(-total // BLOCK_RECORDS)
@@ -172,6 +174,7 @@ def gather_vcfs(pieces: Sequence[str | Path], output: str | Path, command: str |
     """
     if not pieces:
         raise InputError(f"{output}: name at least one piece to gather")
+    refuse_same_files(pieces, (output,))
     with open_vcf(pieces[0]) as first:
         header = first.header
     header.set_command(command)

@@ -17,7 +17,7 @@ from genotok.models import GenomicLM
 from genotok.models.likelihood import likelihood_task
 from genotok.tokenizers import IGNORED_LABEL, LetterTokenizer
 from genotok.training.precision import autocast
-from genotok.variants.id_batches import IdBatches, on_device
+from genotok.variants.id_batches import IdBatches, lacks_memory, on_device
 from genotok.variants.plans import PlanTask, PrefixPlan
 from genotok.variants.pool import PairPool
 
@@ -68,12 +68,14 @@ class PrefixPool:
         """(endings,) float64 on the device; cuts the batch in two as long as the memory does not hold it."""
         try:
             return self._sums(plan, begin, end)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not lacks_memory(error):
+                raise
             if end - begin == 1:
                 letters = plan.prefixes.lengths[begin] - (self.model.tokenizer.start_id is not None)
                 raise InputError(
                     f"{self.model.device}: has no memory for one window of {letters} "
-                    "letters in front of a variant; choose a smaller window or another device"
+                    "letters in front of a variant; choose a smaller window, --no-share-prefixes or another device"
                 ) from error
         half = (begin + end) // 2
         self.batch_size = max(1, self.batch_size // 2)

@@ -4,9 +4,10 @@ import hashlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,16 +18,18 @@ import genotok
 from genotok.errors import InputError
 from genotok.genomes.fasta import Reference
 from genotok.progress import progress
+from genotok.variants.alleles import STATUSES
 from genotok.variants.blocks import Desk, Task
 from genotok.variants.contig_aliases import read_contig_aliases
 from genotok.variants.fields import HAPLOTYPE_FIELDS, chosen_fields
-from genotok.variants.haplotypes import UNPHASED, phased_blocks, reach, sample_column
+from genotok.variants.haplotypes import HAPLOTYPE_STATUSES, UNPHASED, phased_blocks, reach, sample_column
 from genotok.variants.horizon import horizon_report, remembering
 from genotok.variants.judge import Judge
 from genotok.variants.model_desk import ModelDesk, ModelTask, ModelTraits
 from genotok.variants.plans import PlanTask
-from genotok.variants.preconditions import model_files, refuse_same_files
+from genotok.variants.preconditions import model_files
 from genotok.variants.processes import Child, Helper, Here, ended_by_sigterm
+from genotok.variants.same_files import refuse_same_files
 from genotok.variants.saturation import Saturation
 from genotok.variants.scoring_line import ScoringLine
 from genotok.variants.table import open_table
@@ -37,6 +40,7 @@ from genotok.variants.vcf_output import open_vcf_output, output_kind
 
 BLOCK_BATCHES = 32  # windows of so many batches are pooled
 BLOCK_BYTES = 1 << 23  # of records: those with many thousand samples are long
+SUSPICIOUS = 0.1  # share of alleles whose REF is not the FASTA's; assemblies have far fewer errors
 CHOICES = {
     "strands": ("both", "forward"),
     "ref_mismatch": ("error", "skip", "use-vcf"),
@@ -174,7 +178,7 @@ def score_vcf(
             describe()
         if horizon is not None and first:
             _say_horizon(first[0], task, fasta, model, models[0])
-    _report(line, judge.reference.path, time.monotonic() - began)
+    _report(line, judge.reference, haplotypes, time.monotonic() - began)
     return dict(line.counts)
 
 
@@ -325,11 +329,32 @@ def _identity(
     return {key.replace("_", " "): value for key, value in sorted(options.items())} | files
 
 
-def _report(line: ScoringLine, reference: Path, seconds: float) -> None:
-    said = ", ".join(f"{status} {count}" for status, count in line.counts.items() if count) or "no records"
-    print(f"score: {said}; {seconds:.1f} s", file=sys.stderr)
+def _report(line: ScoringLine, reference: Reference, sample: str | None, seconds: float) -> None:
+    print(f"score: {_counted(line.counts) or 'no records'}; {seconds:.1f} s", file=sys.stderr)
+    if line.on_haplotypes:
+        in_order = {status: line.on_haplotypes[status] for status in (*HAPLOTYPE_STATUSES, *STATUSES[1:])}
+        print(f"score: on the haplotypes of {sample}: {_counted(in_order)}", file=sys.stderr)
+    other, same = line.counts["ref_mismatch"], line.counts["ok"]
+    if other > SUSPICIOUS * (other + same):
+        print(
+            f"score: REF is not what {reference.path} has for {other / (other + same):.0%} of the alleles; "
+            "is it the assembly that the variants were called against?",
+            file=sys.stderr,
+        )
     if line.patched:
         print(f"score: REF of {line.patched} records is not the FASTA's and was scored", file=sys.stderr)
     if line.unknown_contigs:
-        names = ", ".join(line.unknown_contigs[:5]) + (" ..." if len(line.unknown_contigs) > 5 else "")
-        print(f"score: {reference} has no contig {names}", file=sys.stderr)
+        print(
+            f"score: {reference.path} has no contig {_some(line.unknown_contigs)}, but {_some(reference.contigs)}; "
+            "where these are other names of the same, see --contig-aliases",
+            file=sys.stderr,
+        )
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{status} {count}" for status, count in counts.items() if count)
+
+
+def _some(names: Iterable[str]) -> str:
+    first = list(islice(names, 6))
+    return ", ".join(first[:5]) + (" ..." if len(first) > 5 else "")

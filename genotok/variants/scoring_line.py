@@ -27,6 +27,7 @@ class ScoringLine:
         counts: status -> how many ALT alleles have it.
         patched: how many records' REF took the place of the FASTA's letters.
         unknown_contigs: the names in records that the FASTA has not.
+        on_haplotypes: status on the sample's haplotypes -> how many ALT alleles have it.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ScoringLine:
         self._finished: deque[Future[ScoredBlock]] = deque()
         self._read = self._run = self._noted = self._written = 0  # blocks
         self.counts = Counter(dict.fromkeys(STATUSES, 0))
-        self.patched, self.unknown_contigs = 0, []
+        self.patched, self.unknown_contigs, self.on_haplotypes = 0, [], Counter()
 
     def run(self, blocks: Iterable[Block]) -> None:
         """Score all blocks."""
@@ -102,6 +103,7 @@ class ScoringLine:
         if self._table:
             self._table.write(block.rows)
         self.counts.update(block.counts)
+        self.on_haplotypes.update(block.on_haplotypes)
         self.patched += block.patched
         self.unknown_contigs += [name for name in block.unknown_contigs if name not in self.unknown_contigs]
         if self._written < self._resumed:

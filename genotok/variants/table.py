@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from genotok.atomic import atomic_path
 from genotok.errors import InputError
 from genotok.variants.fields import DEFAULT_FIELDS, FIELDS, HAPLOTYPE_FIELDS, ScoreField, Value
+from genotok.variants.same_files import refuse_same_files
 
 # `pos` is 1-based, as in VCF; the numbers are those of the VCF: float32, null where there is no score.
 ALLELE = [("chrom", pa.string()), ("pos", pa.int64()), ("ref", pa.string()), ("alt", pa.string())]
@@ -76,6 +77,7 @@ def gather_tables(parquets: Iterable[Path], output: Path) -> None:
         InputError: a file cannot be read, is no table of scores, or holds other fields than the first.
     """
     paths = [Path(path) for path in parquets]
+    refuse_same_files(paths, (output,))
     fields = _fields_in(paths[0]) if paths else DEFAULT_FIELDS
     with open_table(Path(output), fields) as table:
         for path in paths:

@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ class Journal:
         label: how error sentences call it.
 
     Attributes:
-        blocks: how many blocks an earlier run finished.
+        blocks: how many blocks it holds; when it is opened, those that an earlier run finished.
         batch_size: the size of batch that the last of them was scored with; None where there is none.
     """
 
@@ -71,6 +72,7 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise InputError(f"{self._label}: cannot be written: {error.strerror}") from error
+        self.blocks += 1
 
     def _read(self) -> tuple[np.ndarray, int] | None:
         head = self._file.read(_FRAME.size)
@@ -101,11 +103,12 @@ def open_journal(outputs: list[Path], identity: dict[str, Any], resume: bool) ->
         file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")  # noqa: SIM115
     except OSError as error:
         raise InputError(f"{outputs[0]}: cannot be written: {error.strerror}") from error
-    done = False
+    done, journal = False, None
     try:
         _hold(file, path)
         _begin(file, path, outputs, identity, resume)
-        yield Journal(file, str(path))
+        journal = Journal(file, str(path))
+        yield journal
         done = True
     except InputError as error:
         done = not _is_interruption(error)
@@ -113,6 +116,11 @@ def open_journal(outputs: list[Path], identity: dict[str, Any], resume: bool) ->
     finally:
         if done:
             path.unlink(missing_ok=True)
+        elif journal and journal.blocks:
+            print(
+                f"{path}: holds what has been scored; go on with the same command and --resume",
+                file=sys.stderr,
+            )
         with suppress(OSError):  # of a full disk, which has been reported
             file.close()
 

@@ -148,13 +148,15 @@ def test_an_older_output_stays_when_scoring_fails(tmp_path, attempt):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.vcf", "out.vcf.gz", "work"]
 
 
-def test_outputs_in_folders_that_cannot_be_written_to(tmp_path, attempt):
+def test_outputs_in_folders_that_cannot_be_written_to(tmp_path, attempt, capsys):
     vcf = write_vcf(tmp_path / "in.vcf", [("c", 5, "A", "C")])
     for name in ("out.vcf", "out.vcf.gz", "out.bcf"):
         assert attempt(vcf, f"/proc/{name}") == f"/proc/{name}: cannot be written: No such file or directory"
     assert attempt(vcf, parquet=Path("/proc/t.parquet")).startswith("/proc/t.parquet: cannot be written: ")
     (tmp_path / "folder.vcf").mkdir()
     assert attempt(vcf, tmp_path / "folder.vcf").endswith("folder.vcf: cannot be written: Is a directory")
+    assert attempt(vcf, parquet=tmp_path).endswith(f"{tmp_path}: cannot be written: Is a directory")
+    assert capsys.readouterr().err == ""  # nothing was scored for it
 
 
 def test_no_output_takes_the_place_of_an_input(tmp_path, attempt, model_folder):

@@ -109,3 +109,11 @@ def test_what_was_not_scored(scored, tmp_path, text, sentence):
 def test_the_table_is_compressed(scored, tmp_path):
     with pytest.raises(InputError, match=r"must end in \.gz"):
         export_cadd(scored, tmp_path / "scores.tsv")
+
+
+@pytest.mark.parametrize("export", [export_cadd, export_traitgym])
+def test_the_scored_vcf_is_not_written_over(scored, export):
+    path = scored.rename(scored.with_name("scored.vcf.gz"))
+    with pytest.raises(InputError, match="is named twice among input and outputs"):
+        export(path, path)
+    assert path.read_text().startswith(HEADER)

@@ -1,6 +1,7 @@
 """Windows and scores on the phased haplotypes of a sample."""
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -419,7 +420,7 @@ def test_without_neighbours_the_score_is_the_plain_one(scored):
     assert one["GENOTOK_LLR_H2"] == (None,)
 
 
-def test_worker_processes_and_blocks_make_no_difference(scored, monkeypatch):
+def test_worker_processes_and_blocks_make_no_difference(scored, monkeypatch, capsys):
     lines = [
         f"c\t{pos}\t.\t{CONTIG[pos - 1]}\t{'G' if CONTIG[pos - 1] != 'G' else 'A'}\t.\t.\t.\tGT\t.\t{genotype}"
         for pos, genotype in zip(range(40, 100, 5), ["0|1", "1|0", "1|1", "0/1"] * 3, strict=True)
@@ -433,6 +434,10 @@ def test_worker_processes_and_blocks_make_no_difference(scored, monkeypatch):
         for name, values in expected.items():
             for value, other in zip(info[name], values, strict=True):
                 assert value == (pytest.approx(other, **CLOSE) if isinstance(other, float) else other)
+    statuses = Counter(info["GENOTOK_HAPLOTYPE_STATUS"][0] for info in alone)
+    said = [line for line in capsys.readouterr().err.splitlines() if "on the haplotypes" in line]
+    counted = f"unphased {statuses['unphased']}, unphased_neighbour {statuses['unphased_neighbour']}"
+    assert said == [f"score: on the haplotypes of me: {counted}"] * 2
 
 
 def test_the_header_names_the_sample_and_scoring_again_replaces_the_fields(scored, tmp_path, model_folder):

@@ -127,3 +127,20 @@ def test_bad_pieces(tmp_path):
     with pytest.raises(InputError, match="name at least one piece"):
         gather_vcfs([], tmp_path / "out.vcf")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_no_piece_is_written_over(tmp_path):
+    """It would be lost: the scored one, and the VCF that is split."""
+    vcf = write_vcf(tmp_path / "in.vcf", records(2))
+    before, link = vcf.read_bytes(), tmp_path / "link.vcf"
+    link.symlink_to(vcf)
+    for run in (
+        lambda: split_vcf(vcf, [tmp_path / "a.vcf", link]),
+        lambda: split_vcf(vcf, [tmp_path / "a.vcf", tmp_path / "a.vcf"]),
+        lambda: gather_vcfs([link], vcf),
+        lambda: gather_tables([link], vcf),
+    ):
+        with pytest.raises(InputError, match="is named twice among input and outputs"):
+            run()
+    assert vcf.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.vcf", "link.vcf"]

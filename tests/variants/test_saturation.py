@@ -245,6 +245,8 @@ def test_options_that_do_not_go_together(tmp_path, model_folder):
         (["--region", "c", "-o", "-", "--logo", "x.svg"], "give -o a file"),
         (["--region", "c", "--contig-aliases", "x"], "--contig-aliases is for a VCF"),
         (["--region", "c", "--logo", "x.svg"], "a logo of 800 bases cannot be read"),
+        (["--region", "c:1-9", "--logo", "/proc/x.svg"], "/proc/x.svg: cannot be written"),
+        (["--region", "c", "--bigwig", "/proc/x"], "/proc/x.A.bw: cannot be written"),
         (["--region", "d"], "is neither CONTIG:START-END"),
     ]:
         result = command(*options, *words)

@@ -1,10 +1,14 @@
 """Which alleles have no score, and why."""
 
+import re
+
 import pytest
 from variant_files import write_fasta, write_vcf
 
 from genotok.errors import InputError
 from genotok.variants.alleles import STATUSES
+from genotok.variants.fields import FIELDS, HAPLOTYPE_FIELDS
+from genotok.variants.haplotypes import HAPLOTYPE_STATUSES
 from genotok.variants.score import score_vcf
 
 GENOME = {"chr1": "ACGTACGTACNNRYACGTTTTTGGCATGCAAC" * 3, "MT": "ACGT" * 10}
@@ -110,7 +114,10 @@ def test_contigs_can_be_given_other_names(score, tmp_path, capsys):
     records.append(("NC_000002.12", 3, "C", "T"))
     found = score(GENOME, records, "##contig=<ID=unused,length=9>\n", contig_aliases=aliases)
     assert [record.status for record in found] == [("ok",), ("unknown_contig",), ("unknown_contig",)]
-    assert "genome.fa has no contig NC_000002.12\n" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        f"genome.fa has no contig NC_000002.12, but {', '.join(GENOME)}; where these are other names" in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,3 +153,22 @@ def test_choices_and_windows_are_checked(tmp_path, model_folder):
     ]:
         with pytest.raises(InputError, match=sentence):
             score_vcf(vcf, fasta, model_folder, str(tmp_path / "out.vcf"), **options)
+
+
+@pytest.mark.parametrize(("others", "share"), [(1, None), (2, "18%")])
+def test_many_mismatches_ask_for_the_assembly(score, capsys, others, share):
+    """More than one in ten; alleles without a verdict on REF do not count."""
+    records = [("chr1", 2, "C", "T"), ("chr1", 3, "A", "<DEL>"), ("chr2", 3, "A", "T")] * 9
+    score(GENOME, [*records, *[("chr1", 2, "A", "T")] * others])
+    said = [line for line in capsys.readouterr().err.splitlines() if "assembly" in line]
+    assert len(said) == (share is not None)
+    assert share is None or f"genome.fa has for {share} of the alleles; is it the assembly" in said[0]
+
+
+def test_the_header_lists_every_status():
+    """A reader of the VCF has nothing else."""
+    statuses, of_haplotypes = (
+        field.description for field in (*FIELDS, *HAPLOTYPE_FIELDS) if field.kind == "String"
+    )
+    assert set(STATUSES) <= set(re.findall(r"\w+", statuses))
+    assert set(HAPLOTYPE_STATUSES) <= set(re.findall(r"\w+", of_haplotypes))

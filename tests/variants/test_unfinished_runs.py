@@ -123,6 +123,17 @@ def interrupted(site, monkeypatch):
     return run
 
 
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, site, interrupted, capsys):
+    hint = "scored.vcf.gz.unfinished: holds what has been scored; go on with the same command and --resume\n"
+    positional, options = interrupted()
+    assert capsys.readouterr().err.endswith(f"{tmp_path}/out/{hint}")
+    score_vcf(*positional, **options, resume=True)
+    write_vcf(tmp_path / "in.vcf", [("c", 5, "A", "C"), ("c", "x", "A", "C")])
+    with pytest.raises(InputError):
+        score_vcf(*positional, **options)
+    assert hint not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [({"window": 26}, "window"), ({"strands": "forward"}, "both strands"), ({"batch_size": 2}, "batch size")],

@@ -54,7 +54,14 @@ def test_the_output_does_not_depend_on_workers_and_model_processes(tmp_path, fil
         said.append([line for line in capsys.readouterr().err.splitlines() if " contig " in line])
     assert sorted(seen[0]) == ["o.vcf.gz", "t.parquet"]  # unsorted: no index
     assert seen[0] == seen[1] == seen[2]
-    assert said[0] == said[1] == said[2] == [f"score: {fasta} has no contig x"]
+    assert (
+        said[0]
+        == said[1]
+        == said[2]
+        == [
+            f"score: {fasta} has no contig x, but c; where these are other names of the same, see --contig-aliases"
+        ]
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
 The average runs over rows instead of chunks: a row that begins a chunk moves the state, every other row passes it
 on, and so each row's state is what it reads. Rows are cut into blocks; a kernel finds what each block alone leaves
 behind, a second one carries that from block to block, and a third reads the chunks and writes the rows. The first
-stops as soon as nothing in front of what it has read can matter, so that chunks are read about once.
+goes back from a block's last chunk, and stops as soon as nothing in front can matter, so that chunks are read about
+once.
 
 A decay d is held as 1 - d, since products of many decays near 1 would lose their digits otherwise.
 """
@@ -18,7 +19,8 @@ from genotok.kernels.ragged import Ragged
 from genotok.kernels.tile_sizes import cdiv, next_power_of_2
 
 BLOCK = 256  # rows a program works through
-TILE, TILE_BACK, SUMMED = 16, 8, 16  # rows at a time: forwards, backwards, and where they are only summed
+TILE, TILE_BACK = 16, 8  # rows at a time, forwards and backwards
+SUMMED = 16  # chunks, and backwards rows, at a time where they are only summed
 CARRIED, CARRIED_COLUMNS = 512, 8  # blocks and features that are carried over at a time
 COLUMNS = 128  # features that a program of one warp takes
 _FLOOR = tl.constexpr(1e-4)
@@ -56,7 +58,7 @@ class _EMAUpsample(torch.autograd.Function):
         grid, columns = sizes.grid, sizes.columns
         flags = {"HAS_INITIAL": bool(front), **columns}
         left = sizes.block_states(chunks)
-        _leave[grid](chunks, *index, *left, *shape, TILE=SUMMED, **flags)
+        _leave[grid](chunks, prob, *index[1:], *left, *shape, TILE=SUMMED, **flags)
         carried = sizes.carried(*left, backwards=False)
         out = chunks.new_empty(sizes.total, width, dtype=dtype)
         keep = any(ctx.needs_input_grad)
@@ -153,17 +155,23 @@ def _joined_decay(first, second):
 
 
 @triton.jit
+def _step_of_chunk(prob, sequence, chunk, there):
+    """The steps of chunks: p, and -p of those that begin a sequence; 0 of those that are not `there`."""
+    own = tl.load(sequence + chunk, there, 0)
+    first = there & (own != tl.load(sequence + chunk - 1, there & (chunk > 0), -1))
+    p = tl.load(prob + chunk, there, 0.0)
+    p = tl.minimum(tl.maximum(p, _FLOOR), 1 - _FLOOR)
+    return tl.where(there, tl.where(first, -p, p), 0.0)
+
+
+@triton.jit
 def _mark(prob, chunk_of_row, sequence, steps, total, SIZE: tl.constexpr):
-    """The step of each row: p where it begins a chunk, -p where it begins a sequence as well, else 0."""
+    """The step of each row: that of its chunk where it begins one, else 0."""
     rows = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     inside = rows < total
     chunk = tl.load(chunk_of_row + rows, inside, 0)
     begins = inside & (chunk != tl.load(chunk_of_row + rows - 1, inside & (rows > 0), -1))
-    own = tl.load(sequence + chunk, begins, 0)
-    first = begins & (own != tl.load(sequence + chunk - 1, begins & (chunk > 0), -1))
-    p = tl.load(prob + chunk, begins, 0.0)
-    p = tl.minimum(tl.maximum(p, _FLOOR), 1 - _FLOOR)
-    tl.store(steps + rows, tl.where(begins, tl.where(first, -p, p), 0.0), inside)
+    tl.store(steps + rows, _step_of_chunk(prob, sequence, chunk, begins), inside)
 
 
 @triton.jit
@@ -180,54 +188,19 @@ def _placed(block, total, chunk_of_row, BLOCK: tl.constexpr):
 def _step(steps, base, rows, end):
     """The steps of rows, 0 outside; and their 1 - decay."""
     step = tl.load(steps + base + rows, (base + rows >= 0) & (rows < end), 0.0)
-    return step, tl.where(step < 0, 1.0, step)
+    return step, _moved(step)
 
 
 @triton.jit
-def _read(x, chunk_of_row, base, rows, first_chunk, step, columns, width, stride):
-    """The chunks of rows, and the states (TILE, COLUMNS) of those that begin."""
-    begins = step != 0
-    chunk = (tl.load(chunk_of_row + base + rows, begins, first_chunk) - first_chunk).to(tl.int32)
-    place = chunk[:, None] * stride + columns[None, :]
-    there = begins[:, None] & (columns < width)[None, :]
-    return chunk, tl.load(x + first_chunk * stride + place, there, 0.0).to(tl.float32)
-
-
-@triton.jit
-def _front(initial, sequence, chunk, step, columns, width):
-    """Where (TILE, COLUMNS) the states in front of sequences lie, and what they are at rows that begin one."""
-    place = tl.load(sequence + chunk, step < 0, 0)[:, None] * width + columns[None, :]
-    return place, tl.load(initial + place, (step < 0)[:, None] & (columns < width)[None, :], 0.0)
-
-
-@triton.jit
-def _added(
-    x,
-    chunk_of_row,
-    sequence,
-    initial,
-    base,
-    rows,
-    first_chunk,
-    step,
-    columns,
-    width,
-    stride,
-    HAS_INITIAL: tl.constexpr,
-):
-    """(TILE, COLUMNS): what each row adds to the state."""
-    chunk, value = _read(x, chunk_of_row, base, rows, first_chunk, step, columns, width, stride)
-    value = tl.abs(step)[:, None] * value
-    if HAS_INITIAL:
-        _, front = _front(initial, sequence, first_chunk + chunk, step, columns, width)
-        value += (1 + step)[:, None] * front
-    return value
+def _moved(step):
+    """1 - decay of steps."""
+    return tl.where(step < 0, 1.0, step)
 
 
 @triton.jit
 def _leave(
     x,
-    steps,
+    prob,
     chunk_of_row,
     sequence,
     initial,
@@ -241,35 +214,32 @@ def _leave(
     TILE: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """What each block leaves behind when nothing reaches it; read from its end on while it matters."""
+    """What each block leaves behind when nothing reaches it, from the last chunk on that begins there."""
     block = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     place = tl.arange(0, TILE)
-    base, end, first_chunk = _placed(block, total, chunk_of_row, BLOCK)
+    base = block * BLOCK
+    first = tl.load(chunk_of_row + base - 1, base > 0, -1) + 1
+    behind = tl.load(chunk_of_row + tl.minimum(base + BLOCK, total) - 1) + 1
+    x += first * stride
     q, weight = tl.full([], 0.0, tl.float32), tl.full([], 0.0, tl.float32)
-    state, start = tl.zeros([COLUMNS], tl.float32), BLOCK - TILE
-    while (start >= 0) & (weight > _NEGLIGIBLE):
-        rows = start + place
-        step, own_q = _step(steps, base, rows, end)
-        _, next_q = _step(steps, base, rows + 1, end)
-        added = _added(
-            x,
-            chunk_of_row,
-            sequence,
-            initial,
-            base,
-            rows,
-            first_chunk,
-            step,
-            columns,
-            width,
-            stride,
-            HAS_INITIAL,
-        )
-        behind = tl.associative_scan(tl.where(place == TILE - 1, 0.0, next_q), 0, _joined_decay, reverse=True)
-        of_tile = tl.sum((1 - behind)[:, None] * added, 0)
+    state, start = tl.zeros([COLUMNS], tl.float32), (behind - first).to(tl.int32) - TILE
+    while (start > -TILE) & (weight > _NEGLIGIBLE):
+        chunk = start + place  # counted from the block's first one
+        step = _step_of_chunk(prob, sequence, first + chunk, chunk >= 0)
+        next_step = _step_of_chunk(prob, sequence, first + chunk + 1, (chunk >= -1) & (place < TILE - 1))
+        there = (chunk >= 0)[:, None] & (columns < width)[None, :]
+        added = tl.load(x + chunk[:, None] * stride + columns[None, :], there, 0.0).to(tl.float32)
+        added *= tl.abs(step)[:, None]
+        if HAS_INITIAL:
+            front = tl.load(sequence + first + chunk, step < 0, 0)[:, None] * width + columns[None, :]
+            in_front = tl.load(initial + front, (step < 0)[:, None] & (columns < width)[None, :], 0.0)
+            added += (1 + step)[:, None] * in_front
+        reached = tl.associative_scan(_moved(next_step), 0, _joined_decay, reverse=True)
+        of_tile = tl.sum((1 - reached)[:, None] * added, 0)
         state += of_tile - q * of_tile
-        whole = tl.sum(tl.where(place == 0, own_q + behind * (1 - own_q), 0.0), 0)
+        own_q = _moved(step)
+        whole = tl.sum(tl.where(place == 0, own_q + reached * (1 - own_q), 0.0), 0)
         weight += tl.sum(tl.log2(1 - own_q), 0)
         q = q + whole * (1 - q)
         start -= TILE

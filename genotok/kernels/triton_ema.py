@@ -38,12 +38,21 @@ def ema_upsample(
 ) -> Tensor:
     """As `genotok.kernels.ema.ema_upsample`."""
     with torch.cuda.device_of(chunks):
-        return _EMAUpsample.apply(chunks, prob, confidence, initial, chunk_of_row, ragged.sequence_ids, dtype)
+        return _EMAUpsample.apply(
+            chunks,
+            prob,
+            confidence,
+            initial,
+            chunk_of_row,
+            ragged.sequence_ids,
+            dtype,
+            torch.is_grad_enabled(),
+        )
 
 
 class _EMAUpsample(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, chunks, prob, confidence, initial, chunk_of_row, sequence, dtype):
+    def forward(ctx, chunks, prob, confidence, initial, chunk_of_row, sequence, dtype, learns):
         ctx.types = prob.dtype, confidence.dtype
         chunks = chunks if chunks.stride(-1) == 1 else chunks.contiguous()
         prob = prob.float().contiguous()
@@ -61,7 +70,7 @@ class _EMAUpsample(torch.autograd.Function):
         _leave[grid](chunks, prob, *index[1:], *left, *shape, TILE=SUMMED, **flags)
         carried = sizes.carried(*left, backwards=False)
         out = chunks.new_empty(sizes.total, width, dtype=dtype)
-        keep = any(ctx.needs_input_grad)
+        keep = learns and any(ctx.needs_input_grad)  # of which the second alone knows no `no_grad`
         tiles = prob.new_empty(sizes.blocks * (BLOCK // TILE_BACK) if keep else 1, width)
         kept = TILE_BACK if keep else 0
         _spread[grid](chunks, *index, carried, tiles, out, *shape, KEPT=kept, TILE=TILE, **flags)
@@ -107,7 +116,7 @@ class _EMAUpsample(torch.autograd.Function):
         )
         of_prob, of_confidence = ctx.types
         to_prob, to_confidence = to_prob.sum(0).to(of_prob), to_confidence.sum(0).to(of_confidence)
-        return to_chunks, to_prob, to_confidence, to_front[0] if front else None, None, None, None
+        return to_chunks, to_prob, to_confidence, to_front[0] if front else None, *[None] * 4
 
 
 class _Sizes:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ PAGE = TEXT.with_suffix("")
 PLACE = re.compile(r"^\{\{ (.+) \}\}$", re.MULTILINE)
 HELPERS = ("machine", "cpu_sequences")  # modules of the folder that measure nothing themselves
 NO_WAITS = ("selected", "not_selected")  # an instruction is issued, of this warp or of another one
+# Kinds of kernels by what their names have, the first that fits; the norms' and SwiGLU's have plain names.
+KERNELS = {
+    "attention": r"flash|sdpa|_attend",
+    "products": r"nvjet|gemm|splitKreduce",
+    "state space": r"^(inputs_backward|projections_backward|steps_backward|states|scan|cumulate|pass)_kernel",
+    "convolution": r"^_conv",
+    "gated norm": r"^_gated_norm",
+    "norms, SwiGLU": r"^_(forward|backward)$",
+}
+FURTHER_RUNS = ("gpu_second_run", "gpu_third_run")
+SPEEDS = ("train_mbases_s", "forward_mbases_s")
 Rows = Callable[[dict[str, Any]], Iterable[tuple]]
 
 
@@ -82,20 +94,14 @@ GOALS = (
         "hnet M15",
         "train_gib",
         16,
-        "all that is read again is kept; with `projections` it is met, for a fifth of the speed",
+        "all that is read again is kept; with `projections` it is met, for an eighth of the speed",
     ),
     Goal("train `hnet T15`, Mbases/s", "hnet T15", "train_mbases_s", 1.70, ATTENTION),
     Goal("forward `hnet M15`, Mbases/s", "hnet M15", "forward_mbases_s", 4.3, MEMORY_BOUND),
     Goal("forward `hnet T15`, Mbases/s", "hnet T15", "forward_mbases_s", 6.2, ATTENTION),
     Goal("train `isotropic T9`, Mbases/s", "isotropic T9", "train_mbases_s", 0.655),
     Goal("train `isotropic M10`, Mbases/s", "isotropic M10", "train_mbases_s", 0.819),
-    Goal(
-        "upsampling, forward, ms",
-        "ema_upsample bf16",
-        "forward_ms",
-        0.07,
-        "four launches in turn: decays, what each block of rows leaves, what each takes over, and the rows",
-    ),
+    Goal("upsampling, forward, ms", "ema_upsample bf16", "forward_ms", 0.07),
     Goal("upsampling with backward, ms", "ema_upsample bf16", "forward_backward_ms", 0.25),
 )
 EQUAL_WORK = (
@@ -154,6 +160,37 @@ def equal_work(result: dict[str, Any]) -> Iterable[tuple]:
         operations = [_number(row["train_of_matmul"] * ceiling / row["train_mbases_s"]) for row in pair]
         speeds = [row["train_mbases_s"] for row in pair]
         yield name, other, f"{length:,}", *operations, *map(_number, speeds), f"{speeds[0] / speeds[1]:.2f}"
+
+
+@table("model", "window", "train, least", "most", "forward, least", "most")
+def runs(result: dict[str, Any]) -> Iterable[tuple]:
+    """How far runs of `benchmarks.gpu` differ; those beside the one that is given are `FURTHER_RUNS`."""
+    further = [json.loads((RESULTS / f"{name}.json").read_text())["rows"] for name in FURTHER_RUNS]
+    of_rows: dict[tuple, list] = {}
+    for row in [*result["rows"], *chain(*further)]:
+        of_rows.setdefault((row["model"], row["length"]), []).append(row)
+    for (model, length), rows in of_rows.items():
+        if length == 8192 and "dna" not in model and len(rows) > len(further):
+            ends = [end(row[key] for row in rows) for key in SPEEDS for end in (min, max)]
+            yield model, f"{length:,}", *map(_number, ends)
+
+
+@table("model", *KERNELS, "others", "all", "waits between them")
+def kernel_times(result: dict[str, Any]) -> Iterable[tuple]:
+    """Milliseconds of a training pass by kind of kernel."""
+    for found in result.get("profiles", ()):
+        kinds = dict.fromkeys([*KERNELS, "others"], 0.0)
+        for kernel in found["kernels"]:
+            kind = next(
+                (kind for kind, names in KERNELS.items() if re.search(names, kernel["name"])), "others"
+            )
+            kinds[kind] += kernel["ms"]
+        yield (
+            found["model"],
+            *map(_number, kinds.values()),
+            _number(found["kernels_ms"]),
+            _number(found["waits_ms"]),
+        )
 
 
 @table("model", "value", "Mbases/s", "of the speed", "ms more", "foreseen", "train GiB", "foreseen")

@@ -2,12 +2,10 @@
 PYTHON ?= python3
 CORES ?= 2
 BIN := .venv/bin
-# Folders whose tests run beside each other and beside all others. Those of the workflow wait for Snakemake and SLURM
-# much of the time, so that there may be one part more than there are cores.
-WORKFLOW := tests/workflow
-MODELS := tests/kernels tests/models tests/training
+# Folders whose tests run beside all others; those of the workflow wait for Snakemake and SLURM much of the time.
+HALF := tests/workflow
 
-.PHONY: demo test test-workflow test-models test-others lint clean
+.PHONY: demo test test-half test-other-half lint clean
 
 demo: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
@@ -15,16 +13,13 @@ demo: .venv/ready
 	@echo "Open results/index.html (results page) and results/report.html (Snakemake report)."
 
 test: .venv/ready
-	$(MAKE) --jobs=$$(( $(CORES) + 1 )) test-workflow test-models test-others
+	$(MAKE) --jobs=$(CORES) test-half test-other-half
 
-test-workflow: .venv/ready
-	$(BIN)/python -m pytest $(WORKFLOW)
+test-half: .venv/ready
+	$(BIN)/python -m pytest $(HALF)
 
-test-models: .venv/ready
-	$(BIN)/python -m pytest $(MODELS)
-
-test-others: .venv/ready
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(WORKFLOW) $(MODELS))
+test-other-half: .venv/ready
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(HALF))
 
 lint: .venv/ready
 	$(BIN)/ruff check .
